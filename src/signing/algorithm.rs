@@ -4,32 +4,22 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// An algorithm of digital signatures or message authentication codes. `none` is none of them.
+/// An algorithm of digital signatures or message authentication codes, named as in JOSE: `Es…` is ECDSA, `Hs…` HMAC, `Ps…`
+/// RSASSA-PSS with a salt as long as the hash, `Rs…` RSASSA-PKCS1-v1_5, and the number that of SHA-2. `none` is none of them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum SigningAlgorithm {
-    /// Ed25519.
+    /// EdDSA on Curve25519 only: Ed25519.
     EdDsa,
-    /// ECDSA on P-256 with SHA-256.
     Es256,
-    /// ECDSA on P-384 with SHA-384.
     Es384,
-    /// HMAC with SHA-256.
     Hs256,
-    /// HMAC with SHA-384.
     Hs384,
-    /// HMAC with SHA-512.
     Hs512,
-    /// RSASSA-PSS with SHA-256, the salt as long as the hash.
     Ps256,
-    /// RSASSA-PSS with SHA-384, the salt as long as the hash.
     Ps384,
-    /// RSASSA-PSS with SHA-512, the salt as long as the hash.
     Ps512,
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384.
     Rs384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512.
     Rs512,
 }
 
@@ -39,9 +29,9 @@ pub enum UnknownAlgorithm {
     /// The name is `none`: an unsigned message.
     #[error("\"none\" leaves a message unsigned and cannot be chosen; write \"PS256\" or \"ES256\"")]
     Unsigned,
-    /// Any other name.
     #[error(
-        "write \"EdDSA\", \"ES256\", \"ES384\", \"HS256\", \"HS384\", \"HS512\", \"PS256\", \"PS384\", \"PS512\", \"RS256\", \"RS384\" or \"RS512\""
+        "write \"EdDSA\", \"ES256\", \"ES384\", \"HS256\", \"HS384\", \"HS512\", \"PS256\", \"PS384\", \"PS512\", \
+         \"RS256\", \"RS384\" or \"RS512\""
     )]
     Unknown,
 }
@@ -49,7 +39,6 @@ pub enum UnknownAlgorithm {
 /// A kind of key; an algorithm fits exactly one.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum KeyType {
-    /// An Ed25519 key.
     Ed25519,
     /// An EC key on the curve P-256.
     P256,
@@ -57,7 +46,6 @@ pub enum KeyType {
     P384,
     /// An RSA key of 2048 bits or more.
     Rsa,
-    /// A shared secret.
     Secret,
 }
 
@@ -74,7 +62,6 @@ impl fmt::Display for KeyType {
 }
 
 impl SigningAlgorithm {
-    /// Every algorithm.
     pub const ALL: [SigningAlgorithm; 12] = [
         SigningAlgorithm::EdDsa,
         SigningAlgorithm::Es256,
@@ -117,7 +104,7 @@ impl SigningAlgorithm {
         }
     }
 
-    /// Returns the name in the registry of HTTP signature algorithms (RFC 9421 section 6.2.2), for those that are in it.
+    /// Returns the name in the registry of HTTP signature algorithms (RFC 9421 section 6.2.2), which has some of them.
     pub const fn http_name(self) -> Option<&'static str> {
         match self {
             SigningAlgorithm::EdDsa => Some("ed25519"),

@@ -13,11 +13,8 @@ use super::signature::DigitalSignature;
 /// A part of a request in the draft's list `headers`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CavageField {
-    /// `(created)`.
     Created,
-    /// `(expires)`.
     Expires,
-    /// A header field.
     Field(HeaderName),
     /// `(request-target)`: the method in lower case, and the path with the query.
     RequestTarget,
@@ -70,7 +67,6 @@ pub struct CavageSignature<'a> {
     pub created: Option<u64>,
     /// `expires`, in seconds since 1970.
     pub expires: Option<u64>,
-    /// `headers`.
     pub fields: &'a [CavageField],
 }
 

@@ -12,7 +12,6 @@ use super::jws::UnsignedJws;
 pub struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// No claims yet.
     pub fn new() -> Self {
         Self::default()
     }

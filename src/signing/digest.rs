@@ -13,11 +13,9 @@ use crate::base::secret::hex;
 /// A hash function for digests.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DigestAlgorithm {
-    /// SHA-256.
     Sha256,
     /// SHA-384; it has no name in RFC 9530.
     Sha384,
-    /// SHA-512.
     Sha512,
 }
 

@@ -28,7 +28,6 @@ pub enum DpopError {
 /// The request that a proof is for, and all that makes it unique.
 #[derive(Clone, Copy, Debug)]
 pub struct DpopProof<'a> {
-    /// The method, `htm`.
     pub method: &'a str,
     /// The address; query and fragment are left out of `htu`.
     pub target: &'a str,

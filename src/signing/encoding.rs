@@ -8,17 +8,12 @@ use crate::base::secret::hex;
 /// An encoding of bytes as ASCII text (RFC 4648).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TextEncoding {
-    /// Base64 with padding.
     Base64,
-    /// Base64 without padding.
     Base64Unpadded,
-    /// Base64url with padding.
     Base64Url,
     /// Base64url without padding, as in JOSE.
     Base64UrlUnpadded,
-    /// Lower-case hexadecimal digits.
     Hex,
-    /// Upper-case hexadecimal digits.
     HexUpper,
 }
 
@@ -41,7 +36,6 @@ impl TextEncoding {
         )
     }
 
-    /// Encodes `bytes`.
     pub fn encode(self, bytes: &[u8]) -> String {
         match self {
             TextEncoding::Base64 => STANDARD.encode(bytes),
@@ -75,7 +69,6 @@ pub fn base64url(bytes: &[u8]) -> String {
     TextEncoding::Base64UrlUnpadded.encode(bytes)
 }
 
-/// Decodes base64url without padding.
 pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
     TextEncoding::Base64UrlUnpadded.decode(text)
 }

@@ -1,5 +1,5 @@
-//! HTTP message signatures (RFC 9421): the signature base, the fields `Signature-Input` and `Signature`, and the check of
-//! a bank's own signature.
+//! HTTP message signatures (RFC 9421): the signature base, the fields `Signature-Input` and `Signature`, and the check
+//! of a bank's own signature.
 
 mod check;
 mod component;
@@ -25,13 +25,9 @@ use super::structured_field;
 /// A message that a signature covers.
 #[derive(Clone, Copy)]
 pub enum HttpMessage<'a> {
-    /// A request.
     Request(RequestParts<'a>),
-    /// A response.
     Response {
-        /// The status code.
         status: u16,
-        /// The header fields.
         headers: &'a HeaderMap,
         /// The request that it answers, for components with `;req`.
         request: Option<RequestParts<'a>>,
@@ -54,7 +50,9 @@ pub enum BaseError {
     #[error("the component {0} is covered twice")]
     Duplicate(String),
     #[error(
-        "{0} is not a component that is read here; write a lower-case field name, with ;bs or ;req if needed, or one of \"@authority\", \"@method\", \"@path\", \"@query\", \"@query-param\";name=\"…\", \"@request-target\", \"@scheme\", \"@status\", \"@target-uri\""
+        "{0} is not a component that is read here; write a lower-case field name, with ;bs or ;req if needed, or one of \
+         \"@authority\", \"@method\", \"@path\", \"@query\", \"@query-param\";name=\"…\", \
+         \"@request-target\", \"@scheme\", \"@status\", \"@target-uri\""
     )]
     Identifier(String),
     #[error("the component {0} does not occur in the message, or not in a form that can be covered")]
@@ -79,14 +77,13 @@ pub struct UnsignedHttpSignature {
 /// The values of both header fields of a signature.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HttpSignatureFields {
-    /// The value of `Signature-Input`.
     pub input: String,
-    /// The value of `Signature`.
     pub signature: String,
 }
 
 impl UnsignedHttpSignature {
-    /// Builds the signature base of a message under a label. If the parameters name an algorithm, it is the one that signs.
+    /// Builds the signature base of a message under a label. An algorithm that the parameters name must be the one that
+    /// signs.
     pub fn new(
         message: &HttpMessage<'_>,
         label: &str,

@@ -1,7 +1,7 @@
 //! JSON Web Encryption in compact form (RFC 7516).
 //!
-//! Both algorithms are pinned by the caller. A message that is refused says nothing of the reason, and one whose content
-//! key cannot be opened takes the same steps as one whose content is forged (RFC 7516 section 11.5).
+//! Both algorithms are pinned by the caller. The error of a refused message tells no reason, and one whose content key
+//! cannot be opened takes the same steps as one whose content is forged (RFC 7516 section 11.5).
 
 mod content;
 mod entropy;
@@ -35,7 +35,6 @@ pub struct JweRecipe {
 /// The key for which a message is encrypted.
 #[derive(Clone, Copy, Debug)]
 pub enum EncryptionKey<'a> {
-    /// The recipient's public key.
     Public(&'a PublicKey),
     /// A key that both sides know.
     Secret(&'a SharedSecret),
@@ -44,7 +43,6 @@ pub enum EncryptionKey<'a> {
 /// The key that opens a message.
 #[derive(Clone, Copy, Debug)]
 pub enum DecryptionKey<'a> {
-    /// One's own private key.
     Private(&'a PrivateKey),
     /// A key that both sides know.
     Secret(&'a SharedSecret),
@@ -74,7 +72,6 @@ pub struct JweRefused;
 pub struct DecryptedJwe {
     /// The members of the header.
     pub header: Map<String, Value>,
-    /// The content.
     pub plaintext: Zeroizing<Vec<u8>>,
 }
 
@@ -85,9 +82,9 @@ impl fmt::Debug for DecryptedJwe {
     }
 }
 
-/// Encrypts a content. The header has `alg` and `enc` first, then `members` in their order (`kid`, `cty`, `apu`, `apv` and
-/// others); `alg`, `enc` and `epk` may stand among them as null, to give them a place. A signed message inside is marked
-/// by `cty` with the value `JWT`.
+/// Encrypts a content. The header has `alg` and `enc` first, then `members` in their order (`kid`, `cty`, `apu`, `apv`
+/// and others); `alg`, `enc` and `epk` may stand among them as null, to give them a place. A signed message inside is
+/// marked by `cty` with the value `JWT`.
 pub fn encrypt(
     recipe: JweRecipe,
     members: &Map<String, Value>,

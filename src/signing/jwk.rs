@@ -163,7 +163,7 @@ impl PublicKeySet {
         Ok(Self(read.collect()))
     }
 
-    /// Finds the key of this name for signatures by this algorithm. Without a name, the set must have one such key only.
+    /// Finds the key of this name for signatures by this algorithm. Without a name, the set must have a single such key.
     pub fn find(&self, name: Option<&str>, algorithm: SigningAlgorithm) -> Option<&PublicKey> {
         let mut fitting = self.0.iter().filter(|named| {
             named.key.key_type() == algorithm.key_type()

@@ -60,7 +60,6 @@ pub enum SigningKey {
 }
 
 impl SigningKey {
-    /// Returns its kind.
     pub const fn key_type(&self) -> KeyType {
         match self {
             SigningKey::Private(key) => key.key_type(),
@@ -85,7 +84,6 @@ impl SigningKey {
     }
 }
 
-/// A private key.
 pub struct PrivateKey(Pair);
 
 enum Pair {
@@ -96,7 +94,6 @@ enum Pair {
 }
 
 impl PrivateKey {
-    /// Returns its kind.
     pub const fn key_type(&self) -> KeyType {
         match &self.0 {
             Pair::Ed25519(_) => KeyType::Ed25519,
@@ -140,7 +137,6 @@ impl PrivateKey {
         bytes.map(|bytes| DigitalSignature::new(algorithm, bytes)).map_err(|_| SigningError::Failed)
     }
 
-    /// Returns its public key.
     pub fn public(&self) -> PublicKey {
         match &self.0 {
             Pair::Ed25519(pair) => PublicKey::ed25519(pair.public_key().as_ref()),

@@ -20,12 +20,9 @@ use crate::base::secret::sha256;
 /// All letters but the unreserved ones (RFC 5849 section 3.6).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A signature method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OAuth1Method {
-    /// `HMAC-SHA256`.
     HmacSha256,
-    /// `RSA-SHA256`.
     RsaSha256,
 }
 
@@ -60,7 +57,6 @@ pub enum OAuth1Error {
 /// A request to sign, and all that makes its signature unique.
 #[derive(Clone, Copy)]
 pub struct OAuth1Request<'a> {
-    /// The HTTP method.
     pub method: &'a str,
     /// The address with its query.
     pub target: &'a str,
@@ -68,15 +64,12 @@ pub struct OAuth1Request<'a> {
     pub form: Option<&'a str>,
     /// The body whose hash is signed as `oauth_body_hash`; empty for a request without a body.
     pub hashed_body: Option<&'a [u8]>,
-    /// `oauth_consumer_key`.
     pub consumer_key: &'a str,
     /// `oauth_token`, if there is one.
     pub token: Option<&'a str>,
-    /// `oauth_nonce`.
     pub nonce: &'a str,
     /// `oauth_timestamp`, in seconds since 1970.
     pub timestamp: u64,
-    /// `oauth_signature_method`.
     pub signature_method: OAuth1Method,
     /// `realm`, which is not signed.
     pub realm: Option<&'a str>,

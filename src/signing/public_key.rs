@@ -21,7 +21,6 @@ use super::shared_secret::SharedSecret;
 /// The longest RSA modulus that is read, in bytes.
 const LONGEST_MODULUS: usize = 1024;
 
-/// A public key.
 #[derive(Clone, Eq, PartialEq)]
 pub struct PublicKey(Numbers);
 
@@ -106,7 +105,6 @@ impl PublicKey {
         public.try_into().map(|bytes| Self(Numbers::Ed25519(bytes))).map_err(|_| KeyError::Broken)
     }
 
-    /// Returns its kind.
     pub const fn key_type(&self) -> KeyType {
         match &self.0 {
             Numbers::Ec(curve, _) => *curve,

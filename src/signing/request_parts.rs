@@ -19,7 +19,6 @@ pub struct RequestParts<'a> {
     pub path: &'a str,
     /// The query without its question mark, percent-encoded.
     pub query: Option<&'a str>,
-    /// The header fields.
     pub headers: &'a HeaderMap,
 }
 
@@ -37,7 +36,8 @@ impl RequestParts<'_> {
         }
     }
 
-    /// Returns the authority as signatures cover it: in lower case, without the scheme's own port (RFC 9421 section 2.2.3).
+    /// Returns the authority as signatures cover it: in lower case, without the scheme's own port (RFC 9421 section
+    /// 2.2.3).
     pub fn normal_authority(&self) -> String {
         let authority = self.authority.to_ascii_lowercase();
         let scheme = self.scheme.to_ascii_lowercase();

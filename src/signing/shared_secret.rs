@@ -43,8 +43,8 @@ impl SharedSecret {
         Self::read(bytes, false)
     }
 
-    /// A secret of the length that a bank has chosen, for canonical texts and OAuth 1.0a: banks issue secrets shorter than
-    /// the hash. At least 8 bytes.
+    /// A secret of the length that a bank has chosen, for canonical texts and OAuth 1.0a: banks issue secrets shorter
+    /// than the hash. At least 8 bytes.
     pub fn as_issued(bytes: Zeroizing<Vec<u8>>) -> Result<Self, SecretError> {
         Self::read(bytes, true)
     }

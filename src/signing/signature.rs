@@ -18,8 +18,8 @@ impl DigitalSignature {
         Self { algorithm, bytes }
     }
 
-    /// Reads an ECDSA signature in DER, the form that devices and key services return. `None` if it is no such signature
-    /// or the algorithm is not ECDSA.
+    /// Reads an ECDSA signature in DER, the form that devices and key services return. `None` if it is no such
+    /// signature or the algorithm is not ECDSA.
     pub fn from_der(algorithm: SigningAlgorithm, der: &[u8]) -> Option<Self> {
         let field = field_len(algorithm)?;
         let (body, rest) = element(der, SEQUENCE)?;

@@ -16,7 +16,6 @@ use crate::base::time::Within;
 /// The reason for which a message was not signed. It quotes no secret.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum SigningError {
-    /// The cryptographic library refused.
     #[error("the signature could not be computed")]
     Failed,
     /// The secret is shorter than the hash.
@@ -51,8 +50,8 @@ pub trait Signer: fmt::Debug + Send + Sync {
     /// Returns the public key, for the header of a proof; a shared secret has none.
     fn public_key(&self) -> Option<PublicKey>;
 
-    /// Signs the bytes of a message within the deadline. ECDSA signatures are returned in the form of JOSE; a device that
-    /// returns DER converts it with [`DigitalSignature::from_der`].
+    /// Signs the bytes of a message within the deadline. ECDSA signatures are returned in the form of JOSE; a device
+    /// that returns DER converts it with [`DigitalSignature::from_der`].
     fn sign<'a>(&'a self, algorithm: SigningAlgorithm, message: &'a [u8], within: Within) -> PendingSignature<'a>;
 }
 

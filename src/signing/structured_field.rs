@@ -1,4 +1,5 @@
-//! Structured fields (RFC 8941) as far as signatures and digests need them: dictionaries of byte sequences and inner lists.
+//! Structured fields (RFC 8941) as far as signatures and digests need them: dictionaries of byte sequences and inner
+//! lists.
 
 use std::fmt::Write as _;
 
@@ -35,8 +36,8 @@ pub(super) enum Member {
     Item(FieldItem),
 }
 
-/// Reads a dictionary. `None` for what is none, is longer than 32 KiB, has a decimal, or names a key twice: the RFC takes
-/// the last of equal keys, and a signature must not depend on which one a reader takes.
+/// Reads a dictionary. `None` for a text that is none, is longer than 32 KiB, has a decimal, or names a key twice: the
+/// RFC takes the last of equal keys, and a signature must not depend on the choice of a reader.
 pub(super) fn dictionary(text: &str) -> Option<Vec<(String, Member)>> {
     if text.len() > LONGEST || !text.is_ascii() {
         return None;

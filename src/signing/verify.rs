@@ -1,7 +1,7 @@
 //! Verification of JSON Web Signatures in compact form, whole and detached.
 //!
-//! The algorithm is pinned by the caller, so that neither an unsigned message nor one that uses a public key as a shared
-//! secret is accepted. Every refusal is the same error.
+//! The algorithm is pinned by the caller, so that neither an unsigned message nor one that uses a public key as a
+//! shared secret is accepted. Every refusal is the same error.
 
 use std::fmt;
 
@@ -34,7 +34,6 @@ pub struct JwsRefused;
 pub struct VerifiedJws {
     /// The members of the header.
     pub header: Map<String, Value>,
-    /// The payload, decoded.
     pub payload: Vec<u8>,
 }
 
@@ -81,7 +80,7 @@ pub fn verify_detached(
     verified().ok_or(JwsRefused)
 }
 
-/// Reads the header of a message without verifying anything: to find the key by `kid`. What it says is not to be trusted.
+/// Reads `kid` from the header of a message without verifying anything: to find the key, and for no other decision.
 pub fn unverified_key_id(message: &str) -> Option<String> {
     let header = message.split_once('.')?.0;
     let members: Map<String, Value> = serde_json::from_slice(&from_base64url(header)?).ok()?;

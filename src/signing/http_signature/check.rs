@@ -25,7 +25,6 @@ const AHEAD: u64 = 60;
 pub struct HttpSignatureCheck<'a> {
     /// The label of the signature; without one, the message must have a single signature.
     pub label: Option<&'a str>,
-    /// The algorithm.
     pub algorithm: SigningAlgorithm,
     /// Components that the signature must cover.
     pub required: &'a [CoveredComponent],
@@ -33,7 +32,6 @@ pub struct HttpSignatureCheck<'a> {
     pub tag: Option<&'a str>,
     /// The age beyond which it is refused.
     pub oldest: Duration,
-    /// The present.
     pub now: Now,
 }
 
@@ -45,9 +43,7 @@ pub struct SignatureRefused;
 /// A signature that was verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VerifiedHttpSignature {
-    /// Its label.
     pub label: String,
-    /// Its components and parameters.
     pub parameters: SignatureParameters,
 }
 

@@ -13,15 +13,10 @@ const LARGEST: u64 = 999_999_999_999_999;
 pub enum SignatureParameter {
     /// `alg`, a name of the registry of HTTP signature algorithms.
     Alg(String),
-    /// `created`.
     Created(u64),
-    /// `expires`.
     Expires(u64),
-    /// `keyid`.
     KeyId(String),
-    /// `nonce`.
     Nonce(String),
-    /// `tag`.
     Tag(String),
 }
 
@@ -38,8 +33,8 @@ impl SignatureParameters {
         Self { components, parameters }
     }
 
-    /// Reads an inner list of `Signature-Input`. `None` for what is not supported, and for parameters that are not known
-    /// here: their meaning could forbid the signature.
+    /// Reads an inner list of `Signature-Input`. `None` if it has components that are not supported, or parameters that
+    /// are not known here: their meaning could forbid the signature.
     pub(super) fn read(items: Vec<FieldItem>, parameters: Parameters) -> Option<Self> {
         let components: Option<Vec<_>> = items.into_iter().map(CoveredComponent::from_item).collect();
         let moment = |number: i64| u64::try_from(number).ok();
@@ -55,7 +50,6 @@ impl SignatureParameters {
         Some(Self { components: components?, parameters: parameters.collect::<Option<_>>()? })
     }
 
-    /// Returns the covered components.
     pub fn components(&self) -> &[CoveredComponent] {
         &self.components
     }
@@ -72,7 +66,6 @@ impl SignatureParameters {
         })
     }
 
-    /// Returns the parameters.
     pub fn parameters(&self) -> &[SignatureParameter] {
         &self.parameters
     }

@@ -18,9 +18,7 @@ const TAG: usize = 16;
 pub enum ContentEncryption {
     /// AES-128 in CBC mode with HMAC-SHA-256.
     A128CbcHs256,
-    /// AES-128 in GCM.
     A128Gcm,
-    /// AES-256 in GCM.
     A256Gcm,
 }
 

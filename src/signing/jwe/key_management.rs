@@ -62,7 +62,8 @@ impl KeyManagement {
         ];
         let found = all.into_iter().find(|management| management.name() == name);
         found.ok_or(
-            "write \"RSA-OAEP-256\", \"ECDH-ES\", \"ECDH-ES+A128KW\", \"ECDH-ES+A256KW\", \"A128KW\", \"A256KW\" or \"dir\"",
+            "write \"RSA-OAEP-256\", \"ECDH-ES\", \"ECDH-ES+A128KW\", \"ECDH-ES+A256KW\", \"A128KW\", \"A256KW\" \
+             or \"dir\"",
         )
     }
 
