@@ -4,8 +4,9 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// An algorithm of digital signatures or message authentication codes, named as in JOSE: `Es…` is ECDSA, `Hs…` HMAC, `Ps…`
-/// RSASSA-PSS with a salt as long as the hash, `Rs…` RSASSA-PKCS1-v1_5, and the number that of SHA-2. `none` is none of them.
+/// An algorithm of digital signatures or message authentication codes, named as in JOSE: `Es…` is ECDSA, `Hs…` HMAC,
+/// `Ps…` RSASSA-PSS with a salt as long as the hash, `Rs…` RSASSA-PKCS1-v1_5, and the number that of SHA-2. `none` is
+/// none of them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum SigningAlgorithm {
     /// EdDSA on Curve25519 only: Ed25519.

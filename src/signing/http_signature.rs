@@ -61,7 +61,7 @@ pub enum BaseError {
     Label,
     #[error("the parameter {0} has letters outside of visible ASCII, or a number beyond 15 digits")]
     Parameter(&'static str),
-    #[error("the parameter alg names another algorithm than the one that signs")]
+    #[error("the signature is by another algorithm than the parameter alg or the one that was asked for")]
     Algorithm,
 }
 
@@ -111,16 +111,18 @@ impl UnsignedHttpSignature {
     }
 
     /// Completes both fields with the signature. ECDSA signatures are written in the form of JOSE (section 3.3.4).
-    pub fn complete(&self, signature: &DigitalSignature) -> HttpSignatureFields {
-        HttpSignatureFields {
-            input: format!("{}={}", self.label, self.parameters),
-            signature: format!("{}=:{}:", self.label, base64(signature.bytes())),
+    pub fn complete(&self, signature: &DigitalSignature) -> Result<HttpSignatureFields, BaseError> {
+        if signature.algorithm() != self.algorithm {
+            return Err(BaseError::Algorithm);
         }
+        let input = format!("{}={}", self.label, self.parameters);
+        Ok(HttpSignatureFields { input, signature: format!("{}=:{}:", self.label, base64(signature.bytes())) })
     }
 
     /// Signs with a key in memory.
     pub fn sign(&self, key: &SigningKey) -> Result<HttpSignatureFields, SigningError> {
-        Ok(self.complete(&key.sign(self.algorithm, self.base.as_bytes())?))
+        let signature = key.sign(self.algorithm, self.base.as_bytes())?;
+        self.complete(&signature).map_err(|_| SigningError::Failed)
     }
 }
 

@@ -163,7 +163,8 @@ impl PublicKeySet {
         Ok(Self(read.collect()))
     }
 
-    /// Finds the key of this name for signatures by this algorithm. Without a name, the set must have a single such key.
+    /// Finds the key of this name for signatures by this algorithm. Without a name, the set must have one such key
+    /// alone.
     pub fn find(&self, name: Option<&str>, algorithm: SigningAlgorithm) -> Option<&PublicKey> {
         let mut fitting = self.0.iter().filter(|named| {
             named.key.key_type() == algorithm.key_type()

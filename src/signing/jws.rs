@@ -108,16 +108,15 @@ impl UnsignedJws {
     }
 
     /// Completes the message with its signature.
-    pub fn complete(mut self, signature: &DigitalSignature) -> Result<String, JwsError> {
+    pub fn complete(&self, signature: &DigitalSignature) -> Result<String, JwsError> {
         if signature.algorithm() != self.algorithm {
             return Err(JwsError::Signature);
         }
-        self.start.push_str(&base64url(signature.bytes()));
-        Ok(self.start)
+        Ok(format!("{}{}", self.start, base64url(signature.bytes())))
     }
 
     /// Signs with a key in memory.
-    pub fn sign(self, key: &SigningKey) -> Result<String, SigningError> {
+    pub fn sign(&self, key: &SigningKey) -> Result<String, SigningError> {
         let signature = key.sign(self.algorithm, &self.input)?;
         self.complete(&signature).map_err(|_| SigningError::Failed)
     }

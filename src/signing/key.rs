@@ -68,7 +68,7 @@ impl SigningKey {
     }
 
     /// Returns the public key of a private key, for `jwk` in the header of a proof; a shared secret has none.
-    pub fn public(&self) -> Option<PublicKey> {
+    pub const fn public(&self) -> Option<&PublicKey> {
         match self {
             SigningKey::Private(key) => Some(key.public()),
             SigningKey::Secret(_) => None,
@@ -84,7 +84,11 @@ impl SigningKey {
     }
 }
 
-pub struct PrivateKey(Pair);
+/// A private key with its public key.
+pub struct PrivateKey {
+    pair: Pair,
+    public: PublicKey,
+}
 
 enum Pair {
     Ed25519(Ed25519KeyPair),
@@ -95,12 +99,7 @@ enum Pair {
 
 impl PrivateKey {
     pub const fn key_type(&self) -> KeyType {
-        match &self.0 {
-            Pair::Ed25519(_) => KeyType::Ed25519,
-            Pair::P256(_) => KeyType::P256,
-            Pair::P384(_) => KeyType::P384,
-            Pair::Rsa(_) => KeyType::Rsa,
-        }
+        self.public.key_type()
     }
 
     /// Signs a message. The key must fit the algorithm.
@@ -119,7 +118,7 @@ impl PrivateKey {
             | SigningAlgorithm::Hs384
             | SigningAlgorithm::Hs512 => None,
         };
-        let bytes = match (&self.0, algorithm, encoding) {
+        let bytes = match (&self.pair, algorithm, encoding) {
             (Pair::Ed25519(pair), SigningAlgorithm::EdDsa, _) => {
                 pair.try_sign(message).map(|made| made.as_ref().to_vec())
             }
@@ -137,17 +136,18 @@ impl PrivateKey {
         bytes.map(|bytes| DigitalSignature::new(algorithm, bytes)).map_err(|_| SigningError::Failed)
     }
 
-    pub fn public(&self) -> PublicKey {
-        match &self.0 {
-            Pair::Ed25519(pair) => PublicKey::ed25519(pair.public_key().as_ref()),
-            Pair::P256(pair) => PublicKey::ec(KeyType::P256, pair.public_key().as_ref()),
-            Pair::P384(pair) => PublicKey::ec(KeyType::P384, pair.public_key().as_ref()),
-            Pair::Rsa(pair) => PublicKey::rsa(
-                pair.public_key().modulus().big_endian_without_leading_zero(),
-                pair.public_key().exponent().big_endian_without_leading_zero(),
-            ),
-        }
-        .expect("the library made the public key of a private key that it accepted")
+    pub const fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn new(pair: Pair) -> Result<Self, KeyError> {
+        let public = match &pair {
+            Pair::Ed25519(pair) => PublicKey::ed25519(pair.public_key().as_ref())?,
+            Pair::P256(pair) => PublicKey::ec(KeyType::P256, pair.public_key().as_ref())?,
+            Pair::P384(pair) => PublicKey::ec(KeyType::P384, pair.public_key().as_ref())?,
+            Pair::Rsa(pair) => PublicKey::from_pkcs1(pair.public_key().as_ref())?,
+        };
+        Ok(Self { pair, public })
     }
 
     pub(super) fn from_rsa_pkcs1(der: &[u8]) -> Result<Self, KeyError> {
@@ -155,10 +155,12 @@ impl PrivateKey {
     }
 
     pub(super) fn from_rsa(pair: Result<RsaKeyPair, KeyRejected>) -> Result<Self, KeyError> {
-        pair.map(|pair| Self(Pair::Rsa(pair))).map_err(|rejected| {
-            // The library tells its reasons as text only.
-            if rejected.to_string() == "TooSmall" { KeyError::Short } else { KeyError::Broken }
-        })
+        // The library tells its reasons as text only.
+        let told = |rejected: KeyRejected| match rejected.to_string().as_str() {
+            "TooSmall" => KeyError::Short,
+            _ => KeyError::Broken,
+        };
+        Self::new(Pair::Rsa(pair.map_err(told)?))
     }
 
     /// Reads an EC key in PKCS#8 or SEC1 form; its curve decides.
@@ -166,7 +168,7 @@ impl PrivateKey {
         let read = |curve: &'static EcdsaSigningAlgorithm| EcdsaKeyPair::from_private_key_der(curve, der);
         let p256 = read(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).map(Pair::P256);
         let pair = p256.or_else(|_| read(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).map(Pair::P384));
-        pair.map(Self).map_err(|_| KeyError::Curve)
+        Self::new(pair.map_err(|_| KeyError::Curve)?)
     }
 
     /// An EC key from its numbers; `point` is uncompressed.
@@ -175,31 +177,31 @@ impl PrivateKey {
             EcdsaKeyPair::from_private_key_and_public_key(curve, scalar, point).map_err(|_| KeyError::Broken)
         };
         match curve {
-            KeyType::P256 => read(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).map(Pair::P256).map(Self),
-            KeyType::P384 => read(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).map(Pair::P384).map(Self),
+            KeyType::P256 => Self::new(Pair::P256(read(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)?)),
+            KeyType::P384 => Self::new(Pair::P384(read(&signature::ECDSA_P384_SHA384_FIXED_SIGNING)?)),
             KeyType::Ed25519 | KeyType::Rsa | KeyType::Secret => Err(KeyError::Curve),
         }
     }
 
     pub(super) fn from_ed25519_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        Ed25519KeyPair::from_pkcs8(der).map(Pair::Ed25519).map(Self).map_err(|_| KeyError::Broken)
+        Self::new(Pair::Ed25519(Ed25519KeyPair::from_pkcs8(der).map_err(|_| KeyError::Broken)?))
     }
 
     pub(super) fn from_ed25519_parts(seed: &[u8], public: &[u8]) -> Result<Self, KeyError> {
-        let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public);
-        pair.map(Pair::Ed25519).map(Self).map_err(|_| KeyError::Broken)
+        let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public).map_err(|_| KeyError::Broken)?;
+        Self::new(Pair::Ed25519(pair))
     }
 
     /// Returns the same key for decryption, if it is an RSA key.
     pub(super) fn rsa_decryption(&self) -> Option<PrivateDecryptingKey> {
-        let Pair::Rsa(pair) = &self.0 else { return None };
+        let Pair::Rsa(pair) = &self.pair else { return None };
         let der: Pkcs8V1Der<'_> = pair.as_der().ok()?;
         PrivateDecryptingKey::from_pkcs8(der.as_ref()).ok()
     }
 
     /// Returns the same key for key agreement, if it is an EC key.
     pub(super) fn agreement(&self) -> Option<agreement::PrivateKey> {
-        let (pair, curve) = match &self.0 {
+        let (pair, curve) = match &self.pair {
             Pair::P256(pair) => (pair, &agreement::ECDH_P256),
             Pair::P384(pair) => (pair, &agreement::ECDH_P384),
             Pair::Ed25519(_) | Pair::Rsa(_) => return None,

@@ -46,6 +46,8 @@ impl OAuth1Method {
 /// The reason for which a request cannot be signed.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum OAuth1Error {
+    #[error("the signature is by another algorithm than oauth_signature_method names")]
+    Algorithm,
     #[error("the query or form is not percent-encoded UTF-8")]
     Encoding,
     #[error("the query or form has a parameter whose name starts with oauth_")]
@@ -170,12 +172,15 @@ impl UnsignedOAuth1 {
     }
 
     /// Completes the value of the field `Authorization` (section 3.5.1).
-    pub fn complete(&self, signature: &DigitalSignature) -> String {
+    pub fn complete(&self, signature: &DigitalSignature) -> Result<String, OAuth1Error> {
+        if signature.algorithm() != self.algorithm {
+            return Err(OAuth1Error::Algorithm);
+        }
         let realm = self.realm.iter().map(|realm| format!("realm=\"{}\"", encoded(realm)));
         let parameters = self.parameters.iter().map(|(name, value)| format!("{name}=\"{}\"", encoded(value)));
         let signature = format!("oauth_signature=\"{}\"", encoded(&base64(signature.bytes())));
         let all: Vec<_> = realm.chain(parameters).chain([signature]).collect();
-        format!("OAuth {}", all.join(","))
+        Ok(format!("OAuth {}", all.join(",")))
     }
 }
 
@@ -254,7 +259,7 @@ mod tests {
             let unsigned = request.unsigned().unwrap();
             let once = format!("oauth_body_hash={}", encoded(hash));
             assert!(unsigned.base_string().contains(&encoded(&once)), "{}", unsigned.base_string());
-            let header = unsigned.complete(&DigitalSignature::new(SigningAlgorithm::Rs256, vec![0xfb, 0xff]));
+            let header = unsigned.complete(&DigitalSignature::new(SigningAlgorithm::Rs256, vec![0xfb, 0xff])).unwrap();
             let start = format!("OAuth realm=\"a%20b\",oauth_body_hash=\"{}\",oauth_consumer_key=", encoded(hash));
             assert!(header.starts_with(&start), "{header}");
             assert!(header.ends_with(",oauth_version=\"1.0\",oauth_signature=\"%2B%2F8%3D\""), "{header}");
@@ -267,6 +272,13 @@ mod tests {
         assert_eq!(request.unsigned(), Err(OAuth1Error::Reserved));
         let request = OAuth1Request { form: Some("a=%ff"), ..REQUEST };
         assert_eq!(request.unsigned(), Err(OAuth1Error::Encoding));
+    }
+
+    #[test]
+    fn a_signature_by_another_algorithm_does_not_complete_a_request() {
+        let unsigned = REQUEST.unsigned().unwrap();
+        let other = DigitalSignature::new(SigningAlgorithm::Hs256, vec![1]);
+        assert_eq!(unsigned.complete(&other), Err(OAuth1Error::Algorithm));
     }
 
     #[test]

@@ -11,8 +11,6 @@ use super::encoding::TextEncoding;
 use super::key::KeyError;
 use super::key::PrivateKey;
 
-/// The label of an encrypted key, which the PEM reader skips.
-const ENCRYPTED: (&str, &str) = ("-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----END ENCRYPTED PRIVATE KEY-----");
 /// The mark of keys that OpenSSL encrypted before PKCS#8.
 const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
@@ -22,7 +20,7 @@ pub fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKey, Ke
     if pem.windows(OLD.len()).any(|bytes| bytes == OLD) {
         return Err(KeyError::OldEncryption);
     }
-    if let Some(encrypted) = encrypted(pem)? {
+    if let Some(encrypted) = section(pem, "ENCRYPTED PRIVATE KEY")? {
         let password = password.ok_or(KeyError::PasswordMissing)?;
         let info = EncryptedPrivateKeyInfoRef::try_from(encrypted.as_slice()).map_err(|_| KeyError::PasswordWrong)?;
         let opened = info.decrypt(password).map_err(|_| KeyError::PasswordWrong)?;
@@ -87,11 +85,11 @@ fn unmarked(pem: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// The bytes of an encrypted key, if the file holds one.
-fn encrypted(pem: &[u8]) -> Result<Option<Vec<u8>>, KeyError> {
+/// The bytes of the first section with this label, for labels that the PEM reader skips.
+pub(super) fn section(pem: &[u8], label: &str) -> Result<Option<Vec<u8>>, KeyError> {
     let text = String::from_utf8_lossy(pem);
-    let Some((_, from)) = text.split_once(ENCRYPTED.0) else { return Ok(None) };
-    let (inner, _) = from.split_once(ENCRYPTED.1).ok_or(KeyError::Pem)?;
+    let Some((_, from)) = text.split_once(&format!("-----BEGIN {label}-----")) else { return Ok(None) };
+    let (inner, _) = from.split_once(&format!("-----END {label}-----")).ok_or(KeyError::Pem)?;
     let inner: String = inner.split_whitespace().collect();
     TextEncoding::Base64.decode(&inner).map(Some).ok_or(KeyError::Pem)
 }
@@ -99,6 +97,7 @@ fn encrypted(pem: &[u8]) -> Result<Option<Vec<u8>>, KeyError> {
 #[cfg(test)]
 mod tests {
     use super::super::algorithm::KeyType;
+    use super::super::public_key::PublicKey;
     use super::*;
 
     const PASSWORD: Option<&[u8]> = Some(b"open sesame");
@@ -111,6 +110,17 @@ mod tests {
         let opened = include_bytes!("../../tests/fixtures/signing/rsa-encrypted.pem");
         let opened = private_key(opened, PASSWORD).unwrap();
         assert!(pkcs1.public() == rsa.public() && opened.public() == rsa.public());
+        let pss = private_key(include_bytes!("../../tests/fixtures/signing/rsa-pss-pkcs8.pem"), None).unwrap();
+        let pss_public =
+            PublicKey::from_pem(include_bytes!("../../tests/fixtures/signing/rsa-pss-public.pem")).unwrap();
+        assert_eq!((pss.key_type(), pss.public()), (KeyType::Rsa, &pss_public));
+        for pem in [
+            &include_bytes!("../../tests/fixtures/signing/rsa-public.pem")[..],
+            include_bytes!("../../tests/fixtures/signing/rsa-public-pkcs1.pem"),
+            include_bytes!("../../tests/fixtures/signing/certificate.pem"),
+        ] {
+            assert_eq!(PublicKey::from_pem(pem).as_ref(), Ok(rsa.public()));
+        }
         let p384 = private_key(include_bytes!("../../tests/fixtures/signing/p384-pkcs8.pem"), None).unwrap();
         let sec1 = private_key(include_bytes!("../../tests/fixtures/signing/p384-sec1.pem"), None).unwrap();
         assert_eq!((p384.key_type(), sec1.public()), (KeyType::P384, p384.public()));
@@ -124,7 +134,7 @@ mod tests {
     fn pkcs12_brings_its_certificates_the_keys_own_first() {
         let file = include_bytes!("../../tests/fixtures/signing/key.p12");
         let (key, chain) = pkcs12(file, "open sesame").unwrap();
-        assert_eq!(chain.public_key().unwrap(), key.public());
+        assert_eq!(chain.public_key().as_ref(), Ok(key.public()));
         assert_eq!(chain.psd2_key_id(), "SN=9FA1,CA=CN=D-TRUST CA 2-1 2015,O=D-Trust GmbH,C=DE");
         assert_eq!(chain.x5c().len(), 2);
         let alone = CertificateChain::from_pem(include_bytes!("../../tests/fixtures/signing/certificate.pem")).unwrap();

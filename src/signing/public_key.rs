@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKeyComponents};
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKey as RsaPublicKey, PublicKeyComponents};
 use aws_lc_rs::signature;
 use aws_lc_rs::signature::{ParsedPublicKey, RsaParameters, UnparsedPublicKey};
 use rustls::pki_types::pem::PemObject as _;
@@ -16,6 +17,7 @@ use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
 use super::encoding::base64url;
 use super::key::KeyError;
+use super::pkcs;
 use super::shared_secret::SharedSecret;
 
 /// The longest RSA modulus that is read, in bytes.
@@ -37,8 +39,11 @@ enum Numbers {
 }
 
 impl PublicKey {
-    /// Reads the first public key or certificate of a PEM file.
+    /// Reads a public key or certificate from a PEM file.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        if let Some(der) = pkcs::section(pem, "RSA PUBLIC KEY")? {
+            return Self::from_pkcs1(&der);
+        }
         if let Ok(info) = SubjectPublicKeyInfoDer::from_pem_slice(pem) {
             return Self::from_spki(info.as_ref());
         }
@@ -57,8 +62,11 @@ impl PublicKey {
     /// Reads a SubjectPublicKeyInfo in DER.
     pub fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
         let (_, info) = SubjectPublicKeyInfo::from_der(der).map_err(|_| KeyError::Broken)?;
-        if info.algorithm.algorithm.to_id_string() == "1.3.101.112" {
-            return Self::ed25519(&info.subject_public_key.data);
+        match info.algorithm.algorithm.to_id_string().as_str() {
+            "1.3.101.112" => return Self::ed25519(&info.subject_public_key.data),
+            // A key that is restricted to RSASSA-PSS is read as any RSA key.
+            "1.2.840.113549.1.1.10" => return Self::from_pkcs1(&info.subject_public_key.data),
+            _ => {}
         }
         match info.parsed().map_err(|_| KeyError::Broken)? {
             ParsedKey::RSA(rsa) => Self::rsa(rsa.modulus, rsa.exponent),
@@ -73,13 +81,20 @@ impl PublicKey {
         }
     }
 
+    /// Reads an RSA key in PKCS#1 form.
+    pub(super) fn from_pkcs1(der: &[u8]) -> Result<Self, KeyError> {
+        let key = RsaPublicKey::from_der(der).map_err(|_| KeyError::Broken)?;
+        let info: PublicKeyX509Der<'_> = key.as_der().map_err(|_| KeyError::Broken)?;
+        Self::from_spki(info.as_ref())
+    }
+
     pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
         let modulus = without_zeros(modulus);
         let exponent = without_zeros(exponent);
         if modulus.len() < 256 || modulus.len() == 256 && modulus[0] < 0x80 {
             return Err(KeyError::Short);
         }
-        if modulus.len() > LONGEST_MODULUS || exponent.len() > 4 {
+        if modulus.len() > LONGEST_MODULUS || exponent.len() > 5 {
             return Err(KeyError::Broken);
         }
         let numbers = PublicKeyComponents { n: modulus, e: exponent };

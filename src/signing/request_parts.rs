@@ -77,7 +77,7 @@ pub(super) fn decoded_pairs(query: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// The values of a header field, each without whitespace around, joined by a comma and a space. `None` if the field is
-/// missing or has bytes other than visible ASCII, spaces and tabs.
+/// missing or has bytes other than visible ASCII, spaces and tabs. A `HeaderMap` has no folded lines.
 pub(super) fn field_value(headers: &HeaderMap, name: &str) -> Option<String> {
     let values =
         headers.get_all(name).iter().map(|value| value.to_str().ok().map(|text| text.trim_matches([' ', '\t'])));

@@ -13,8 +13,26 @@ pub struct DigitalSignature {
 }
 
 impl DigitalSignature {
-    /// A signature in the form of JOSE.
-    pub const fn new(algorithm: SigningAlgorithm, bytes: Vec<u8>) -> Self {
+    /// Takes a signature in the form of JOSE from a device or key service. `None` if it is not as long as the algorithm's
+    /// signatures are.
+    pub fn from_jose(algorithm: SigningAlgorithm, bytes: Vec<u8>) -> Option<Self> {
+        let fits = match algorithm {
+            SigningAlgorithm::EdDsa | SigningAlgorithm::Es256 | SigningAlgorithm::Hs512 => bytes.len() == 64,
+            SigningAlgorithm::Es384 => bytes.len() == 96,
+            SigningAlgorithm::Hs256 => bytes.len() == 32,
+            SigningAlgorithm::Hs384 => bytes.len() == 48,
+            SigningAlgorithm::Ps256
+            | SigningAlgorithm::Ps384
+            | SigningAlgorithm::Ps512
+            | SigningAlgorithm::Rs256
+            | SigningAlgorithm::Rs384
+            | SigningAlgorithm::Rs512 => (256..=1024).contains(&bytes.len()),
+        };
+        fits.then_some(Self { algorithm, bytes })
+    }
+
+    /// A signature that the cryptographic library made.
+    pub(super) const fn new(algorithm: SigningAlgorithm, bytes: Vec<u8>) -> Self {
         Self { algorithm, bytes }
     }
 
@@ -122,6 +140,20 @@ mod tests {
             assert_eq!(read.bytes().len(), 64);
             assert_eq!(read.to_der(), der.as_ref());
             assert!(public.verify(b"message", &read.to_der()).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_signature_of_a_device_has_the_length_of_its_algorithm() {
+        for (algorithm, length) in [
+            (SigningAlgorithm::EdDsa, 64),
+            (SigningAlgorithm::Es256, 64),
+            (SigningAlgorithm::Es384, 96),
+            (SigningAlgorithm::Hs384, 48),
+            (SigningAlgorithm::Ps256, 256),
+        ] {
+            assert!(DigitalSignature::from_jose(algorithm, vec![1; length]).is_some());
+            assert!(DigitalSignature::from_jose(algorithm, vec![1; length - 1]).is_none());
         }
     }
 

@@ -62,7 +62,7 @@ impl Signer for SigningKey {
     }
 
     fn public_key(&self) -> Option<PublicKey> {
-        self.public()
+        self.public().cloned()
     }
 
     fn sign<'a>(&'a self, algorithm: SigningAlgorithm, message: &'a [u8], _: Within) -> PendingSignature<'a> {

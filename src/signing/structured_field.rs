@@ -9,6 +9,9 @@ use super::encoding::base64;
 /// The longest field that is read, in bytes.
 const LONGEST: usize = 32 * 1024;
 
+/// The most members, items of a list or parameters that are read.
+const MOST: usize = 64;
+
 /// A bare item (section 3.3), without decimals.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum BareItem {
@@ -36,7 +39,7 @@ pub(super) enum Member {
     Item(FieldItem),
 }
 
-/// Reads a dictionary. `None` for a text that is none, is longer than 32 KiB, has a decimal, or names a key twice: the
+/// Reads a dictionary. `None` for a text that is none, is longer than 32 KiB or 64 members, has a decimal, or names a key twice: the
 /// RFC takes the last of equal keys, and a signature must not depend on the choice of a reader.
 pub(super) fn dictionary(text: &str) -> Option<Vec<(String, Member)>> {
     if text.len() > LONGEST || !text.is_ascii() {
@@ -51,7 +54,7 @@ pub(super) fn dictionary(text: &str) -> Option<Vec<(String, Member)>> {
         } else {
             Member::Item(FieldItem { value: BareItem::Boolean(true), parameters: reader.parameters()? })
         };
-        if members.iter().any(|(known, _)| *known == key) {
+        if members.len() == MOST || members.iter().any(|(known, _)| *known == key) {
             return None;
         }
         members.push((key, member));
@@ -168,7 +171,7 @@ impl StructuredFieldReader<'_> {
                 return Some(Member::InnerList(items, self.parameters()?));
             }
             items.push(self.item()?);
-            if !self.0.starts_with([' ', ')']) {
+            if items.len() > MOST || !self.0.starts_with([' ', ')']) {
                 return None;
             }
         }
@@ -184,7 +187,7 @@ impl StructuredFieldReader<'_> {
             self.skip(&[' ']);
             let name = self.key()?;
             let value = if self.take('=') { self.bare()? } else { BareItem::Boolean(true) };
-            if parameters.iter().any(|(known, _)| *known == name) {
+            if parameters.len() == MOST || parameters.iter().any(|(known, _)| *known == name) {
                 return None;
             }
             parameters.push((name, value));
@@ -287,6 +290,12 @@ mod tests {
         }
         assert_eq!(dictionary(" ").map(|members| members.len()), Some(0));
         assert_eq!(dictionary(&"a".repeat(LONGEST + 1)), None);
+        let keys = |most: usize| (0..most).map(|at| format!("k{at}")).collect::<Vec<_>>();
+        assert!(dictionary(&keys(MOST).join(",")).is_some() && dictionary(&keys(MOST + 1).join(",")).is_none());
+        assert!(item(&format!("a;{}", keys(MOST).join(";"))).is_some());
+        assert!(item(&format!("a;{}", keys(MOST + 1).join(";"))).is_none());
+        assert!(dictionary(&format!("a=({})", keys(MOST).join(" "))).is_some());
+        assert!(dictionary(&format!("a=({})", keys(MOST + 1).join(" "))).is_none());
     }
 
     proptest! {

@@ -101,7 +101,7 @@ fn a_signed_message_travels_inside_an_encrypted_one() {
     assert_eq!(opened.header["cty"], "JWT");
     let inner = std::str::from_utf8(&opened.plaintext).unwrap();
     let check = JwsCheck { algorithm: SigningAlgorithm::Ps256, understood: &[], most: MOST };
-    let verified = verify_attached(inner, &check, &VerifyingKey::Public(own.public().unwrap())).unwrap();
+    let verified = verify_attached(inner, &check, &VerifyingKey::Public(own.public().unwrap().clone())).unwrap();
     assert_eq!(verified.payload, br#"{"amount":"1.00"}"#);
 }
 
@@ -136,7 +136,7 @@ fn sealed(
 ) -> Result<String, JweError> {
     match key {
         SigningKey::Private(key) => {
-            encrypt(recipe, members, content, EncryptionKey::Public(&key.public()), &mut LibraryEntropy)
+            encrypt(recipe, members, content, EncryptionKey::Public(key.public()), &mut LibraryEntropy)
         }
         SigningKey::Secret(secret) => {
             encrypt(recipe, members, content, EncryptionKey::Secret(secret), &mut LibraryEntropy)
