@@ -48,6 +48,8 @@ pub enum CavageError {
     Moment(&'static str),
     #[error("the request has no header field {0} that can be signed")]
     Missing(HeaderName),
+    #[error("the request target has letters outside of visible ASCII")]
+    Target,
     #[error("write header field names, \"(request-target)\", \"(created)\" or \"(expires)\"")]
     Word,
     #[error("keyId and algorithm are visible ASCII without quotation marks and backslashes")]
@@ -91,7 +93,9 @@ impl CavageSignature<'_> {
                 CavageField::Field(name) => request_parts::field_value(request.headers, name.as_str())
                     .ok_or_else(|| CavageError::Missing(name.clone()))?,
                 CavageField::RequestTarget => {
-                    format!("{} {}", request.method.to_ascii_lowercase(), request.origin_form())
+                    let target = format!("{} {}", request.method.to_ascii_lowercase(), request.origin_form());
+                    let is_line = target.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+                    if is_line { target } else { return Err(CavageError::Target) }
                 }
             };
             lines.push(format!("{}: {value}", field.word()));
@@ -218,5 +222,17 @@ mod tests {
         let quoted = CavageSignature { key_id: "SN=1\"", fields: &covered, ..signature };
         assert_eq!(over(&quoted), Err(CavageError::Quotation));
         assert_eq!(CavageField::parse("a b"), Err(CavageError::Word));
+        let covered = fields("(request-target)");
+        let signature = CavageSignature { fields: &covered, ..signature };
+        let headers = headers();
+        let request = RequestParts {
+            method: "GET",
+            scheme: "https",
+            authority: "h",
+            path: "/a\nhost: b",
+            query: None,
+            headers: &headers,
+        };
+        assert_eq!(signature.over(&request), Err(CavageError::Target), "no line of its own");
     }
 }

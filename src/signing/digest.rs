@@ -92,6 +92,8 @@ pub fn matches(field: &str, body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The body of the examples of RFC 9421 and RFC 9530.
@@ -117,5 +119,18 @@ mod tests {
         assert!(!matches("", BODY));
         assert!(!matches("sha-256=X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=", BODY));
         assert!(!matches(&format!("{SHA_512}, sha-256=:AAAA:"), BODY), "each of the digests must be right");
+    }
+
+    proptest! {
+        #[test]
+        fn a_field_is_that_of_its_body_alone(
+            body in proptest::collection::vec(any::<u8>(), 0..50),
+            other in proptest::collection::vec(any::<u8>(), 0..50),
+            field in "(sha-256|sha-512|md5)[=:A-Za-z0-9, ]{0,40}",
+        ) {
+            prop_assert!(matches(&DigestAlgorithm::Sha256.field(&body), &body));
+            prop_assert_eq!(matches(&DigestAlgorithm::Sha512.field(&body), &other), body == other);
+            prop_assert!(!matches(&field, &body));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::hmac;
+use pkcs8::PrivateKeyInfoRef;
 use serde_json::Value;
 use thiserror::Error;
 use x509_parser::prelude::FromDer as _;
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
+use super::encoding::TextEncoding;
 use super::signature::DigitalSignature;
 use super::signer::SigningError;
 use crate::base::secret::ExposeSecret;
@@ -114,11 +116,18 @@ fn is_key(bytes: &[u8]) -> bool {
     contains(b"-----BEGIN ")
         || bytes.starts_with(b"ssh-")
         || bytes.starts_with(b"ecdsa-sha2-")
-        || SubjectPublicKeyInfo::from_der(bytes).is_ok()
-        || x509_parser::parse_x509_certificate(bytes).is_ok()
+        || is_der_key(bytes)
+        || std::str::from_utf8(bytes)
+            .is_ok_and(|text| TextEncoding::Base64.decode(text.trim()).is_some_and(|bytes| is_der_key(&bytes)))
         || bytes.trim_ascii_start().starts_with(b"{")
             && serde_json::from_slice::<Value>(bytes)
                 .is_ok_and(|json| json.get("kty").is_some() || json.get("keys").is_some())
+}
+
+fn is_der_key(bytes: &[u8]) -> bool {
+    SubjectPublicKeyInfo::from_der(bytes).is_ok()
+        || x509_parser::parse_x509_certificate(bytes).is_ok()
+        || PrivateKeyInfoRef::try_from(bytes).is_ok()
 }
 
 #[cfg(test)]
@@ -153,6 +162,8 @@ mod tests {
             format!("  \n{}", certificate.pem()).into_bytes(),
             rcgen::PublicKeyData::subject_public_key_info(&pair),
             certificate.der().to_vec(),
+            pair.serialize_der(),
+            format!("{}\n", TextEncoding::Base64.encode(certificate.der())).into_bytes(),
             br#" {"kty":"RSA","n":"AQAB","e":"AQAB"}"#.to_vec(),
             br#"{"keys":[]}"#.to_vec(),
             b"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ".to_vec(),
