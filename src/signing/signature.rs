@@ -144,6 +144,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_with_a_second_spelling_are_refused() {
+        let read = |der: &[u8]| DigitalSignature::from_der(SigningAlgorithm::Es256, der).is_some();
+        assert!(read(&[0x30, 6, 2, 1, 1, 2, 1, 1]));
+        assert!(read(&[0x30, 7, 2, 2, 0, 0x80, 2, 1, 1]));
+        for der in [
+            &[0x30, 7, 2, 2, 0, 1, 2, 1, 1][..],
+            &[0x30, 6, 2, 1, 0x80, 2, 1, 1],
+            &[0x30, 5, 2, 0, 2, 1, 1],
+            &[0x30, 7, 2, 1, 1, 2, 1, 1, 0],
+            &[0x30, 6, 2, 1, 1, 2, 1, 1, 0],
+            &[0x30, 0x81, 6, 2, 1, 1, 2, 1, 1],
+        ] {
+            assert!(!read(der), "{der:?}");
+        }
+        let long = [&[0x30, 38, 2, 33][..], &[1; 33], &[2, 1, 1]].concat();
+        assert!(!read(&long), "longer than the field");
+    }
+
+    #[test]
     fn a_signature_of_a_device_has_the_length_of_its_algorithm() {
         for (algorithm, length) in [
             (SigningAlgorithm::EdDsa, 64),

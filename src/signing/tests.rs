@@ -362,6 +362,25 @@ fn thirty_forgeries_are_refused() {
     assert!(verify_attached(&signed(json!({"alg": "ES256"})), &check(algorithm), &verifying).is_ok());
 }
 
+/// RFC 7797 section 6: a reader that does not know `b64` would verify other bytes.
+#[test]
+fn an_unencoded_payload_must_be_critical() {
+    let algorithm = SigningAlgorithm::Es256;
+    let (key, verifying) = keys(algorithm);
+    for (header, is_accepted) in [
+        (json!({"alg": "ES256", "b64": false, "crit": ["b64"]}), true),
+        (json!({"alg": "ES256", "b64": false}), false),
+        (json!({"alg": "ES256", "b64": false, "crit": ["x"], "x": 1}), false),
+        (json!({"alg": "ES256", "b64": "false", "crit": ["b64"]}), false),
+    ] {
+        let header = base64url(header.to_string().as_bytes());
+        let signature = key.sign(algorithm, format!("{header}.payload").as_bytes()).unwrap();
+        let message = format!("{header}..{}", base64url(signature.bytes()));
+        let check = JwsCheck { understood: &["x"], ..check(algorithm) };
+        assert_eq!(verify_detached(&message, b"payload", &check, &verifying).is_ok(), is_accepted);
+    }
+}
+
 #[test]
 fn keys_from_files_sign_alike() {
     let public = PublicKey::from_pem(include_bytes!("../../tests/fixtures/signing/certificate.pem")).unwrap();

@@ -252,6 +252,36 @@ fn a_response_can_cover_its_request() {
 }
 
 #[test]
+fn genuine_signatures_that_say_something_else_are_refused() {
+    let vectors = vectors();
+    let vector = &vectors[5];
+    let pem = vector["private"].as_str().unwrap();
+    let key = SigningKey::Private(pkcs::private_key(pem.as_bytes(), None).unwrap());
+    let plain = headers(&vector["message"], &[]);
+    let accepts = |all: Vec<SignatureParameter>, check: &HttpSignatureCheck<'_>| {
+        let parameters = SignatureParameters::new(vec![CoveredComponent::parse("date").unwrap()], all);
+        let base = signature_base(&message(&vector["message"], &plain), &parameters).unwrap();
+        let signature = key.sign(SigningAlgorithm::EdDsa, base.as_bytes()).unwrap();
+        let (input, signature) =
+            (format!("s={}", parameters.text().unwrap()), format!("s=:{}:", base64(signature.bytes())));
+        let signed = headers(&vector["message"], &[("signature-input", &input), ("signature", &signature)]);
+        verify(&message(&vector["message"], &signed), check, &verifying(vector)).is_ok()
+    };
+    let created = SignatureParameter::Created(1_618_884_490);
+    let check = check(SigningAlgorithm::EdDsa);
+    assert!(accepts(vec![created.clone()], &check));
+    assert!(!accepts(vec![], &check), "no moment of signing");
+    assert!(!accepts(vec![created.clone(), SignatureParameter::Expires(1_618_884_500)], &check), "expired");
+    assert!(accepts(vec![created.clone(), SignatureParameter::Expires(1_618_884_501)], &check));
+    assert!(!accepts(vec![created.clone(), SignatureParameter::Alg("hmac-sha256".into())], &check), "other algorithm");
+    assert!(accepts(vec![created.clone(), SignatureParameter::Alg("ed25519".into())], &check));
+    let tagged = HttpSignatureCheck { tag: Some("bank"), ..check };
+    assert!(!accepts(vec![created.clone()], &tagged), "no tag");
+    assert!(!accepts(vec![created.clone(), SignatureParameter::Tag("other".into())], &tagged));
+    assert!(accepts(vec![created, SignatureParameter::Tag("bank".into())], &tagged));
+}
+
+#[test]
 fn tampered_fields_are_refused() {
     let vectors = vectors();
     let vector = &vectors[5];

@@ -202,6 +202,54 @@ fn thirty_tamperings_of_every_recipe_are_refused() {
     }
 }
 
+/// A message put together by hand.
+fn composed(header: &Value, encrypted_key: &[u8], encryption: ContentEncryption, content_key: &[u8]) -> String {
+    let header = base64url(header.to_string().as_bytes());
+    let iv = vec![1; encryption.iv_len()];
+    let (ciphertext, tag) = encryption.seal(content_key, &iv, header.as_bytes(), b"content").unwrap();
+    let parts = [encrypted_key, &iv, &ciphertext, &tag].map(base64url);
+    format!("{header}.{}", parts.join("."))
+}
+
+#[test]
+fn a_message_by_other_algorithms_is_refused_though_its_key_is_right() {
+    let shared = key(&json!({"kty": "oct", "k": base64url(&[7; 32])}));
+    let right = json!({"alg": "dir", "enc": "A256GCM"});
+    for (header, is_accepted) in [
+        (right.clone(), true),
+        (json!({"alg": "none", "enc": "A256GCM"}), false),
+        (json!({"alg": "dir", "enc": "A128CBC-HS256"}), false),
+        (json!({"enc": "A256GCM"}), false),
+        (json!({"alg": "dir"}), false),
+        (json!({"alg": "dir", "enc": "A256GCM", "zip": "DEF"}), false),
+        (json!({"alg": "dir", "enc": "A256GCM", "crit": ["exp"], "exp": 1}), false),
+    ] {
+        let message = composed(&header, &[], ContentEncryption::A256Gcm, &[7; 32]);
+        let opened = decrypt(&message, recipe("dir", "A256GCM"), opening(&shared), MOST);
+        assert_eq!(opened.is_ok(), is_accepted, "{header}");
+    }
+    let with_key = composed(&right, &[1; 40], ContentEncryption::A256Gcm, &[7; 32]);
+    assert!(decrypt(&with_key, recipe("dir", "A256GCM"), opening(&shared), MOST).is_err());
+}
+
+#[test]
+fn the_key_in_place_of_one_that_cannot_be_opened_opens_no_message() {
+    for (recipe, key) in recipes() {
+        let mut header = json!({"alg": recipe.management.name(), "enc": recipe.encryption.name()});
+        let genuine = sealed(recipe, &key, &Map::new(), b"content").unwrap();
+        let genuine: Value =
+            serde_json::from_slice(&from_base64url(genuine.split('.').next().unwrap()).unwrap()).unwrap();
+        if let Some(ephemeral) = genuine.get("epk") {
+            header["epk"] = ephemeral.clone();
+        }
+        let zeros = vec![0; recipe.encryption.key_len()];
+        for encrypted_key in [&[][..], &[1], &[1; 24], &[1; 40], &[1; 256]] {
+            let message = composed(&header, encrypted_key, recipe.encryption, &zeros);
+            assert!(decrypt(&message, recipe, opening(&key), MOST).is_err(), "{recipe:?}");
+        }
+    }
+}
+
 #[test]
 fn keys_that_do_not_fit_and_members_that_are_taken_are_refused() {
     let all = recipes();
