@@ -218,6 +218,9 @@ mod tests {
         assert_eq!(refused(&short), KeyError::Secret(SecretError::Short));
         assert_eq!(refused(&json!({"kty": "RSA", "k": "AQIDBAUGBwgJ"})), KeyError::Public);
         assert_eq!(refused(&json!([])), KeyError::Jwk);
+        let mut n = jwk("RS256");
+        n["n"] = json!(super::super::encoding::base64url(&[0x7f; 256]));
+        assert_eq!(refused(&n), KeyError::Short, "2047 bits");
     }
 
     #[test]

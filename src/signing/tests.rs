@@ -141,6 +141,9 @@ fn contradictory_headers_are_refused() {
     let header = new(json!({"alg": "PS256", "crit": [name, "b64"], name: 1, "b64": false})).unwrap();
     let (key, verifying) = keys(SigningAlgorithm::Ps256);
     let message = header.over(b"body", PayloadForm::Unencoded).unwrap().sign(&key).unwrap();
+    let written = from_base64url(message.split('.').next().unwrap()).unwrap();
+    let expected = format!(r#"{{"alg":"PS256","crit":["{name}","b64"],"{name}":1,"b64":false}}"#);
+    assert_eq!(String::from_utf8(written).unwrap(), expected);
     assert!(verify_detached(&message, b"body", &check(SigningAlgorithm::Ps256), &verifying).is_err());
     let understood = JwsCheck { understood: &[name], ..check(SigningAlgorithm::Ps256) };
     assert!(verify_detached(&message, b"body", &understood, &verifying).is_ok());
@@ -192,6 +195,9 @@ fn the_proofs_of_rfc_9449_verify_and_ours_have_their_members() {
     let unsigned = proof.unsigned(SigningAlgorithm::Es256, &key).unwrap();
     let (_, claims) = std::str::from_utf8(unsigned.input()).unwrap().split_once('.').unwrap();
     assert_eq!(claims, text(&vector, "resource_proof").split('.').nth(1).unwrap());
+
+    let fragment = DpopProof { target: "https://resource.example.org/protectedresource#end", ..proof };
+    assert_eq!(fragment.unsigned(SigningAlgorithm::Es256, &key).unwrap(), unsigned);
 
     let (private, public) = keys(SigningAlgorithm::Es256);
     let VerifyingKey::Public(key) = &public else { panic!("a public key") };
