@@ -6,6 +6,7 @@ use aws_lc_rs::digest;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use thiserror::Error;
+use x509_parser::asn1_rs::ToDer as _;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
@@ -120,13 +121,18 @@ fn distinguished_name(name: &X509Name<'_>) -> String {
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let identifier = attribute.attr_type();
     let name = match oid2abbrev(identifier, oid_registry()) {
-        Ok(abbreviation) => abbreviation.to_owned(),
-        Err(_) => identifier.to_id_string(),
+        Ok(abbreviation) => Some(abbreviation),
+        // The attribute in which certificates of PSD2 hold an authorization number (ETSI EN 319 412-1).
+        Err(_) if identifier.to_id_string() == "2.5.4.97" => Some("organizationIdentifier"),
+        Err(_) => None,
     };
-    match attribute.as_str() {
-        Ok(value) => format!("{name}={}", escaped(value)),
+    match (name, attribute.as_str()) {
+        (Some(name), Ok(value)) => format!("{name}={}", escaped(value)),
         // RFC 4514 section 2.4: the value's encoding in hexadecimal digits.
-        Err(_) => format!("{name}=#{}", hex(attribute.as_slice())),
+        (_, _) => {
+            let encoding = attribute.attr_value().to_der_vec().unwrap_or_default();
+            format!("{}=#{}", name.unwrap_or(&identifier.to_id_string()), hex(&encoding))
+        }
     }
 }
 
@@ -184,6 +190,17 @@ mod tests {
     fn letters_with_a_meaning_are_escaped_in_names() {
         let issuer = chain(&[1], " #a, \"b\"+c\n ").issuer();
         assert_eq!(issuer, "CN=\\ #a\\, \\\"b\\\"\\+c\\0a\\ ,O=D-Trust GmbH,C=DE");
+    }
+
+    #[test]
+    fn attributes_have_their_names_or_their_numbers() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 97]), "PSDDE-BAFIN-123456");
+        params.distinguished_name.push(DnType::CustomDnType(vec![1, 2, 3, 4]), "ab");
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let chain = CertificateChain::from_pem(certificate.pem().as_bytes()).unwrap();
+        assert_eq!(chain.subject(), "1.2.3.4=#0c026162,organizationIdentifier=PSDDE-BAFIN-123456");
     }
 
     #[test]
