@@ -183,7 +183,7 @@ impl Reloader {
     /// A changed secret fetches first: the old token serves until there is a new one.
     fn fetch_ahead(&self, before: &Snapshot, after: &Snapshot) {
         let old: HashMap<&str, _> = before.routes.iter().map(|route| (&*route.name, &route.module)).collect();
-        for route in after.routes.iter().filter(|route| route.user.is_none()) {
+        for route in after.routes.iter().filter(|route| route.user.is_none() && !route.module.is_standing()) {
             let Some(module) = old.get(&*route.name) else { continue };
             if module.identity() != route.module.identity() || module.key() == route.module.key() {
                 continue;

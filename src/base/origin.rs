@@ -100,6 +100,34 @@ impl fmt::Display for BaseUrl {
     }
 }
 
+/// The URL of one endpoint: a [`BaseUrl`], and the query that belongs to it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EndpointUrl {
+    /// Origin and path.
+    pub base: BaseUrl,
+    /// The query without `?`; `None` if the URL has none.
+    pub query: Option<Arc<str>>,
+}
+
+impl EndpointUrl {
+    /// Reads `https://host[:port][/path][?query]`. The error says what is wrong, for a person.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (base, query) = text.split_once('?').map_or((text, None), |(base, query)| (base, Some(query)));
+        let fits = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&byte);
+        if query.is_some_and(|query| !query.bytes().all(fits)) {
+            return Err("its query has a character that must be percent-encoded".to_owned());
+        }
+        let query = query.filter(|query| !query.is_empty()).map(Arc::from);
+        Ok(Self { base: BaseUrl::parse(base)?, query })
+    }
+}
+
+impl From<BaseUrl> for EndpointUrl {
+    fn from(base: BaseUrl) -> Self {
+        Self { base, query: None }
+    }
+}
+
 fn split_port(authority: &str) -> Result<(&str, u16), String> {
     let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[after_bracket..].find(':') {
@@ -126,6 +154,21 @@ mod tests {
         let url = BaseUrl::parse("https://[::1]:8443").expect("a good URL");
         assert_eq!((url.host(), url.bare_host(), url.port(), url.path()), ("[::1]", "::1", 8443, ""));
         assert_eq!(url.authority(), "[::1]:8443");
+    }
+
+    #[test]
+    fn an_endpoint_may_have_a_query_of_its_own() {
+        let url = EndpointUrl::parse("https://bank.example/token?version=2&a=%20").expect("a good URL");
+        assert_eq!(
+            (url.base.to_string().as_str(), url.query.as_deref()),
+            ("https://bank.example/token", Some("version=2&a=%20"))
+        );
+        assert_eq!(EndpointUrl::parse("https://bank.example/token?").expect("a good URL").query, None);
+        for text in
+            ["https://bank.example/token?a b", "https://bank.example/token?a#b", "https://bank.example?a=\u{e9}"]
+        {
+            assert!(EndpointUrl::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl Deadline {
         self.wall
     }
 
+    /// The end of what does not end.
+    pub const fn never() -> Self {
+        Self { boot: u64::MAX, wall: u64::MAX }
+    }
+
     /// The earlier of two deadlines, on each clock.
     pub fn min(self, other: Self) -> Self {
         Self { boot: self.boot.min(other.boot), wall: self.wall.min(other.wall) }
@@ -223,6 +228,9 @@ fn nanos(clock: rustix::time::ClockId) -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(spec.tv_nsec).unwrap_or(0))
 }
 
+/// The last millisecond of the year 9999.
+const LAST: u64 = 253_402_300_799_999;
+
 /// `2026-11-21T08:30:00.123Z` (RFC 3339) for a wall-clock reading in milliseconds since 1970.
 pub fn rfc3339(wall: u64) -> String {
     Rfc3339::of(wall).as_str().to_owned()
@@ -235,7 +243,6 @@ pub struct Rfc3339([u8; 24]);
 impl Rfc3339 {
     /// For a wall-clock reading in milliseconds since 1970.
     pub fn of(wall: u64) -> Self {
-        const LAST: u64 = 253_402_300_799_999;
         let wall = wall.min(LAST);
         let (days, in_day) = (wall / 86_400_000, wall % 86_400_000);
         let (year, month, day) = civil(days);
@@ -311,6 +318,52 @@ pub fn of_rfc3339(text: &str) -> Option<u64> {
     }
 }
 
+/// A moment as calendars and clocks show it at a fixed offset from UTC.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CivilTime {
+    /// The year, from 1970 to 9999.
+    pub year: u64,
+    /// The month, from 1.
+    pub month: u64,
+    /// The day of the month, from 1.
+    pub day: u64,
+    /// The day of the year, from 1.
+    pub day_of_year: u64,
+    /// The days since Sunday, from 0.
+    pub weekday: usize,
+    /// The hour, from 0 to 23.
+    pub hour: u64,
+    /// The minute of the hour.
+    pub minute: u64,
+    /// The second of the minute.
+    pub second: u64,
+    /// The millisecond of the second.
+    pub millisecond: u64,
+}
+
+impl CivilTime {
+    /// For a wall-clock reading in milliseconds since 1970, so many minutes east of UTC. A moment outside the years 1970
+    /// to 9999 is shown as the nearest one in them.
+    pub fn of(wall: u64, minutes_east: i32) -> Self {
+        let local = wall.min(LAST).saturating_add_signed(i64::from(minutes_east) * 60_000).min(LAST);
+        let (days, in_day) = (local / 86_400_000, local % 86_400_000);
+        let (year, month, day) = civil(days);
+        let new_year = days_of(year, 1, 1).unwrap_or(days);
+        Self {
+            year,
+            month,
+            day,
+            day_of_year: days - new_year.min(days) + 1,
+            // 1970-01-01 was a Thursday.
+            weekday: ((days + 4) % 7) as usize,
+            hour: in_day / 3_600_000,
+            minute: in_day / 60_000 % 60,
+            second: in_day / 1000 % 60,
+            millisecond: in_day % 1000,
+        }
+    }
+}
+
 /// Days from 1970-01-01 to a date that exists.
 fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
     // About where it lies; the calendar is kept in one place.
@@ -350,6 +403,24 @@ mod tests {
         assert_eq!(rfc3339(1_550_133_185_042), "2019-02-14T08:33:05.042Z");
         assert_eq!(rfc3339(1_709_164_800_000), "2024-02-29T00:00:00.000Z");
         assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_moment_is_shown_by_the_calendar_of_its_offset() {
+        let eve = 1_709_164_799_999;
+        let shown = |time: CivilTime| (time.year, time.month, time.day, time.hour, time.minute, time.weekday);
+        assert_eq!(shown(CivilTime::of(eve, 0)), (2024, 2, 28, 23, 59, 3));
+        assert_eq!(shown(CivilTime::of(eve, 420)), (2024, 2, 29, 6, 59, 4));
+        assert_eq!(shown(CivilTime::of(eve, -570)), (2024, 2, 28, 14, 29, 3));
+        assert_eq!(shown(CivilTime::of(0, -60)), (1970, 1, 1, 0, 0, 4), "nothing lies before 1970");
+        assert_eq!(CivilTime::of(u64::MAX, 840).year, 9999);
+        assert_eq!(CivilTime::of(1_735_603_200_000, 0).day_of_year, 366);
+        for wall in (0..LAST).step_by(86_400_000 * 31 - 12_345) {
+            let time = CivilTime::of(wall, 0);
+            let text = format!("{:04}-{:02}-{:02}T{:02}", time.year, time.month, time.day, time.hour);
+            assert!(rfc3339(wall).starts_with(&text), "{wall}");
+            assert!((1..=366).contains(&time.day_of_year), "{wall}");
+        }
     }
 
     #[test]

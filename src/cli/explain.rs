@@ -346,7 +346,10 @@ impl Forwarded<'_> {
             line("variable", &format!("{name} = {value}"));
         }
         line("provider", &format!("{} (profile {})", route.provider.name, route.provider.profile));
-        line("token", &format!("key {key}, from {}", route.module.token_url()));
+        match route.module.token_url() {
+            Some(url) => line("token", &format!("key {key}, from {url}")),
+            None => line("token", "none: the provider's credential is static"),
+        }
         line("goes to", &format!("{method} {}", self.upstream()));
         let fates = self.fates();
         let shown = |(name, value): &(String, String)| format!("{name}: {value}");
@@ -382,7 +385,7 @@ impl Forwarded<'_> {
             "variables": vars,
             "provider": &*route.provider.name,
             "profile": &*route.provider.profile,
-            "token": { "key": key.to_string(), "url": route.module.token_url().to_string() },
+            "token": route.module.token_url().map(|url| json!({ "key": key.to_string(), "url": url.to_string() })),
             "upstream": { "method": self.question.head.method.as_str(), "url": self.upstream() },
             "headers": {
                 "added": pairs(fates.added),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
-use crate::base::origin::BaseUrl;
+use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::observe::once::Once;
 use crate::provider::{CallAs, Module, Profile, Settings, Wiring};
@@ -96,7 +96,7 @@ pub(super) const KEYS: SchemaSection = (
         ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
         ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),
         ("tls", SchemaShape::Table("provider_tls"), MAY, "for token and resource calls alike"),
-        ("token_url", SchemaShape::Url, MAY, "where the token comes from"),
+        ("token_url", SchemaShape::Url, MAY, "where the token comes from; may have a query"),
         ("trace_context", SchemaShape::Flag, MAY, "false: it is not told which trace a request belongs to; true"),
         (
             "user_agent",
@@ -135,7 +135,7 @@ pub(super) struct ReadProvider {
     pub(super) bounds: Option<Vec<ClientId>>,
     pub(super) timeouts: Timeouts,
     pub(super) base_url: Option<BaseUrl>,
-    token_url: Option<BaseUrl>,
+    token_url: Option<EndpointUrl>,
     default_ttl: Option<Duration>,
     refresh_before: Duration,
     transport: Option<ProviderTransport>,
@@ -245,7 +245,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let fields = Fields::new(&entry.value, format!("[provider.{}]", entry.key), report);
     let profile = fields.req::<SpannedText>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
     let base_url = base_url(&fields, profile.as_ref(), report);
-    let token_url = fields.opt::<SpannedText>("token_url").and_then(|word| url(&word, report));
+    let token_url = fields.opt::<SpannedText>("token_url").and_then(|word| endpoint_url(&word, report));
     let only_http1 = choice(&fields, "http", &[("1.1", true)]).unwrap_or(false);
     let transport = transport(fields.take("tls"), only_http1, reader);
     let who = fields.opt::<PermittedClients>("clients");
@@ -340,10 +340,19 @@ fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Diagno
 
 /// An `https` base URL; reports what is none.
 pub(super) fn url(word: &SpannedText, report: &Diagnostics) -> Option<BaseUrl> {
-    match BaseUrl::parse(&word.text) {
+    parsed(word, BaseUrl::parse(&word.text), report)
+}
+
+/// The URL of an endpoint, which may have a query; reports what is none.
+fn endpoint_url(word: &SpannedText, report: &Diagnostics) -> Option<EndpointUrl> {
+    parsed(word, EndpointUrl::parse(&word.text), report)
+}
+
+fn parsed<T>(word: &SpannedText, parsed: Result<T, String>, report: &Diagnostics) -> Option<T> {
+    match parsed {
         Ok(url) => Some(url),
         // The URL may contain credentials, which must not be shown.
-        Err(error) if word.text.contains('@') => {
+        Err(error) if word.text.contains(['@', '?']) => {
             word.place.redacted().error(report, "this is not a usable URL", error);
             None
         }

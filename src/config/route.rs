@@ -220,7 +220,7 @@ impl ReadRoute {
     pub(super) fn token_place(&self, route: usize) -> Option<(BaseUrl, RouteRule)> {
         let module = self.module.as_ref().filter(|_| self.stub)?;
         let (upstream, rule) = (self.upstream.as_ref()?, self.rule(route)?);
-        let url = module.token_url().clone();
+        let url = module.token_url()?.clone();
         let below = url.same_origin(upstream) && url.path().starts_with(&format!("{}/", upstream.path()));
         let stub: Reserved = Arc::new(|path| matches!(path, "" | "/"));
         let rule =
@@ -314,6 +314,15 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
         enforce: fields.or("enforce", true),
     };
     let stub = choice(&fields, "token_endpoint", &[("stub", true)]).unwrap_or(false);
+    if let (true, Some(node)) =
+        (module.as_ref().is_some_and(|module| module.is_standing()), fields.take("token_endpoint"))
+    {
+        Position::of(node).error(
+            report,
+            "this provider has no token endpoint: its credential is static",
+            "take it out",
+        );
+    }
     fields.finish();
     ReadRoute {
         keys,

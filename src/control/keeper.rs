@@ -414,9 +414,9 @@ impl Keeper {
             Ok(fetched) => {
                 let now = self.clock.now();
                 let Some(origin) = self.keys.get_mut(&key).map(|tracked| tracked.origin(&fetched, now)) else { return };
-                let Fetched { issued, expires, headers, fingerprint, adopted, record, .. } = fetched;
+                let Fetched { issued, expires, credentials, fingerprint, adopted, record, .. } = fetched;
                 let arrived = Arrived { issued, expires, origin };
-                let fetched = FetchedToken { headers, fingerprint, adopted, record };
+                let fetched = FetchedToken { credentials, fingerprint, adopted, record };
                 self.advance(key, Event::Fetched { flight: number, arrived }, EventData::Fetched(fetched))
             }
             Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, EventData::None),

@@ -25,7 +25,7 @@ use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now};
 use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
-use crate::token::grant::CredentialHeaders;
+use crate::token::grant::CallCredentials;
 use crate::token::key::TokenKey;
 use crate::token::lease::Lease;
 
@@ -73,8 +73,8 @@ pub struct Fetched {
     pub issued: Now,
     /// When it dies. Computed once: what judges a token before it is taken over judges it by this as well.
     pub expires: Deadline,
-    /// The headers that carry it.
-    pub headers: CredentialHeaders,
+    /// The texts that carry it.
+    pub credentials: CallCredentials,
     /// For logs.
     pub fingerprint: Fingerprint,
     /// True if the token came from the store, without a call of the provider. A refusal of it therefore does not show

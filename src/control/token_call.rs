@@ -24,10 +24,10 @@ use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Within};
 use crate::base::vars::Vars;
 use crate::config::{ProviderConfig, Route};
-use crate::provider::{Module, TokenRequest, date, is_whole};
+use crate::provider::{LoginProgress, Module, TokenRequest, date, is_whole};
 use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
-use crate::token::grant::{CredentialHeaders, Grant};
+use crate::token::grant::{CallCredentials, Grant};
 use crate::token::key::TokenKey;
 use crate::upstream::{AskError, Destination};
 
@@ -91,16 +91,24 @@ impl FetchProcedure for TokenCall {
 
 impl TokenSource for TokenCall {
     async fn ask(&self) -> Result<(Grant, Now), Failure> {
-        let sent = self.clock.now();
-        let request = self.module.token_request(&self.vars, &mut RandomIds, sent);
-        let within = Within(self.provider.timeouts.token);
-        let (head, body) = exchange(&self.provider, request, MOST_ANSWER, within, sent).await?.into_parts();
-        let grant = self.module.token_answer(head.status, &head.headers, &body, sent, self.clock.now())?;
-        note_type(&self.provider, &grant);
-        Ok((grant, sent))
+        let mut login = LoginProgress::default();
+        let began = self.clock.now();
+        loop {
+            let sent = self.clock.now();
+            let request = login.request(&self.module, &self.vars, &mut RandomIds, sent);
+            let request = request.ok_or_else(|| transient("the provider has no token".to_owned()))?;
+            // All requests of a login share the time that one has.
+            let within = Within(self.provider.timeouts.token.saturating_sub(sent.since(began)));
+            let (head, body) = exchange(&self.provider, request, MOST_ANSWER, within, sent).await?.into_parts();
+            let granted = login.answer(&self.module, head.status, &head.headers, &body, sent, self.clock.now())?;
+            if let Some(grant) = granted {
+                note_type(&self.provider, &grant);
+                return Ok((grant, sent));
+            }
+        }
     }
 
-    fn credentials(&self, grant: &Grant) -> CredentialHeaders {
+    fn credentials(&self, grant: &Grant) -> CallCredentials {
         self.module.credentials(grant)
     }
 
@@ -192,7 +200,7 @@ pub fn destination(provider: &ProviderConfig, url: &BaseUrl) -> Destination {
 /// One token call, told in full: for a trial, on which no request waits.
 #[derive(Debug)]
 pub struct TokenCallReport {
-    /// Time at which the request was sent.
+    /// Time at which the last request was sent.
     pub sent: Now,
     /// When its answer was there.
     pub received: Now,
@@ -225,20 +233,35 @@ pub async fn try_token(
     vars: &Vars,
     clock: &Clock,
 ) -> Result<TokenCallReport, TokenTrialError> {
-    let sent = clock.now();
-    let request = module.token_request(vars, &mut RandomIds, sent);
-    let destination = destination(provider, &request.url);
-    let request = assemble(provider, request)?;
-    let asked = destination.ask(request, MOST_ANSWER, Within(provider.timeouts.token), sent).await;
-    let answer = asked.or_else(told_whole).map_err(|error| match error {
-        AskError::Timeout(_) => TokenTrialError::Timeout,
-        other => TokenTrialError::Ask(other),
-    })?;
-    let (head, body) = answer.into_parts();
-    let received = clock.now();
-    let outcome = module.token_answer(head.status, &head.headers, &body, sent, received);
-    let outcome = outcome.map(|grant| (grant.life, grant.fingerprint()));
-    Ok(TokenCallReport { sent, received, status: head.status.as_u16(), date: date(&head.headers), outcome })
+    let mut login = LoginProgress::default();
+    let began = clock.now();
+    loop {
+        let sent = clock.now();
+        let request = login.request(module, vars, &mut RandomIds, sent);
+        let request = request.ok_or_else(|| transient("the provider has no token".to_owned()))?;
+        let destination = destination(provider, &request.url);
+        let request = assemble(provider, request)?;
+        let within = Within(provider.timeouts.token.saturating_sub(sent.since(began)));
+        let asked = destination.ask(request, MOST_ANSWER, within, sent).await;
+        let answer = asked.or_else(told_whole).map_err(|error| match error {
+            AskError::Timeout(_) => TokenTrialError::Timeout,
+            other => TokenTrialError::Ask(other),
+        })?;
+        let (head, body) = answer.into_parts();
+        let received = clock.now();
+        let outcome = match login.answer(module, head.status, &head.headers, &body, sent, received) {
+            Ok(None) => continue,
+            Ok(Some(grant)) => Ok((grant.life, grant.fingerprint())),
+            Err(failure) => Err(failure),
+        };
+        return Ok(TokenCallReport {
+            sent,
+            received,
+            status: head.status.as_u16(),
+            date: date(&head.headers),
+            outcome,
+        });
+    }
 }
 
 /// The module's request as a message for the wire.

@@ -126,7 +126,7 @@ mod tests {
             Some(Arc::new(Lease {
                 key: KeyBuilder::new("bank").finish(),
                 generation,
-                headers: Box::default(),
+                credentials: Box::default(),
                 issued: now,
                 expires: Deadline::after(now, Duration::from_secs(10)),
                 fingerprint: Fingerprint::of(b"token"),
@@ -155,7 +155,7 @@ mod tests {
         token_slot.put(Some(Arc::new(Lease {
             key: KeyBuilder::new("bank").finish(),
             generation: 1,
-            headers: Box::default(),
+            credentials: Box::default(),
             issued: start,
             expires: Deadline::after(start, Duration::from_secs(10)),
             fingerprint: Fingerprint::of(b"token"),

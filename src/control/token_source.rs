@@ -30,7 +30,7 @@ use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox, SecretString};
 use crate::base::time::{Deadline, Now, Within, millis};
 use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, StoredRecord};
 use crate::token::failure::{Class, Failure};
-use crate::token::grant::{CredentialHeaders, Grant};
+use crate::token::grant::{CallCredentials, Grant};
 use crate::token::key::TokenKey;
 use crate::token::policy::UNCHANGED;
 
@@ -76,8 +76,8 @@ pub(super) trait TokenSource {
     /// Asks the provider. Says when the request was sent, too.
     async fn ask(&self) -> Result<(Grant, Now), Failure>;
 
-    /// The headers that carry a token.
-    fn credentials(&self, grant: &Grant) -> CredentialHeaders;
+    /// The texts that carry a token on calls.
+    fn credentials(&self, grant: &Grant) -> CallCredentials;
 
     fn key(&self) -> TokenKey;
 
@@ -290,9 +290,9 @@ impl FetchContext {
         tracing::info!(
             provider = source.provider(), token = %fingerprint, left = left.as_secs(), "token found in the store"
         );
-        let headers = source.credentials(&grant);
+        let credentials = source.credentials(&grant);
         // In a file it is from our own last life.
-        Some(Fetched { issued, expires, headers, fingerprint, adopted: true, young: store.is_shared(), record: 0 })
+        Some(Fetched { issued, expires, credentials, fingerprint, adopted: true, young: store.is_shared(), record: 0 })
     }
 }
 
@@ -320,7 +320,7 @@ fn issued(source: &impl TokenSource, (grant, sent): &(Grant, Now)) -> Fetched {
     Fetched {
         issued: *sent,
         expires: Deadline::after(*sent, grant.life),
-        headers: source.credentials(grant),
+        credentials: source.credentials(grant),
         fingerprint: grant.fingerprint(),
         adopted: false,
         young: true,

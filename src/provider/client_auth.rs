@@ -8,7 +8,7 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use crate::provider::setting::Settings;
-use crate::provider::template::{Template, TemplateContext, TemplateScope};
+use crate::provider::template::{Template, TemplateContext, TemplateScope, TemplateSegment};
 use crate::provider::values::choice;
 use crate::syntax::{Diagnostics, Fields, Node, suggest};
 
@@ -42,6 +42,18 @@ pub(super) struct ClientAuth {
     form_encode: bool,
 }
 
+/// Takes `id` and `secret`.
+fn parts(fields: &Fields<'_>, scope: TemplateScope<'_>) -> (Option<Template>, Option<Template>) {
+    let part = |key: &str, example: &str| match fields.take(key) {
+        Some(node) => Template::read(node, scope, fields.report()),
+        None => {
+            fields.missing(key, example);
+            None
+        }
+    };
+    (part("id", "\"{client_id}\""), part("secret", "\"{client_secret}\""))
+}
+
 impl ClientAuth {
     /// Reads `client_auth = { mechanism = …, id = …, secret = … }`.
     pub(super) fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
@@ -64,17 +76,28 @@ impl ClientAuth {
             }
             Some(node) => choice(node, report, &WORDS).map(Choice::Fixed),
         };
-        let part = |key: &str, example: &str| match fields.take(key) {
-            Some(node) => Template::read(node, scope, report),
-            None => {
-                fields.missing(key, example);
-                None
-            }
-        };
-        let (id, secret) = (part("id", "\"{client_id}\""), part("secret", "\"{client_secret}\""));
+        let (id, secret) = parts(&fields, scope);
         let form_encode = fields.or("form_encode", true);
         fields.finish();
         Some(Self { choice: choice?, id: id?, secret: secret?, form_encode })
+    }
+
+    /// Reads `basic = { id = …, secret = … }` of an `inject` entry: a static credential.
+    pub(super) fn read_basic(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
+        let scope = TemplateScope { place: TemplateContext::Build, ..scope };
+        let fields = Fields::new(node, "`basic`", report);
+        let (id, secret) = parts(&fields, scope);
+        // RFC 7617 alone: there is no form around it.
+        let form_encode = fields.or("form_encode", false);
+        fields.finish();
+        Some(Self { choice: Choice::Fixed(Mechanism::Basic), id: id?, secret: secret?, form_encode })
+    }
+
+    /// Returns a template with the settings that it names, as its value would show them.
+    pub(super) fn as_template(&self) -> Template {
+        let literal = |text: &str| vec![TemplateSegment::Literal(text.to_owned())];
+        let (id, secret) = (self.id.segments.clone(), self.secret.segments.clone());
+        Template { segments: [literal("Basic "), id, literal(":"), secret].concat() }
     }
 
     /// Returns whether the mechanism is `post` regardless of the settings.

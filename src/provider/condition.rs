@@ -3,12 +3,14 @@
 //! All that one [`Matcher`] says must hold. A body that could not be read leaves a condition on it *unsure*: it proves
 //! nothing, neither that an answer is a refusal nor that an exclusion does not apply.
 
+use std::borrow::Cow;
+
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::Value;
 
 use crate::provider::challenge::{BEARER, KIN, errors};
-use crate::provider::document::{is_doubtful, read_json};
+use crate::provider::document::{is_doubtful, read_json, text_of};
 use crate::provider::json::JsonError;
 use crate::provider::values::{Anywhere, FieldName, OneOrManyValues, Pointer, StatusNumber};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
@@ -31,6 +33,22 @@ pub(super) enum Body {
     Other,
     /// It was not read, or breaks off, or cannot be what it says it is.
     Unread,
+}
+
+/// The body of a response as conditions look at it: what is known of it, and its text.
+#[derive(Debug)]
+pub(super) struct JudgedBody<'a> {
+    pub content: Body,
+    /// Its text, whole; `None` if no condition wants it, or it was not read.
+    pub text: Option<Cow<'a, str>>,
+}
+
+impl<'a> JudgedBody<'a> {
+    /// Reads a body without its content coding. `None`: the body was not read.
+    pub(super) fn read(headers: &HeaderMap, body: Option<&'a [u8]>, wants_text: bool) -> Self {
+        let text = body.filter(|_| wants_text).and_then(|bytes| text_of(headers, bytes));
+        Self { content: Body::read(headers, body), text }
+    }
 }
 
 impl Body {
@@ -195,6 +213,12 @@ impl JsonTest {
         Some((self.pointers.first()?, self.test.equals.first()?.value()))
     }
 
+    /// Returns whether it holds only where a value stands that it names.
+    fn names_code(&self) -> bool {
+        let ConditionTest { equals, matches, absent } = &self.test;
+        !absent && (!equals.is_empty() || matches.is_some())
+    }
+
     /// Returns the degree to which it fits: a value with characters that could not be read proves nothing.
     fn fit(&self, value: &Value) -> Fit {
         let doubtful = self.pointers.iter().filter_map(|pointer| value.pointer(pointer)).any(is_doubtful);
@@ -250,12 +274,26 @@ impl FromNode for HeaderTest {
     }
 }
 
+/// A condition on the text of a body.
+#[derive(Clone, Debug)]
+struct BodyTest(Anywhere);
+
+impl FromNode for BodyTest {
+    fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
+        let fields = Fields::new(node, "the body condition", report);
+        let matches = fields.req::<Anywhere>("matches", "\"token (has )?expired\"");
+        fields.finish();
+        matches.map(Self)
+    }
+}
+
 /// The statuses that a matcher may name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Statuses {
     /// Any, or none at all.
     Any,
-    /// At least one, from 400 to 499: only such an answer can prove that nothing was processed.
+    /// At least one, from 400 to 499: only such an answer can prove that nothing was processed. Others but redirects are
+    /// allowed where the JSON has a code, and the profile says that the provider confirms it.
     ClientErrors,
 }
 
@@ -268,6 +306,8 @@ pub(super) struct Matcher {
     schemes: Vec<String>,
     headers: Vec<HeaderTest>,
     json: Vec<JsonTest>,
+    /// One of them is enough.
+    body: Vec<BodyTest>,
     bare: bool,
     /// A remark on the matcher's source, for readers.
     pub note: String,
@@ -282,16 +322,6 @@ impl Matcher {
         let status_node = fields.take("status");
         let statuses = status_node.and_then(|node| OneOrManyValues::<StatusNumber>::from_node(node, report));
         let statuses: Vec<u16> = statuses.map_or(Vec::new(), |many| many.0.into_iter().map(|s| s.0).collect());
-        if allowed == Statuses::ClientErrors {
-            match status_node {
-                None => fields.missing("status", "[401]"),
-                Some(node) if statuses.iter().any(|status| !(400..=499).contains(status)) => {
-                    let help = "a 5xx, a 2xx or a redirect never proves that nothing was processed".to_owned();
-                    node.error(report, "only a 4xx can prove that a token was refused", "", Some(help));
-                }
-                Some(_) => {}
-            }
-        }
         let schemes = fields.or("challenge_scheme", OneOrManyValues(vec![BEARER.to_owned()])).0;
         let matcher = Self {
             statuses,
@@ -299,35 +329,67 @@ impl Matcher {
             schemes,
             headers: fields.or("header", OneOrManyValues(Vec::new())).0,
             json: fields.or("json", OneOrManyValues(Vec::new())).0,
+            body: fields.or("body", OneOrManyValues(Vec::new())).0,
             bare: fields.or("bare", false),
             note: fields.or("note", String::new()),
             confirmed: fields.or("confirmed", true),
         };
-        if matcher.bare && !matcher.json.is_empty() {
+        if allowed == Statuses::ClientErrors {
+            match status_node {
+                None => fields.missing("status", "[401]"),
+                Some(node) => matcher.judge_statuses(node, &fields),
+            }
+        }
+        if matcher.bare && !(matcher.json.is_empty() && matcher.body.is_empty()) {
             let title = "an answer that is `bare` has no body to look into";
             fields.node().error(report, title, "", Some("make two matchers of it".to_owned()));
         }
         if let (None, Some(node)) = (&matcher.challenge_error, fields.take("challenge_scheme")) {
             node.error(report, "`challenge_scheme` says whose `challenge_error` counts", "there is none", None);
         }
-        let says = ["challenge_error", "header", "json", "bare"].iter().any(|key| fields.take(key).is_some());
+        let says = ["challenge_error", "header", "json", "body", "bare"].iter().any(|key| fields.take(key).is_some());
         if allowed == Statuses::ClientErrors && !says {
             let title = format!("{} would match every such answer", fields.what());
-            let help = "add `challenge_error`, `header`, `json` or `bare = true`".to_owned();
+            let help = "add `challenge_error`, `header`, `json`, `body` or `bare = true`".to_owned();
             fields.node().error(report, title, "", Some(help));
         }
         matcher
     }
 
+    /// Reports statuses that prove nothing. A 5xx or a 2xx may come from a request that was processed, so the provider
+    /// must say in writing that the code in the body means it was not.
+    fn judge_statuses(&self, node: &Node, fields: &Fields<'_>) {
+        let is_client_error = |status: &u16| (400..=499).contains(status);
+        if self.statuses.iter().all(is_client_error) {
+            return;
+        }
+        let title = "only a 4xx can prove that a token was refused";
+        let help = if self.statuses.iter().any(|status| (300..=399).contains(status)) {
+            "a redirect never proves that nothing was processed"
+        } else if !self.json.iter().any(JsonTest::names_code) {
+            "another status counts only with a code in the body: add `json = [{ pointer = \"/code\", equals = \"…\" }]`"
+        } else if fields.take("confirmed").is_none() || !self.confirmed {
+            "if the provider says in writing that nothing was processed then, add `confirmed = true`"
+        } else {
+            return;
+        };
+        node.error(fields.report(), title, "", Some(help.to_owned()));
+    }
+
     /// Returns whether it has any condition at all.
     pub(super) fn says_something(&self) -> bool {
-        let asks = self.challenge_error.is_some() || !self.headers.is_empty() || !self.json.is_empty();
+        let asks = self.challenge_error.is_some() || !self.headers.is_empty() || self.looks_inside();
         asks || self.bare || !self.statuses.is_empty()
     }
 
-    /// Returns whether it inspects the body as JSON.
-    pub(super) fn wants_json(&self) -> bool {
-        !self.json.is_empty()
+    /// Returns whether it inspects the content of a body, as JSON or as text.
+    pub(super) const fn looks_inside(&self) -> bool {
+        !self.json.is_empty() || self.wants_text()
+    }
+
+    /// Returns whether it inspects the body as text.
+    pub(super) const fn wants_text(&self) -> bool {
+        !self.body.is_empty()
     }
 
     /// Returns whether it requires that there is no body.
@@ -341,7 +403,7 @@ impl Matcher {
     }
 
     /// Returns the degree to which a response fits. Headers are tested first: they need no body.
-    pub(super) fn fit(&self, status: StatusCode, headers: &HeaderMap, body: &Body) -> Fit {
+    pub(super) fn fit(&self, status: StatusCode, headers: &HeaderMap, body: &JudgedBody<'_>) -> Fit {
         if !self.concerns(status) || !self.headers.iter().all(|test| test.holds(headers)) {
             return Fit::No;
         }
@@ -354,13 +416,33 @@ impl Matcher {
             return Fit::No;
         }
         let holds = |yes: bool| if yes { Fit::Yes } else { Fit::No };
-        match body {
+        let by_content = match &body.content {
             Body::Empty => holds(self.json.is_empty()),
             Body::Json(_) if self.bare => Fit::No,
             Body::Json(value) => self.json.iter().map(|test| test.fit(value)).min().unwrap_or(Fit::Yes),
             Body::Other => holds(!self.bare && self.json.is_empty()),
             Body::Unread if self.json.is_empty() && !self.bare => Fit::Yes,
             Body::Unread => Fit::Unsure,
+        };
+        by_content.min(self.fit_text(body))
+    }
+
+    /// Returns the degree to which the text of a body fits. A text with characters that could not be read proves nothing.
+    fn fit_text(&self, body: &JudgedBody<'_>) -> Fit {
+        if !self.wants_text() {
+            return Fit::Yes;
+        }
+        match (&body.content, &body.text) {
+            (Body::Empty, _) => Fit::No,
+            (Body::Json(_) | Body::Other | Body::Unread, Some(text)) => {
+                match self.body.iter().any(|test| test.0.0.is_match(text)) {
+                    _ if text.contains(char::REPLACEMENT_CHARACTER) => Fit::Unsure,
+                    true => Fit::Yes,
+                    false => Fit::No,
+                }
+            }
+            (Body::Other, None) => Fit::No,
+            (Body::Json(_) | Body::Unread, None) => Fit::Unsure,
         }
     }
 }

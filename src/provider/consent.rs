@@ -18,13 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::secret::SecretString;
+use crate::provider::capture::{Capture, captures};
 use crate::provider::condition::{Matcher, Statuses};
 use crate::provider::exchange::{RequestKind, RequestTemplate, names_secret};
 use crate::provider::injection::InjectionRules;
 use crate::provider::refusal::tables;
 use crate::provider::setting::{Setting, header_safe};
-use crate::provider::template::{TemplateContext, TemplateScope, is_name};
-use crate::provider::token_response_rules::{Capture, captures, pointers};
+use crate::provider::template::{Generators, TemplateContext, TemplateScope, is_name};
+use crate::provider::token_response_rules::pointers;
 use crate::syntax::{Diagnostics, Fields, FromNode, Node, TableEntry, suggest};
 
 pub use self::callback::BadCallback;
@@ -71,6 +72,7 @@ impl ConsentProfile {
     pub(super) fn read(
         node: &Node,
         settings: &[Setting],
+        generated: &Generators,
         token_captures: &[Arc<str>],
         orders: &InjectionRules,
         report: &Diagnostics,
@@ -86,7 +88,8 @@ impl ConsentProfile {
         let code_life = fields.or("code_life", CODE_LIFE);
         // Settings and parameters alike can be named in the consent's own requests.
         let named: Vec<Setting> = settings.iter().chain(&params).cloned().collect();
-        let scope = TemplateScope { settings: &named, captures: &[], place: TemplateContext::Authorize };
+        let place = TemplateContext::Authorize;
+        let scope = TemplateScope { settings: &named, captures: &[], steps: &[], generated, place };
 
         let mut opens = Vec::new();
         let authorize = match fields.take("authorize") {
@@ -148,10 +151,11 @@ impl ConsentProfile {
             node.error(report, "nothing says where an answer holds the refresh token", "", Some(help));
         }
         let all_captures: Vec<Arc<str>> =
-            token_captures.iter().chain(captures.iter().map(|(name, _)| name)).cloned().collect();
+            token_captures.iter().chain(captures.iter().map(|capture| &capture.name)).cloned().collect();
         let orders = match fields.take("request") {
             Some(node) => {
-                let scope = TemplateScope { settings, captures: &all_captures, place: TemplateContext::Inject };
+                let place = TemplateContext::Inject;
+                let scope = TemplateScope { settings, captures: &all_captures, steps: &[], generated, place };
                 orders.overridden(node, scope, report)
             }
             None => orders.clone(),
@@ -190,7 +194,7 @@ impl ConsentProfile {
 
     /// The names under which it captures response headers.
     pub(super) fn capture_names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.captures.iter().map(|(name, _)| name)
+        self.captures.iter().map(|capture| &capture.name)
     }
 
     /// Returns whether `[provider.NAME.consent]` must have `authorize_url`.

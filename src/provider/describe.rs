@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::COOKIE;
 use http::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
@@ -13,11 +14,12 @@ use crate::base::id::Ids;
 use crate::base::secret::SecretString;
 use crate::base::time::{Deadline, Now};
 use crate::provider::consent::ConsentProfile;
+use crate::provider::injection::SentIds;
 use crate::provider::module::Module;
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, SettingKind, Settings};
 use crate::provider::template::{Template, TemplateSegment};
-use crate::token::grant::Grant;
+use crate::token::grant::{CallPlace, Grant};
 use crate::token::key::TokenKey;
 use crate::token::lease::{Lease, LeaseTrial};
 
@@ -64,7 +66,7 @@ impl Template {
             // Known in no header of a call.
             TemplateSegment::Consent(_) => "‹consent›".to_owned(),
             TemplateSegment::Literal(text) => text.clone(),
-            TemplateSegment::NowEpoch | TemplateSegment::NowEpochMs | TemplateSegment::NowRfc3339 => "‹now›".to_owned(),
+            TemplateSegment::Id(rule) => format!("‹id: {}›", rule.name),
             TemplateSegment::Setting(name) => {
                 let secret = declared.iter().any(|setting| setting.name == *name && setting.secret);
                 match settings.text(name) {
@@ -72,6 +74,9 @@ impl Template {
                     Some(_) | None => format!("‹secret: {name}›"),
                 }
             }
+            // Known in no header of a call.
+            TemplateSegment::Step(_) => "‹step›".to_owned(),
+            TemplateSegment::Time(_) => "‹now›".to_owned(),
             TemplateSegment::Token => "‹token›".to_owned(),
             TemplateSegment::Uuid | TemplateSegment::UuidHex => "‹fresh uuid›".to_owned(),
             TemplateSegment::Var(name) => format!("‹variable: {name}›"),
@@ -86,6 +91,8 @@ pub struct StandIn {
     token: String,
     captured: Vec<(Arc<str>, String)>,
     ids: Vec<Uuid>,
+    /// Declared identifiers by name, as they were drawn.
+    declared: Vec<(String, String)>,
 }
 
 impl StandIn {
@@ -96,7 +103,7 @@ impl StandIn {
         let mut names = module.profile.answer.capture_names();
         names.extend(module.profile.consent.iter().flat_map(ConsentProfile::capture_names).cloned());
         let captured: Vec<(Arc<str>, String)> = names.into_iter().map(|name| (name, mark())).collect();
-        let made = Self { token: mark(), captured, ids: Vec::new() };
+        let made = Self { token: mark(), captured, ids: Vec::new(), declared: Vec::new() };
         let headers = made.captured.iter().filter_map(|(name, text)| {
             let value = HeaderValue::from_str(text).ok()?;
             Some((name.clone(), value))
@@ -111,7 +118,7 @@ impl StandIn {
         let lease = Lease {
             key,
             generation: 0,
-            headers: module.credentials(&grant),
+            credentials: module.credentials(&grant),
             issued: now,
             expires: Deadline::after(now, grant.life),
             fingerprint: grant.fingerprint(),
@@ -123,21 +130,54 @@ impl StandIn {
     /// A header's value after dressing: the token, captured headers, identifiers that were drawn from this stand-in,
     /// and secret settings are named, everything else stands as it goes out.
     pub fn describe(&self, module: &Module, name: &HeaderName, value: &HeaderValue) -> String {
-        if let Some(shown) = module.injection.shown(name) {
+        if let Some(shown) = module.injection.shown(&CallPlace::Header(name.clone())) {
             return shown.to_owned();
         }
         let mut text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        text = text.replace(&self.token, "‹token›");
+        if name == COOKIE {
+            text = pairs(&text, "; ", |name| module.injection.shown(&CallPlace::Cookie(name.into())));
+        }
+        let text = self.named(text);
+        // Something else that must not be shown, and that has no name here.
+        if value.is_sensitive() && !text.contains('‹') { "‹secret›".to_owned() } else { text }
+    }
+
+    /// A request target after dressing, described in the same way.
+    pub fn describe_target(&self, module: &Module, target: &str) -> String {
+        let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
+        let query = pairs(query, "&", |name| module.injection.shown(&CallPlace::Query(name.into())));
+        format!("{path}?{}", self.named(query))
+    }
+
+    /// Takes note of the identifiers that a dressed request has.
+    pub fn note(&mut self, sent: &SentIds) {
+        self.declared = sent.declared().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    }
+
+    /// The text with names in place of the token, of captured values and of identifiers.
+    fn named(&self, text: String) -> String {
+        let mut text = text.replace(&self.token, "‹token›");
         for (name, mark) in &self.captured {
             text = text.replace(mark, &format!("‹captured: {name}›"));
+        }
+        for (name, value) in &self.declared {
+            text = text.replace(value, &format!("‹id: {name}›"));
         }
         for id in &self.ids {
             text = text.replace(&id.hyphenated().to_string(), "‹fresh uuid›");
             text = text.replace(&id.simple().to_string(), "‹fresh uuid, 32 hex digits›");
         }
-        // Something else that must not be shown, and that has no name here.
-        if value.is_sensitive() && !text.contains('‹') { "‹secret›".to_owned() } else { text }
+        text
     }
+}
+
+/// Pairs of names and values with another text for some values.
+fn pairs<'a>(text: &str, separator: &str, told: impl Fn(&str) -> Option<&'a str>) -> String {
+    let pair = |pair: &str| match pair.split_once('=').and_then(|(name, _)| Some((name, told(name)?))) {
+        Some((name, told)) => format!("{name}={told}"),
+        None => pair.to_owned(),
+    };
+    text.split(separator).map(pair).collect::<Vec<_>>().join(separator)
 }
 
 impl Ids for StandIn {
@@ -153,7 +193,7 @@ mod tests {
     use super::*;
     use crate::base::origin::BaseUrl;
     use crate::base::vars::Vars;
-    use crate::provider::{CallAs, Wiring};
+    use crate::provider::{CallAs, CallInputs, Wiring};
     use crate::syntax::{Diagnostics, Fields, FromNode, Node, SourceText};
     use http::HeaderMap;
 
@@ -176,7 +216,16 @@ inject = [
   { header = "x-odd", value = "{hidden}-{uuid}" },
   { header = "x-plain", value = "{id}" },
   { header = "x-id", value = "id-{uuid_hex}" },
+  { header = "x-number", value = "{id.number}" },
+  { header = "x-time", value = "{now_rfc3339}" },
+  { cookie = "session", value = "{hidden}" },
+  { cookie = "node", value = "{captured.ticket}" },
+  { query = "key", value = "{hidden}" },
+  { query = "t", value = "{token}" },
 ]
+[ids.number]
+kind = "numeric"
+length = 18
 "#;
 
     fn module() -> Module {
@@ -210,7 +259,11 @@ inject = [
         let module = module();
         let (mut stand_in, lease) = StandIn::of(&module, module.key());
         let mut headers = HeaderMap::new();
-        module.dress(&mut headers, &lease, &Vars::none(), &mut stand_in);
+        let with = CallInputs { lease: &lease, vars: &Vars::none(), now: Now::at(0, 1_550_131_385_000) };
+        let sent = module.dress(&mut headers, with, &mut stand_in);
+        let target = module.target("/a?b=c", with, &sent, &mut stand_in).expect("a changed query");
+        stand_in.note(&sent);
+        assert_eq!(stand_in.describe_target(&module, &target), "/a?b=c&key=‹secret: hidden›&t=‹token›");
         let told: Vec<String> = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", stand_in.describe(&module, name, value)))
@@ -224,6 +277,9 @@ inject = [
                 "x-odd: ‹secret: hidden›-‹fresh uuid›",
                 "x-plain: me",
                 "x-id: id-‹fresh uuid, 32 hex digits›",
+                "x-number: ‹id: number›",
+                "x-time: 2019-02-14T08:03:05.000Z",
+                "cookie: session=‹secret: hidden›; node=‹captured: ticket›",
             ]
         );
     }

@@ -61,6 +61,20 @@ pub(super) fn read_json(headers: &HeaderMap, plain: &[u8]) -> Result<Value, Json
     json::parse(&text(headers, plain)?)
 }
 
+/// The text of a body as it came; `None` if it is too long or cannot be decoded.
+pub(super) fn coded_text(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    let plain = without_coding(headers, body, SIZE_CAP).ok()?;
+    text(headers, &plain).ok().map(Cow::into_owned)
+}
+
+/// The text of a body without its content coding; `None` if it is too long.
+pub(super) fn text_of<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Option<Cow<'a, str>> {
+    if plain.len() > SIZE_CAP {
+        return None;
+    }
+    text(headers, plain).ok()
+}
+
 /// Returns whether a body is one whole JSON object, list or text: no part can be missing at the end of it. For
 /// responses whose end is not guaranteed by their framing.
 pub fn is_whole(headers: &HeaderMap, body: &[u8]) -> bool {

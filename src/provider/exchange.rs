@@ -9,12 +9,13 @@ use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
 use crate::base::id::Ids;
-use crate::base::origin::BaseUrl;
+use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
-use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::provider::client_auth::{ClientAuth, Mechanism};
 use crate::provider::document::DocumentFormat;
+use crate::provider::id_rule::IdRule;
+use crate::provider::message_values::MessageValues;
 use crate::provider::setting::{Setting, SettingMember, SettingValue, Settings};
 use crate::provider::template::{
     ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope, TemplateSegment,
@@ -86,6 +87,9 @@ impl RequestKind {
     /// The request for the application's own token.
     pub(super) const TOKEN: Self =
         Self { table: "[token.request]", headers: TemplateContext::TokenHeader, body: TemplateContext::TokenBody };
+    /// A request that comes before it.
+    pub(super) const STEP: Self =
+        Self { table: "[[token.steps]]", headers: TemplateContext::TokenHeader, body: TemplateContext::TokenBody };
     /// The beginning of a consent.
     pub(super) const AUTHORIZE: Self =
         Self { table: "[consent.authorize]", headers: TemplateContext::Authorize, body: TemplateContext::Authorize };
@@ -188,7 +192,8 @@ impl RequestTemplate {
     /// Its own endpoint, if the settings that its path names are set.
     pub(super) fn own_url(&self, settings: &Settings, base_url: &BaseUrl) -> Option<BaseUrl> {
         let path = self.path.as_ref()?.resolve(settings)?;
-        BaseUrl::parse(&format!("{base_url}{}", path.as_fixed().unwrap_or_default())).ok()
+        let url = EndpointUrl::parse(&format!("{base_url}{}", path.as_fixed().unwrap_or_default()));
+        url.ok().map(|url| url.base)
     }
 
     /// Returns whether it is only a URL with a query, as a browser opens it.
@@ -231,7 +236,7 @@ impl RequestTemplate {
         &self,
         settings: &Settings,
         base_url: &BaseUrl,
-        token_url: Option<BaseUrl>,
+        token_url: Option<EndpointUrl>,
     ) -> Result<CompiledTokenRequest, String> {
         let url = match (token_url, &self.path) {
             (Some(url), _) => url,
@@ -243,7 +248,7 @@ impl RequestTemplate {
             (None, Some(path)) => {
                 let path = path.resolve(settings).ok_or("the token path names a setting that is not set")?;
                 let url = format!("{base_url}{}", path.as_fixed().unwrap_or_default());
-                BaseUrl::parse(&url).map_err(|reason| format!("the token endpoint's URL is wrong: {reason}"))?
+                EndpointUrl::parse(&url).map_err(|reason| format!("the token endpoint's URL is wrong: {reason}"))?
             }
         };
         let mut headers = Vec::new();
@@ -273,8 +278,21 @@ impl RequestTemplate {
                 }
             }
         }
-        let (method, accept) = (self.method.clone(), DocumentFormat::Json.accept());
-        Ok(CompiledTokenRequest { method, url, accept, encoding: self.encoding, headers, authorization, body })
+        let mut ids: Vec<Arc<IdRule>> = headers.iter().flat_map(|(_, text)| text.ids().cloned()).collect();
+        body.iter().for_each(|(_, field)| field.ids(&mut ids));
+        ids.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        ids.dedup();
+        Ok(CompiledTokenRequest {
+            method: self.method.clone(),
+            url: url.base,
+            query: url.query,
+            accept: DocumentFormat::Json.accept(),
+            encoding: self.encoding,
+            headers,
+            authorization,
+            body,
+            ids,
+        })
     }
 }
 
@@ -377,6 +395,15 @@ impl Filled {
         }
     }
 
+    fn ids(&self, found: &mut Vec<Arc<IdRule>>) {
+        match self {
+            Filled::Array(items) => items.iter().for_each(|item| item.ids(found)),
+            Filled::Literal(_) => {}
+            Filled::Object(members) => members.iter().for_each(|(_, member)| member.ids(found)),
+            Filled::Text(text) => found.extend(text.ids().cloned()),
+        }
+    }
+
     /// Appends it as JSON. Says whether there was anything: a field whose variable is absent is left out.
     fn write(&self, fill: &mut Fill<'_>, out: &mut Vec<u8>) -> bool {
         match self {
@@ -427,15 +454,34 @@ fn quote<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
 pub(super) struct CompiledTokenRequest {
     method: Method,
     pub url: BaseUrl,
+    /// The query of the endpoint's own URL; the fields of a query follow it.
+    pub query: Option<Arc<str>>,
     /// The answer that is asked for.
     pub accept: &'static str,
     encoding: Encoding,
     headers: Vec<(HeaderName, FilledText)>,
     authorization: Option<HeaderValue>,
     body: Vec<(String, Filled)>,
+    /// The declared identifiers that it has, sorted by name.
+    pub ids: Vec<Arc<IdRule>>,
+}
+
+/// The inputs of one token request, besides the profile and its settings.
+pub(super) struct RequestInputs<'a> {
+    pub vars: &'a Vars,
+    pub ids: &'a mut dyn Ids,
+    pub values: &'a MessageValues,
+    pub consent: ConsentVariables<'a>,
+    /// The values that earlier steps of the login captured.
+    pub steps: &'a [(Arc<str>, SecretString)],
 }
 
 impl CompiledTokenRequest {
+    /// The URL that it goes to.
+    pub(super) fn endpoint(&self) -> EndpointUrl {
+        EndpointUrl { base: self.url.clone(), query: self.query.clone() }
+    }
+
     /// The route variables that go into it, sorted, each once.
     pub(super) fn vars(&self) -> Vec<Arc<str>> {
         let mut found: Vec<Arc<str>> = self.headers.iter().flat_map(|(_, text)| text.vars().cloned()).collect();
@@ -445,15 +491,10 @@ impl CompiledTokenRequest {
         found
     }
 
-    /// The request for a token, fresh identifiers and all. First fetch and renewal are the same request.
-    pub(super) fn request(
-        &self,
-        vars: &Vars,
-        ids: &mut dyn Ids,
-        now: Now,
-        consent: ConsentVariables<'_>,
-    ) -> TokenRequest {
-        let mut fill = Fill { vars, ids, now: Some(now), grant: None, consent };
+    /// The request for a token, generated values and all. First fetch and renewal are the same request.
+    pub(super) fn request(&self, inputs: RequestInputs<'_>) -> TokenRequest {
+        let RequestInputs { vars, ids, values, consent, steps } = inputs;
+        let mut fill = Fill { vars, ids, values: Some(values), grant: None, consent, steps };
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
         headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
         match self.encoding {
@@ -486,6 +527,14 @@ impl CompiledTokenRequest {
             Encoding::Query => query = Some(SecretString::from(self.pairs(&mut fill).as_str())),
         }
         let query = query.filter(|query| !query.expose_secret().is_empty());
+        let query = match (&self.query, query) {
+            (None, query) => query,
+            (Some(own), None) => Some(SecretString::from(&**own)),
+            (Some(own), Some(query)) => {
+                let joined = Zeroizing::new(format!("{own}&{}", query.expose_secret()));
+                Some(SecretString::from(joined.as_str()))
+            }
+        };
         TokenRequest {
             method: self.method.clone(),
             url: self.url.clone(),
@@ -520,16 +569,16 @@ impl CompiledTokenRequest {
     }
 }
 
-/// Returns whether a template names a secret setting.
+/// Returns whether a template names a secret setting, or what a step of the login captured.
 pub(super) fn names_secret(template: &Template, settings: &[Setting]) -> bool {
     template.segments.iter().any(|segment| match segment {
         TemplateSegment::Setting(name) => settings.iter().any(|setting| setting.name == *name && setting.secret),
+        TemplateSegment::Step(_) => true,
         TemplateSegment::Captured(_)
         | TemplateSegment::Consent(_)
+        | TemplateSegment::Id(_)
         | TemplateSegment::Literal(_)
-        | TemplateSegment::NowEpoch
-        | TemplateSegment::NowEpochMs
-        | TemplateSegment::NowRfc3339
+        | TemplateSegment::Time(_)
         | TemplateSegment::Token
         | TemplateSegment::Uuid
         | TemplateSegment::UuidHex

@@ -2,7 +2,7 @@
 //!
 //! A conversation gives settings, then says what must happen: the token request that is made, what each token answer
 //! becomes, how a call is dressed and replayed, what each answer of the bank means. Identifiers count up from one in
-//! each step; the token is `first-token`, on the replay `second-token`.
+//! each step; the token is `first-token`, on the replay, a second later, `second-token`.
 
 mod consent;
 mod conversation;
@@ -12,19 +12,21 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use self::conversation::{
-    ClientCall, Conversation, ExpectedRequest, FailedAnswer, ResourceAnswer, TokenAnswer, body, duration, headers,
-    maybe_duration, status,
+    ClientCall, Conversation, ExpectedRequest, FailedAnswer, LoginStepAnswer, ResourceAnswer, TokenAnswer, body,
+    duration, headers, maybe_duration, status,
 };
 use crate::base::id::CountingIds;
-use crate::base::origin::BaseUrl;
+use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::{Deadline, Now};
 use crate::base::vars::Vars;
 use crate::provider::consent::ConsentWiring;
 use crate::provider::exchange::TokenRequest;
+use crate::provider::injection::CallInputs;
+use crate::provider::login::LoginProgress;
 use crate::provider::module::{CallAs, Module, Wiring};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
@@ -71,13 +73,24 @@ impl FixtureRun {
             vars.push(name.as_str().into(), value.clone());
         }
         let sent = Now::at(77_000, play.now.saturating_mul(1000));
+        let (mut login, mut ids) = (LoginProgress::default(), CountingIds::default());
+        for (at, step) in (1..).zip(&play.step) {
+            let what = format!("step {at}");
+            let taken = self.login_step(&what, &module, &mut login, (&vars, &mut ids, sent), step);
+            self.step(&what, taken);
+        }
         if let Some(expected) = &play.request {
-            let taken = self.request(&module, &vars, sent, expected);
-            self.step("the token request", taken);
+            match login.request(&module, &vars, &mut ids, sent) {
+                Some(made) => {
+                    let taken = self.same_request(&made, expected);
+                    self.step("the token request", taken);
+                }
+                None => self.step("the token request", Err("the profile has no [token]".to_owned())),
+            }
         }
         for (at, answer) in (1..).zip(&play.answer) {
             let what = format!("answer {at}");
-            let taken = self.token_answer(&what, &module, sent, answer);
+            let taken = self.token_answer(&what, &module, &mut login, sent, answer);
             self.step(&what, taken);
         }
         for (at, call) in (1..).zip(&play.call) {
@@ -102,8 +115,25 @@ impl FixtureRun {
         Ok(())
     }
 
-    fn request(&mut self, module: &Module, vars: &Vars, sent: Now, expected: &ExpectedRequest) -> Result<(), String> {
-        self.same_request(&module.token_request(vars, &mut CountingIds::default(), sent), expected)
+    fn login_step(
+        &mut self,
+        what: &str,
+        module: &Module,
+        login: &mut LoginProgress,
+        (vars, ids, sent): (&Vars, &mut CountingIds, Now),
+        step: &LoginStepAnswer,
+    ) -> Result<(), String> {
+        let made = login.request(module, vars, ids, sent).ok_or("the profile has no [token]")?;
+        self.same_request(&made, &step.request)?;
+        let body = body(step.body.as_ref(), step.json.as_ref())?;
+        let headers = headers(&step.headers, step.json.is_some())?;
+        match (login.answer(module, status(step.status)?, &headers, &body, sent, sent), &step.failure) {
+            (Ok(None), None) => Ok(()),
+            (Ok(Some(grant)), _) => Err(format!("unexpected token: {grant:?}")),
+            (Err(failure), Some(expected)) => self.failed(what, module, expected, &failure),
+            (Err(failure), None) => Err(format!("unexpected failure: {failure:?}")),
+            (Ok(None), Some(_)) => Err("it did not fail".to_owned()),
+        }
     }
 
     fn same_request(&mut self, made: &TokenRequest, expected: &ExpectedRequest) -> Result<(), String> {
@@ -124,12 +154,24 @@ impl FixtureRun {
         Ok(())
     }
 
-    fn token_answer(&mut self, what: &str, module: &Module, sent: Now, answer: &TokenAnswer) -> Result<(), String> {
+    fn token_answer(
+        &mut self,
+        what: &str,
+        module: &Module,
+        login: &mut LoginProgress,
+        sent: Now,
+        answer: &TokenAnswer,
+    ) -> Result<(), String> {
         let about = |part: &str| format!("{what}: {part}");
         let took = maybe_duration(answer.took.as_ref())?.unwrap_or(Duration::from_millis(20));
         let body = body(answer.body.as_ref(), answer.json.as_ref())?;
         let headers = headers(&answer.headers, answer.json.is_some())?;
-        let result = module.token_answer(status(answer.status)?, &headers, &body, sent, sent.plus(took));
+        let result = login.answer(module, status(answer.status)?, &headers, &body, sent, sent.plus(took));
+        let result = result.map(|grant| grant.ok_or("a step is due before the token request: write it as [[step]]"));
+        let result = match result {
+            Ok(grant) => Ok(grant?),
+            Err(failure) => Err(failure),
+        };
         match (&answer.grant, &answer.failure, result) {
             (Some(expected), None, Ok(grant)) => {
                 self.same(&about("token"), grant.access_token.expose_secret(), expected.token.as_str());
@@ -138,7 +180,9 @@ impl FixtureRun {
                     let credentials = module.credentials(&grant);
                     let sensitive = credentials.iter().all(|(_, value)| value.is_sensitive());
                     self.same(&about("every credential is sensitive"), sensitive, true);
-                    self.same(&about("headers"), shown(&credentials.into_iter().collect()), lower(expected));
+                    let named =
+                        credentials.into_iter().map(|(place, value)| (place.to_string().to_ascii_lowercase(), value));
+                    self.same(&about("headers"), shown_pairs(named), lower(expected));
                 }
             }
             (None, Some(expected), Err(failure)) => self.failed(what, module, expected, &failure)?,
@@ -181,13 +225,40 @@ impl FixtureRun {
                 made.append(name.clone(), value.clone());
             }
         }
-        let ids_sent = module.dress(&mut made, &lease(module, "first-token", sent), vars, &mut ids);
+        let leased =
+            |token, at| if module.is_standing() { module.standing_lease(at) } else { Some(lease(module, token, at)) };
+        let first = leased("first-token", sent).ok_or("it has no lease")?;
+        let with = CallInputs { lease: &first, vars, now: sent };
+        let ids_sent = module.dress(&mut made, with, &mut ids);
         self.same(&format!("{what}: dressed"), shown(&made), lower(&call.dressed));
+        let out = |target: Option<String>| target.unwrap_or_else(|| call.path.clone());
+        if let Some(expected) = &call.target {
+            let target = out(module.target(&call.path, with, &ids_sent, &mut ids));
+            self.same(&format!("{what}: target"), &target, expected);
+        }
         for (name, value) in ids_sent.iter() {
             self.same(&format!("{what}: the id {name} that was reported"), made.get(name), Some(value));
         }
+        if let Some(expected) = &call.sent_body {
+            let content = call.body.as_deref().unwrap_or_default().as_bytes();
+            let sent = match module.body(&made, content, with, &ids_sent, &mut ids) {
+                None => call.body.clone().unwrap_or_default(),
+                Some(dressed) => {
+                    let dressed = dressed.map_err(|unfit| unfit.to_string())?;
+                    String::from_utf8_lossy(&dressed).into_owned()
+                }
+            };
+            self.same(&format!("{what}: sent_body"), &sent, expected);
+        }
         if let Some(replayed) = &call.replayed {
-            let again = module.redress(&mut made, &lease(module, "second-token", sent), &ids_sent, &mut ids);
+            let later = sent.plus(Duration::from_secs(1));
+            let second = leased("second-token", later).ok_or("it has no lease")?;
+            let with = CallInputs { lease: &second, vars, now: later };
+            let again = module.redress(&mut made, with, &ids_sent, &mut ids);
+            if let Some(expected) = &call.replayed_target {
+                let target = out(module.target(&call.path, with, &again, &mut ids));
+                self.same(&format!("{what}: replayed_target"), &target, expected);
+            }
             self.same(&format!("{what}: replayed"), shown(&made), lower(replayed));
             for (name, value) in again.iter() {
                 self.same(&format!("{what}: the id {name} of the replay"), made.get(name), Some(value));
@@ -236,11 +307,13 @@ fn module(
         return Err(shown.join("\n\n"));
     }
     let (profile, settings) = profile.zip(settings).ok_or("it has no profile: add `profile`, or name one")?;
-    let url = |text: &String| BaseUrl::parse(text).map_err(|why| format!("`{text}` is not a usable URL: {why}"));
+    let unusable = |text: &String, why: String| format!("`{text}` is not a usable URL: {why}");
+    let url = |text: &String| BaseUrl::parse(text).map_err(|why| unusable(text, why));
+    let endpoint = |text: &String| EndpointUrl::parse(text).map_err(|why| unusable(text, why));
     let wiring = Wiring {
         name: "bank",
         base_url: url(&play.base_url)?,
-        token_url: play.token_url.as_ref().map(url).transpose()?,
+        token_url: play.token_url.as_ref().map(endpoint).transpose()?,
         default_ttl: maybe_duration(play.default_ttl.as_ref())?,
         consent: match &play.consent {
             Some(consent) => Some(ConsentWiring {
@@ -271,12 +344,12 @@ fn settings(profile: &Profile, source: &Arc<SourceText>, report: &Diagnostics) -
 
 fn lease(module: &Module, token: &str, sent: Now) -> Lease {
     let life = Duration::from_secs(60);
-    let grant =
-        Grant { access_token: SecretString::from(token), life, captured: consent::captured(module), odd_type: None };
+    let captured = consent::captured(module);
+    let grant = Grant { access_token: SecretString::from(token), life, captured, odd_type: None };
     Lease {
         key: module.key(),
         generation: 1,
-        headers: module.credentials(&grant),
+        credentials: module.credentials(&grant),
         issued: sent,
         expires: Deadline::after(sent, life),
         fingerprint: grant.fingerprint(),
@@ -286,10 +359,14 @@ fn lease(module: &Module, token: &str, sent: Now) -> Lease {
 
 /// Lower-case names with all their values.
 fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
+    shown_pairs(headers.iter().map(|(name, value)| (name.to_string(), value.clone())))
+}
+
+fn shown_pairs(pairs: impl Iterator<Item = (String, HeaderValue)>) -> BTreeMap<String, String> {
     let mut shown: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in headers {
+    for (name, value) in pairs {
         let value = String::from_utf8_lossy(value.as_bytes());
-        let entry = shown.entry(name.to_string());
+        let entry = shown.entry(name);
         entry.and_modify(|old| *old = format!("{old} | {value}")).or_insert_with(|| value.clone().into_owned());
     }
     shown

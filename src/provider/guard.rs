@@ -10,24 +10,28 @@ use crate::base::origin::BaseUrl;
 pub(super) struct Guard {
     /// Base URL of the provider's API.
     base: BaseUrl,
-    /// Origins with whole paths; the token endpoint is the first.
+    /// Origin and whole path of the token endpoint; `None`: there is none.
+    token: Option<(BaseUrl, String)>,
+    /// Origins with whole paths of all endpoints, the token endpoint among them.
     endpoints: Vec<(BaseUrl, String)>,
 }
 
 impl Guard {
-    /// Guards `own` endpoints, the token endpoint among them, and the profile's `paths`, which lie under `base`.
-    pub(super) fn new(base: BaseUrl, own: &[BaseUrl], paths: &[String]) -> Self {
+    /// Guards the token endpoint, other endpoints of the provider's `own`, and the profile's `paths`, which lie under
+    /// `base`.
+    pub(super) fn new(base: BaseUrl, token: Option<&BaseUrl>, own: &[BaseUrl], paths: &[String]) -> Self {
         let whole = |url: &BaseUrl| (url.clone(), normal(url.path()).collect());
-        let mut endpoints: Vec<(BaseUrl, String)> = own.iter().map(whole).collect();
+        let token = token.map(whole);
+        let mut endpoints: Vec<(BaseUrl, String)> = token.iter().cloned().chain(own.iter().map(whole)).collect();
         for path in paths {
             endpoints.push((base.clone(), normal(&format!("{}{path}", base.path())).collect()));
         }
-        Self { base, endpoints }
+        Self { base, token, endpoints }
     }
 
     /// Returns whether `path` under `upstream` is the token endpoint.
     pub(super) fn is_token_endpoint(&self, upstream: &BaseUrl, path: &str) -> bool {
-        self.endpoints.first().is_some_and(|token| is(token, upstream, path, is_plain(path)))
+        self.token.as_ref().is_some_and(|token| is(token, upstream, path, is_plain(path)))
     }
 
     /// Returns whether `path` under the provider's base URL is one of them.
@@ -131,7 +135,7 @@ mod tests {
 
     fn guard(base: &str, token: &str) -> Guard {
         let url = |text| BaseUrl::parse(text).expect("a good URL");
-        Guard::new(url(base), &[url(token)], &["/v2/oauth/authorize".to_owned()])
+        Guard::new(url(base), Some(&url(token)), &[], &["/v2/oauth/authorize".to_owned()])
     }
 
     #[test]

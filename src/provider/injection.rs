@@ -1,19 +1,27 @@
-//! The headers that are put on a resource call, those that a client may not set, and the identifiers of a replay.
+//! The values that are put on a resource call, those that a client may not set, and the identifiers of a replay.
 
+use std::fmt;
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::base::id::Ids;
+use crate::base::time::Now;
 use crate::base::vars::Vars;
+use crate::provider::body_fields::{self, UnfitBody};
+use crate::provider::client_auth::ClientAuth;
 use crate::provider::exchange::names_secret;
+use crate::provider::id_rule::IdRule;
+use crate::provider::message_values::{Fresh, MessageValues};
+use crate::provider::parameters::{Parameters, is_cookie_value};
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::template::{ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope};
-use crate::provider::values::{FieldName, OneOrManyValues, WholeMatch, choice};
-use crate::syntax::{Diagnostics, Fields, Node};
-use crate::token::grant::{CredentialHeaders, Grant};
+use crate::provider::values::{FieldName, OneOrManyValues, Pointer, WholeMatch, choice};
+use crate::syntax::{Diagnostics, Fields, FromNode, Node};
+use crate::token::grant::{CallCredentials, CallPlace, Grant};
+use crate::token::lease::Lease;
 
 /// The treatment of a client's own value of an injected header.
 #[derive(Clone, Debug)]
@@ -26,70 +34,86 @@ enum ClientValue {
 /// One entry of `inject`, in `[request]` or `[consent.request]`.
 #[derive(Clone, Debug)]
 struct InjectionRule {
-    name: HeaderName,
+    place: CallPlace,
+    /// Its value; of HTTP Basic the value before it is encoded.
     value: Template,
+    /// The pair of HTTP Basic, if that is the value.
+    basic: Option<ClientAuth>,
     client: ClientValue,
 }
 
 /// The table `[request]` of a profile, as read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct InjectionRules {
     rules: Vec<InjectionRule>,
     strip: Vec<HeaderName>,
-    renew: bool,
+    /// The scope of identifiers that declare none: `replay_id`.
+    replay_id: Fresh,
+}
+
+impl Default for InjectionRules {
+    fn default() -> Self {
+        Self { rules: Vec::new(), strip: Vec::new(), replay_id: Fresh::Attempt }
+    }
 }
 
 impl InjectionRules {
-    /// Reads the table `[request]` of a profile.
+    /// Reads the table `[request]` of a profile. Templates stand in the context of `scope`.
     pub(super) fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Self {
-        let scope = TemplateScope { place: TemplateContext::Inject, ..scope };
         let fields = Fields::new(node, "[request]", report);
         let before = report.errors();
+        let words = [("keep", Fresh::Call), ("renew", Fresh::Attempt)];
+        let replay_id =
+            fields.take("replay_id").and_then(|node| choice(node, report, &words)).unwrap_or(Fresh::Attempt);
         let mut rules: Vec<InjectionRule> = Vec::new();
         if fields.take("inject").is_none() {
             fields.missing("inject", "[{ header = \"authorization\", value = \"Bearer {token}\" }]");
         }
         for node in super::refusal::tables(fields.take("inject"), "inject = [{ header = …, value = … }]", report) {
-            let Some(rule) = InjectionRule::read(node, scope, report) else { continue };
-            if rules.iter().any(|known| known.name == rule.name) {
-                node.error(report, format!("`{}` is injected twice", rule.name), "", None);
+            let Some(rule) = InjectionRule::read(node, scope, replay_id, report) else { continue };
+            if rules.iter().any(|known| known.place == rule.place) {
+                node.error(report, format!("`{}` is injected twice", rule.place), "", None);
             }
             rules.push(rule);
         }
-        if !rules.is_empty() && !rules.iter().any(|rule| rule.value.is_credential()) && report.errors() == before {
+        judge_cookies(&rules, &fields);
+        let wants_token = scope.place != TemplateContext::Standing;
+        if wants_token
+            && !rules.is_empty()
+            && !rules.iter().any(|rule| rule.value.is_credential())
+            && report.errors() == before
+        {
             let help = "add `{ header = \"authorization\", value = \"Bearer {token}\" }`".to_owned();
             fields.node().error(report, "the token is put nowhere", "", Some(help));
         }
         let strip =
             fields.or("strip", OneOrManyValues::<FieldName>(Vec::new())).0.into_iter().map(|name| name.0).collect();
-        let words = [("keep", false), ("renew", true)];
-        let renew = fields.take("replay_id").and_then(|node| choice(node, report, &words)).unwrap_or(true);
         fields.finish();
-        Self { rules, strip, renew }
+        Self { rules, strip, replay_id }
     }
 
-    /// `[consent.request]`: these orders, with what `node` says of a header in place of what they say of it.
+    /// `[consent.request]`: these orders, with what `node` says of a place instead of what they say of it.
     pub(super) fn overridden(&self, node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Self {
-        let scope = TemplateScope { place: TemplateContext::Inject, ..scope };
         let fields = Fields::new(node, "[consent.request]", report);
         let mut merged = self.clone();
         if fields.take("inject").is_none() {
             fields.missing("inject", "[{ header = \"x-user\", value = \"{captured.user}\" }]");
         }
         for node in super::refusal::tables(fields.take("inject"), "inject = [{ header = …, value = … }]", report) {
-            let Some(rule) = InjectionRule::read(node, scope, report) else { continue };
-            match merged.rules.iter_mut().find(|known| known.name == rule.name) {
+            let Some(rule) = InjectionRule::read(node, scope, self.replay_id, report) else { continue };
+            match merged.rules.iter_mut().find(|known| known.place == rule.place) {
                 Some(known) => *known = rule,
                 None => merged.rules.push(rule),
             }
         }
+        judge_cookies(&merged.rules, &fields);
         fields.finish();
         merged
     }
 
-    /// Every template, with its header.
-    pub(super) fn templates(&self) -> impl Iterator<Item = (&HeaderName, &Template)> {
-        self.rules.iter().map(|rule| (&rule.name, &rule.value))
+    /// Every template.
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
+        self.rules.iter().map(|rule| &rule.value)
     }
 
     /// The route variables that it names.
@@ -104,51 +128,91 @@ impl InjectionRules {
         settings: &Settings,
         also_stripped: impl Iterator<Item = HeaderName>,
     ) -> Result<Injection, String> {
-        let mut injection = Injection { renew: self.renew, ..Injection::default() };
+        let mut injection = Injection { replay_id: self.replay_id, ..Injection::default() };
         injection.replaced.push(AUTHORIZATION);
         injection.replaced.extend(self.strip.iter().cloned().chain(also_stripped));
-        for InjectionRule { name, value, client } in &self.rules {
-            match client {
-                ClientValue::Keep(_) => injection.kept.push(name.clone()),
-                ClientValue::Replace => injection.replaced.push(name.clone()),
+        for InjectionRule { place, value, basic, client } in &self.rules {
+            let text = value.resolve(settings);
+            if names_secret(value, declared) && text.is_some() {
+                injection.shown.push((place.clone(), value.described(declared, settings)));
             }
-            let Some(text) = value.resolve(settings) else { continue };
-            if names_secret(value, declared) {
-                injection.shown.push((name.clone(), value.described(declared, settings)));
+            injection.ids.extend(text.iter().flat_map(FilledText::ids).cloned());
+            let is_credential = value.is_credential();
+            if let (true, Some(text)) = (is_credential, &text) {
+                injection.credentials.push((place.clone(), text.clone()));
             }
-            if value.is_credential() {
-                injection.credentials.push((name.clone(), text));
-                continue;
-            }
-            let made = match text.as_fixed() {
-                Some(fixed) => {
-                    let mut fixed = HeaderValue::from_str(fixed)
-                        .map_err(|_| format!("the value for `{name}` holds what no header can carry"))?;
-                    fixed.set_sensitive(names_secret(value, declared));
-                    ValueSource::Fixed(fixed)
+            let unfit = || format!("the value for `{place}` holds what it cannot carry");
+            match place {
+                CallPlace::Body(pointer) => injection.body.push(pointer.clone(), text.filter(|_| !is_credential)),
+                CallPlace::Cookie(name) => {
+                    if text.as_ref().and_then(FilledText::as_fixed).is_some_and(|fixed| !is_cookie_value(fixed)) {
+                        return Err(unfit());
+                    }
+                    injection.cookies.push(name.clone(), text.filter(|_| !is_credential));
                 }
-                None if value.is_fresh() => ValueSource::Fresh(text),
-                None => ValueSource::Varying(text),
-            };
-            injection.headers.push(InjectedHeader { name: name.clone(), made, client: client.clone() });
+                CallPlace::Header(name) => {
+                    match client {
+                        ClientValue::Keep(_) => injection.kept.push(name.clone()),
+                        ClientValue::Replace => injection.replaced.push(name.clone()),
+                    }
+                    let Some(text) = text.filter(|_| !is_credential) else { continue };
+                    let source = match (basic, text.as_fixed()) {
+                        (Some(basic), _) => ValueSource::Fixed(basic.basic(settings)?),
+                        (None, Some(fixed)) => {
+                            let mut fixed = HeaderValue::from_str(fixed).map_err(|_| unfit())?;
+                            fixed.set_sensitive(names_secret(value, declared));
+                            ValueSource::Fixed(fixed)
+                        }
+                        (None, None) => ValueSource::Text(text),
+                    };
+                    let content = match (value.has_id(), value.has_time()) {
+                        (true, _) => HeaderContent::Id { draws_uuid: value.draws_uuid() },
+                        (false, true) => HeaderContent::Time,
+                        (false, false) => HeaderContent::Given,
+                    };
+                    let (name, client) = (name.clone(), client.clone());
+                    injection.headers.push(InjectedHeader { name, source, content, client });
+                }
+                CallPlace::Query(name) => injection.query.push(name.clone(), text.filter(|_| !is_credential)),
+            }
         }
+        injection.ids.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        injection.ids.dedup();
         injection.replaced.retain(|name| !injection.kept.contains(name));
         Ok(injection)
     }
 }
 
+/// Reports a whole header `Cookie` beside single cookies.
+fn judge_cookies(rules: &[InjectionRule], fields: &Fields<'_>) {
+    let has_header = rules.iter().any(|rule| matches!(&rule.place, CallPlace::Header(name) if name == COOKIE));
+    let has_cookie = rules.iter().any(|rule| matches!(rule.place, CallPlace::Cookie(_)));
+    if has_header && has_cookie {
+        let help = "write each cookie as `{ cookie = \"NAME\", value = \"…\" }`".to_owned();
+        fields.node().error(fields.report(), "the header `cookie` holds all cookies already", "", Some(help));
+    }
+}
+
 impl InjectionRule {
-    fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
+    fn read(node: &Node, scope: TemplateScope<'_>, replay_id: Fresh, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "an `inject` entry", report);
-        let name = fields.req::<FieldName>("header", "\"authorization\"");
-        let value = match fields.take("value") {
-            Some(node) => Template::read(node, scope, report),
-            None => {
+        let place = place(&fields);
+        let basic_node = fields.take("basic");
+        let basic = basic_node.and_then(|node| ClientAuth::read_basic(node, scope, report));
+        let value = match (fields.take("value"), basic_node) {
+            (Some(node), None) => Template::read(node, scope, report),
+            (Some(node), Some(_)) => {
+                node.error(report, "`basic` is the value already", "take one of them out", None);
+                None
+            }
+            (None, Some(_)) => basic.as_ref().map(ClientAuth::as_template),
+            (None, None) => {
                 fields.missing("value", "\"Bearer {token}\"");
                 None
             }
         };
-        let keep = fields.take("client").and_then(|node| choice(node, report, &[("keep", true), ("replace", false)]));
+        let keep_node = fields.take("client");
+        let keep = keep_node.and_then(|node| choice(node, report, &[("keep", true), ("replace", false)]));
         let pattern_node = fields.take("pattern");
         let pattern = fields.opt::<WholeMatch>("pattern");
         let client = match (keep == Some(true), pattern) {
@@ -168,17 +232,81 @@ impl InjectionRule {
             }
         };
         fields.finish();
-        let (name, value) = (name?.0, value?);
-        let credential = value.is_credential() || names_secret(&value, scope.settings) || name == AUTHORIZATION;
+        let (place, value) = (place?, value?);
+        let is_header = matches!(place, CallPlace::Header(_));
+        let is_authorization = matches!(&place, CallPlace::Header(name) if name == AUTHORIZATION);
+        if let (Some(node), false) = (basic_node, is_header) {
+            node.error(report, "only a header holds HTTP Basic", "", None);
+        }
+        let credential = value.is_credential() || names_secret(&value, scope.settings) || is_authorization;
         if credential && keep == Some(true) {
             node.error(report, "a client's own credential is never kept", "", Some("leave `client` out".to_owned()));
+        } else if let (true, false, Some(node)) = (keep == Some(true), is_header, keep_node) {
+            node.error(report, "only a header of a client can be kept", "leave `client` out", None);
         }
-        let varies = value.vars().next().is_some();
-        if [value.is_credential(), value.is_fresh(), varies].iter().filter(|yes| **yes).count() > 1 {
-            let help = "the token, identifiers and route variables change at different times: use one header for each";
+        let varies = value.has_id() || value.has_time() || value.vars().next().is_some();
+        if value.is_credential() && varies {
+            let help = "the token's text is made once for each token; identifiers, times and route variables change with \
+                        each call: use an entry for each";
             node.error(report, "these placeholders cannot share a header", "", Some(help.to_owned()));
         }
-        Some(Self { name, value, client })
+        let declare = "declare it as `[ids.NAME]`, and name it with `{id.NAME}`".to_owned();
+        if value.draws_uuid() && !is_header {
+            node.error(report, "only a header can hold an identifier that is not declared", "", Some(declare));
+        } else if value.draws_uuid() && replay_id == Fresh::Call && value.changes_on_replay(replay_id) {
+            let title = "a part of this stays on the replay and another part changes";
+            node.error(report, title, "the identifier stays", Some(declare));
+        }
+        if place.names_payment() && value.changes_on_replay(replay_id) {
+            let title = format!("the replay would have another `{place}`: the bank would take it for another payment");
+            let help = "declare the value with `fresh = \"call\"`, or say `replay_id = \"keep\"`".to_owned();
+            node.error(report, title, "it changes with each attempt", Some(help));
+        }
+        Some(Self { place, value, basic, client })
+    }
+}
+
+/// Takes the place of an entry: one of `header`, `cookie`, `query` and `body`.
+fn place(fields: &Fields<'_>) -> Option<CallPlace> {
+    let report = fields.report();
+    let (cookie, header, query) = (fields.take("cookie"), fields.take("header"), fields.take("query"));
+    match (cookie, header, query, fields.take("body")) {
+        (None, None, None, None) => {
+            fields.missing("header", "\"authorization\"");
+            None
+        }
+        (None, Some(node), None, None) => FieldName::from_node(node, report).map(|name| CallPlace::Header(name.0)),
+        (Some(node), None, None, None) => {
+            let name = String::from_node(node, report)?;
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if name.is_empty() || !name.bytes().all(fits) {
+                node.error(report, format!("{name:?} is not the name of a cookie"), "", None);
+                return None;
+            }
+            Some(CallPlace::Cookie(name.into()))
+        }
+        (None, None, None, Some(node)) => {
+            let pointer = Pointer::from_node(node, report)?;
+            if pointer.0.len() < 2 {
+                let help = "name a field, as in `body = \"/pin\"`".to_owned();
+                node.error(report, "the whole body cannot be replaced", "", Some(help));
+                return None;
+            }
+            Some(CallPlace::Body(pointer.0.into()))
+        }
+        (None, None, Some(node), None) => {
+            let name = String::from_node(node, report)?;
+            if name.is_empty() || name.chars().any(char::is_control) {
+                node.error(report, format!("{name:?} is not the name of a query parameter"), "", None);
+                return None;
+            }
+            Some(CallPlace::Query(name.into()))
+        }
+        (..) => {
+            let help = "make an entry of each".to_owned();
+            fields.node().error(report, "an `inject` entry has one place", "", Some(help));
+            None
+        }
     }
 }
 
@@ -187,46 +315,104 @@ impl InjectionRule {
 enum ValueSource {
     /// Made once, as the settings are put in.
     Fixed(HeaderValue),
-    /// With a fresh identifier for every request.
-    Fresh(FilledText),
-    /// From the route variables of each request.
-    Varying(FilledText),
+    /// Made for each attempt.
+    Text(FilledText),
+}
+
+/// The kind of what a header holds, which decides about it on a replay.
+#[derive(Clone, Copy, Debug)]
+enum HeaderContent {
+    /// Settings and route variables.
+    Given,
+    /// A generated identifier, among others.
+    Id {
+        /// True if it is one that no `[ids.NAME]` declares.
+        draws_uuid: bool,
+    },
+    /// A time, and no identifier.
+    Time,
 }
 
 #[derive(Clone, Debug)]
 struct InjectedHeader {
     name: HeaderName,
-    made: ValueSource,
+    source: ValueSource,
+    content: HeaderContent,
     client: ClientValue,
 }
 
 /// `[request]` with the settings of one provider put in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Injection {
-    /// Headers with the token or captured values, made once per grant.
-    credentials: Vec<(HeaderName, FilledText)>,
-    /// All other injected headers, made for each call.
+    /// Texts with the token or captured values, made once per grant.
+    credentials: Vec<(CallPlace, FilledText)>,
+    /// All other injected headers, made for each attempt.
     headers: Vec<InjectedHeader>,
+    /// Cookies, in their order. Those without a text are credentials, or have no value.
+    cookies: Parameters,
+    /// Query parameters, likewise.
+    query: Parameters,
+    /// Pointers to fields of the body, likewise.
+    body: Parameters,
+    /// The declared identifiers that a call has, sorted by name.
+    ids: Vec<Arc<IdRule>>,
     /// Headers that a client may not set, in any spelling.
     replaced: Vec<HeaderName>,
     /// Headers that a client may set, in exactly this spelling.
     kept: Vec<HeaderName>,
-    /// Headers that hold a secret setting, with its name in its place.
-    shown: Vec<(HeaderName, String)>,
-    renew: bool,
+    /// Places that hold a secret setting, with its name in its place.
+    shown: Vec<(CallPlace, String)>,
+    replay_id: Fresh,
+}
+
+impl Default for Injection {
+    fn default() -> Self {
+        Self {
+            credentials: Vec::new(),
+            headers: Vec::new(),
+            cookies: Parameters::default(),
+            query: Parameters::default(),
+            body: Parameters::default(),
+            ids: Vec::new(),
+            replaced: Vec::new(),
+            kept: Vec::new(),
+            shown: Vec::new(),
+            replay_id: Fresh::Attempt,
+        }
+    }
+}
+
+/// The inputs with which one attempt of a call is dressed, besides the request itself.
+#[derive(Clone, Copy, Debug)]
+pub struct CallInputs<'a> {
+    /// The token that is spent on it.
+    pub lease: &'a Lease,
+    /// The route's variables.
+    pub vars: &'a Vars,
+    /// The instant that its times show.
+    pub now: Now,
 }
 
 impl Injection {
-    /// The headers that carry this grant.
-    pub(super) fn credentials(&self, grant: &Grant, ids: &mut dyn Ids) -> CredentialHeaders {
-        let mut fill =
-            Fill { vars: &Vars::none(), ids, now: None, grant: Some(grant), consent: ConsentVariables::default() };
+    /// The texts that carry this grant.
+    pub(super) fn credentials(&self, grant: &Grant, ids: &mut dyn Ids) -> CallCredentials {
+        let vars = Vars::none();
+        let mut fill = Fill {
+            vars: &vars,
+            ids,
+            values: None,
+            grant: Some(grant),
+            consent: ConsentVariables::default(),
+            steps: &[],
+        };
         let mut made = Vec::with_capacity(self.credentials.len());
-        for (name, text) in &self.credentials {
-            let value = text.render(&mut fill).and_then(|text| HeaderValue::from_str(&text).ok());
+        for (place, text) in &self.credentials {
+            let text = text.render(&mut fill);
+            let fits = |text: &Zeroizing<String>| !matches!(place, CallPlace::Cookie(_)) || is_cookie_value(text);
+            let value = text.filter(fits).and_then(|text| HeaderValue::from_str(&text).ok());
             if let Some(mut value) = value {
                 value.set_sensitive(true);
-                made.push((name.clone(), value));
+                made.push((place.clone(), value));
             }
         }
         made.into()
@@ -238,50 +424,156 @@ impl Injection {
             || self.kept.iter().any(|kept| kept != name && alike(kept, name))
     }
 
-    /// Returns the displayed value of a header that holds a secret setting, with the name in place of the secret.
-    pub(super) fn shown(&self, name: &HeaderName) -> Option<&str> {
-        self.shown.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
+    /// Returns the displayed value of a place that holds a secret setting, with the name in place of the secret.
+    pub(super) fn shown(&self, place: &CallPlace) -> Option<&str> {
+        self.shown.iter().find(|(known, _)| known == place).map(|(_, text)| text.as_str())
     }
 
-    /// Puts everything on but the credentials, and says which identifiers the request now has.
-    pub(super) fn dress(&self, headers: &mut HeaderMap, vars: &Vars, ids: &mut dyn Ids) -> SentIds {
-        let mut sent = SentIds::default();
-        for (index, header) in self.headers.iter().enumerate() {
-            let is_id = matches!(header.made, ValueSource::Fresh(_));
-            if let Some(own) = header.own(headers) {
-                if is_id {
-                    sent.push(SentId { index, name: header.name.clone(), value: own.clone(), own: true });
+    /// Puts everything on that goes into the head, and says which generated values the request now has. `before`: those of
+    /// the attempt before this one; the headers are then those of that attempt.
+    pub(super) fn dress(
+        &self,
+        headers: &mut HeaderMap,
+        with: CallInputs<'_>,
+        before: Option<&SentIds>,
+        ids: &mut dyn Ids,
+    ) -> SentIds {
+        let values = match before {
+            None => MessageValues::first(&self.ids, ids, with.now),
+            Some(before) => before.values.again(&self.ids, self.replay_id, ids, with.now),
+        };
+        for (place, value) in &with.lease.credentials {
+            if let CallPlace::Header(name) = place {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        let mut fill = Fill {
+            vars: with.vars,
+            ids,
+            values: Some(&values),
+            grant: None,
+            consent: ConsentVariables::default(),
+            steps: &[],
+        };
+        let (mut first, mut more) = (None, Vec::new());
+        let mut note = |id: SentId| if first.is_none() { first = Some(id) } else { more.push(id) };
+        for header in &self.headers {
+            let earlier = before.and_then(|before| before.all().find(|id| id.name == header.name));
+            let own = match earlier {
+                Some(earlier) => earlier.own.then_some(&earlier.value),
+                None => header.own(headers),
+            };
+            if let Some(own) = own {
+                if header.is_generated() {
+                    note(header.sent(own.clone(), true));
                 }
                 continue;
             }
-            let Some(value) = header.value(vars, ids) else {
+            let stays =
+                matches!(header.content, HeaderContent::Id { draws_uuid: true }) && self.replay_id == Fresh::Call;
+            let value = match earlier.filter(|_| stays) {
+                Some(earlier) => Some(earlier.value.clone()),
+                None => header.value(&mut fill),
+            };
+            let Some(value) = value else {
                 headers.remove(&header.name);
                 continue;
             };
-            if is_id {
-                sent.push(SentId { index, name: header.name.clone(), value: value.clone(), own: false });
+            if header.is_generated() {
+                note(header.sent(value.clone(), false));
             }
             headers.insert(header.name.clone(), value);
         }
-        sent
+        if !self.cookies.is_empty() {
+            let cookies = self.cookies.render(&mut fill, &with.lease.credentials, CallPlace::as_cookie);
+            put_cookies(headers, &self.cookies, &cookies);
+        }
+        SentIds { values, first, more }
     }
 
-    /// Renews the identifiers that were made here, where the profile asks for that.
-    pub(super) fn redress(&self, headers: &mut HeaderMap, sent: &SentIds, ids: &mut dyn Ids) -> SentIds {
-        let mut again = SentIds::default();
-        for id in sent.all() {
-            let mut id = id.clone();
-            if self.renew
-                && !id.own
-                && let Some(header) = self.headers.get(id.index)
-                && let Some(value) = header.value(&Vars::none(), ids)
-            {
-                headers.insert(header.name.clone(), value.clone());
-                id.value = value;
-            }
-            again.push(id);
+    /// Returns whether parameters are put into the query.
+    pub(super) const fn changes_query(&self) -> bool {
+        !self.query.is_empty()
+    }
+
+    /// Returns whether fields are put into the body.
+    pub(super) const fn changes_body(&self) -> bool {
+        !self.body.is_empty()
+    }
+
+    /// A body with the fields put in. The values are those that the head was dressed with.
+    pub(super) fn body(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        ids: &mut dyn Ids,
+    ) -> Result<Zeroizing<Vec<u8>>, UnfitBody> {
+        let mut fill = Fill {
+            vars: with.vars,
+            ids,
+            values: Some(&sent.values),
+            grant: None,
+            consent: ConsentVariables::default(),
+            steps: &[],
+        };
+        let fields = self.body.render(&mut fill, &with.lease.credentials, CallPlace::as_body);
+        body_fields::put_into(headers, body, &fields)
+    }
+
+    /// The request target with the parameters of the query put in, and without a client's own of those names. The values
+    /// are those that the head was dressed with.
+    pub(super) fn target(
+        &self,
+        path_and_query: &str,
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        ids: &mut dyn Ids,
+    ) -> Zeroizing<String> {
+        let mut fill = Fill {
+            vars: with.vars,
+            ids,
+            values: Some(&sent.values),
+            grant: None,
+            consent: ConsentVariables::default(),
+            steps: &[],
+        };
+        let parameters = self.query.render(&mut fill, &with.lease.credentials, CallPlace::as_query);
+        self.query.put_into(path_and_query, &parameters)
+    }
+}
+
+/// Puts cookies behind the client's own, of which those of the same names are taken off.
+fn put_cookies(headers: &mut HeaderMap, names: &Parameters, cookies: &[(Arc<str>, Zeroizing<String>)]) {
+    let mut whole = Zeroizing::new(Vec::new());
+    let begin = |whole: &mut Vec<u8>| {
+        if !whole.is_empty() {
+            whole.extend_from_slice(b"; ");
         }
-        again
+    };
+    for value in headers.get_all(COOKIE) {
+        for cookie in value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
+            let name = cookie.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+            if !cookie.is_empty() && !names.has_cookie(name) {
+                begin(&mut whole);
+                whole.extend_from_slice(cookie);
+            }
+        }
+    }
+    for (name, value) in cookies {
+        begin(&mut whole);
+        whole.extend_from_slice(format!("{name}=").as_bytes());
+        whole.extend_from_slice(value.as_bytes());
+    }
+    match HeaderValue::from_bytes(&whole) {
+        Ok(mut value) if !whole.is_empty() => {
+            value.set_sensitive(true);
+            headers.insert(COOKIE, value);
+        }
+        Ok(_) | Err(_) => {
+            headers.remove(COOKIE);
+        }
     }
 }
 
@@ -294,22 +586,31 @@ impl InjectedHeader {
         one.to_str().is_ok_and(|text| pattern.fits(text)).then_some(one)
     }
 
-    fn value(&self, vars: &Vars, ids: &mut dyn Ids) -> Option<HeaderValue> {
-        let text = match &self.made {
+    const fn is_generated(&self) -> bool {
+        match self.content {
+            HeaderContent::Given => false,
+            HeaderContent::Id { .. } | HeaderContent::Time => true,
+        }
+    }
+
+    fn sent(&self, value: HeaderValue, own: bool) -> SentId {
+        SentId { name: self.name.clone(), value, own, is_id: matches!(self.content, HeaderContent::Id { .. }) }
+    }
+
+    fn value(&self, fill: &mut Fill<'_>) -> Option<HeaderValue> {
+        let text = match &self.source {
             ValueSource::Fixed(value) => return Some(value.clone()),
-            ValueSource::Fresh(text) | ValueSource::Varying(text) => text,
+            ValueSource::Text(text) => text,
         };
         // The common case is written on the stack: one identifier and nothing else.
         if let Some(dashes) = text.as_uuid() {
             let mut buffer = uuid::Uuid::encode_buffer();
-            let id = ids.fresh();
+            let id = fill.ids.fresh();
             let id =
                 if dashes { id.hyphenated().encode_lower(&mut buffer) } else { id.simple().encode_lower(&mut buffer) };
             return HeaderValue::from_str(id).ok();
         }
-        let text: Zeroizing<String> =
-            text.render(&mut Fill { vars, ids, now: None, grant: None, consent: ConsentVariables::default() })?;
-        HeaderValue::from_str(&text).ok()
+        HeaderValue::from_str(&text.render(fill)?).ok()
     }
 }
 
@@ -321,33 +622,42 @@ fn alike(one: &HeaderName, other: &HeaderName) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| dash(*a) == dash(*b))
 }
 
-/// The request ids that were sent, so that a replay can keep or renew them, and a log can name them.
-#[derive(Clone, Debug, Default)]
+/// The generated values that were sent, so that a replay can keep or renew them, and a log can name request ids.
+#[derive(Clone)]
 pub struct SentIds {
+    values: MessageValues,
     /// Almost every bank wants one id: it needs no allocation.
     first: Option<SentId>,
     more: Vec<SentId>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct SentId {
-    index: usize,
     name: HeaderName,
     value: HeaderValue,
     own: bool,
+    /// False for a time.
+    is_id: bool,
+}
+
+impl fmt::Debug for SentIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 impl SentIds {
-    /// Header names and values, the client's own ids among them.
+    /// Header names and values of request ids, the client's own among them.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.all().map(|id| (&id.name, &id.value))
+        self.all().filter(|id| id.is_id).map(|id| (&id.name, &id.value))
+    }
+
+    /// Names and values of the declared identifiers.
+    pub(super) fn declared(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values.ids()
     }
 
     fn all(&self) -> impl Iterator<Item = &SentId> {
         self.first.iter().chain(&self.more)
-    }
-
-    fn push(&mut self, id: SentId) {
-        if self.first.is_none() { self.first = Some(id) } else { self.more.push(id) }
     }
 }

@@ -8,6 +8,8 @@
 //!
 //! Pure, and shared by all threads: the keeper makes token requests with it, the workers dress and judge.
 
+mod body_fields;
+mod capture;
 mod challenge;
 mod client_auth;
 mod coexistence;
@@ -21,25 +23,32 @@ pub mod fixture;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod guard;
+mod id_rule;
 mod injection;
 mod json;
 mod life;
+mod login;
+mod message_values;
 mod module;
+mod parameters;
 mod profile;
 mod refusal;
 mod setting;
 mod stub;
 mod template;
+mod time_rule;
 mod token_response_rules;
 mod values;
 
+pub use body_fields::UnfitBody;
 pub use coexistence::Coexistence;
 pub use consent::{Authorize, BadCallback, CompiledConsent, ConsentParams, ConsentWiring, Stale};
 pub use describe::{DeclaredSetting, StandIn};
 pub use document::is_whole;
 pub use exchange::TokenRequest;
-pub use injection::SentIds;
+pub use injection::{CallInputs, SentIds};
 pub use life::date;
+pub use login::LoginProgress;
 pub use module::{CallAs, Module, Wiring};
 pub use profile::Profile;
 pub use refusal::Verdict;

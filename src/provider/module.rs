@@ -5,26 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
+use zeroize::Zeroizing;
 
 use crate::base::id::{Ids, RandomIds};
-use crate::base::origin::BaseUrl;
-use crate::base::secret::{ExposeSecret, SecretString};
-use crate::base::time::Now;
+use crate::base::origin::{BaseUrl, EndpointUrl};
+use crate::base::secret::{ExposeSecret, Fingerprint, SecretString};
+use crate::base::time::{Deadline, Now};
 use crate::base::vars::Vars;
+use crate::provider::body_fields::UnfitBody;
 use crate::provider::coexistence::Coexistence;
 use crate::provider::consent::{CompiledConsent, ConsentParts, ConsentProfile, ConsentWiring};
-use crate::provider::exchange::{CompiledTokenRequest, RequestTemplate, TokenRequest, names_secret};
+use crate::provider::exchange::{CompiledTokenRequest, RequestTemplate, names_secret};
 use crate::provider::guard::Guard;
-use crate::provider::injection::{Injection, SentIds};
+use crate::provider::injection::{CallInputs, Injection, SentIds};
+use crate::provider::login::{CompiledStep, LoginStep};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
 use crate::provider::setting::{SettingMember, SettingValue, Settings};
-use crate::provider::template::ConsentVariables;
-use crate::provider::token_response_rules::ResponseContext;
-use crate::token::failure::Failure;
-use crate::token::grant::{CredentialHeaders, Grant};
+use crate::token::grant::{CallCredentials, Grant};
 use crate::token::key::{KeyBuilder, TokenKey};
-use crate::token::lease::Lease;
+use crate::token::lease::{Lease, LeaseTrial};
 
 /// Everything that a module is compiled from, besides profile and settings.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Wiring<'a> {
     /// The base URL of the provider's API.
     pub base_url: BaseUrl,
     /// The URL of the token endpoint; `None`: the profile derives it from `base_url`.
-    pub token_url: Option<BaseUrl>,
+    pub token_url: Option<EndpointUrl>,
     /// `default_ttl` of `proxy.toml`, if set.
     pub default_ttl: Option<Duration>,
     /// `[provider.NAME.consent]` of `proxy.toml`, if there is one.
@@ -59,15 +59,18 @@ pub struct Module {
     key: TokenKey,
     /// The same but for the values of secrets.
     identity: TokenKey,
-    exchange: CompiledTokenRequest,
-    /// The route variables that go into the token request, sorted.
+    /// The requests that come before the token request.
+    pub(super) steps: Vec<CompiledStep>,
+    /// The token request; `None`: the credential is static.
+    pub(super) exchange: Option<CompiledTokenRequest>,
+    /// The route variables that go into the login's requests, sorted.
     vars: Vec<Arc<str>>,
     pub(super) injection: Injection,
     consent: Option<CompiledConsent>,
     caller: CallAs,
     guard: Guard,
-    default_ttl: Option<Duration>,
-    secrets: Vec<SecretString>,
+    pub(super) default_ttl: Option<Duration>,
+    pub(super) secrets: Vec<SecretString>,
     /// The names of settings whose value begins or ends with white space.
     padded: Vec<String>,
     judges_bodies: bool,
@@ -82,11 +85,21 @@ impl fmt::Debug for Module {
 impl Module {
     /// Compiles everything. The error is for a person: what is wrong with the provider as a whole.
     pub fn build(profile: &Arc<Profile>, settings: Settings, wiring: Wiring<'_>) -> Result<Module, String> {
-        let mut exchange = profile.plan.compile(&settings, &wiring.base_url, wiring.token_url)?;
-        exchange.accept = profile.answer.format.accept();
+        let standing = profile.is_standing().then(|| format!("the profile `{}` has no token", profile.name));
+        if let (Some(why), true) = (&standing, wiring.token_url.is_some() || wiring.default_ttl.is_some()) {
+            return Err(format!("{why}: take `token_url` and `default_ttl` out"));
+        }
+        let compile = |plan: &RequestTemplate| plan.compile(&settings, &wiring.base_url, wiring.token_url.clone());
+        let mut exchange = profile.plan.as_ref().map(compile).transpose()?;
+        let mut steps = Vec::new();
+        if let Some(exchange) = &mut exchange {
+            exchange.accept = profile.answer.format.accept();
+            let compile = |step: &LoginStep| step.compile(&settings, &wiring.base_url, exchange);
+            steps = profile.steps.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
+        }
         let declared = &profile.settings;
         let plans = profile.consent.iter().flat_map(ConsentProfile::plans);
-        let plans: Vec<&RequestTemplate> = std::iter::once(&profile.plan).chain(plans).collect();
+        let plans: Vec<&RequestTemplate> = profile.logins().chain(plans).collect();
         let secret_headers = plans.iter().flat_map(|plan| plan.header_templates());
         let secret_headers = secret_headers.filter(|(_, value)| names_secret(value, declared));
         let secret_headers = secret_headers.map(|(name, _)| name.clone());
@@ -106,7 +119,10 @@ impl Module {
         both("profile", profile.name.as_bytes());
         both("profile text", &profile.digest);
         both("base_url", wiring.base_url.to_string().as_bytes());
-        both("token_url", exchange.url.to_string().as_bytes());
+        if let Some(exchange) = &exchange {
+            both("token_url", exchange.url.to_string().as_bytes());
+            exchange.query.iter().for_each(|query| both("token_query", query.as_bytes()));
+        }
         both("default_ttl", format!("{:?}", wiring.default_ttl).as_bytes());
         if wiring.caller == CallAs::User {
             both("as", b"user");
@@ -147,11 +163,12 @@ impl Module {
         }
         let secrets: Vec<SecretString> = secrets.into_iter().map(|(_, text)| text).collect();
         let consent = wiring.consent.as_ref().map(|consent| {
+            let exchange = exchange.as_ref().ok_or_else(|| standing.clone().unwrap_or_default())?;
             let parts = ConsentParts {
                 name: wiring.name,
                 settings: &settings,
                 base_url: &wiring.base_url,
-                token_url: &exchange.url,
+                token_url: exchange.endpoint(),
                 wiring: consent,
                 default_ttl: wiring.default_ttl,
                 secrets: &secrets,
@@ -163,15 +180,25 @@ impl Module {
             return Err("`as = \"user\"` needs [provider.NAME.consent]: without it no user can consent".to_owned());
         }
         // A consent's endpoints are out of reach whether or not anybody consents.
-        let mut own = vec![exchange.url.clone()];
+        let mut own: Vec<BaseUrl> = steps.iter().map(|step| step.request.url.clone()).collect();
         own.extend(plans.iter().filter_map(|plan| plan.own_url(&settings, &wiring.base_url)));
         own.extend(consent.iter().flat_map(CompiledConsent::endpoints).cloned());
-        let guard = Guard::new(wiring.base_url.clone(), &own, &profile.guarded);
+        let guard = Guard::new(
+            wiring.base_url.clone(),
+            exchange.as_ref().map(|exchange| &exchange.url),
+            &own,
+            &profile.guarded,
+        );
+        let requests = steps.iter().map(|step| &step.request).chain(&exchange);
+        let mut vars: Vec<Arc<str>> = requests.flat_map(CompiledTokenRequest::vars).collect();
+        vars.sort_unstable();
+        vars.dedup();
         Ok(Module {
             profile: profile.clone(),
             key: key.finish(),
             identity,
-            vars: exchange.vars(),
+            vars,
+            steps,
             exchange,
             injection,
             consent,
@@ -220,24 +247,22 @@ impl Module {
         self.key.with(self.vars.iter().filter_map(|name| Some((&**name, vars.find(name)?))))
     }
 
-    /// The request for a token; first fetch and renewal alike. Headers and fields that need a variable which `vars`
-    /// lacks are left out.
-    pub fn token_request(&self, vars: &Vars, ids: &mut dyn Ids, now: Now) -> TokenRequest {
-        self.exchange.request(vars, ids, now, ConsentVariables::default())
+    /// Returns whether there is no token: its credential is static, and [`Module::standing_lease`] stands for it.
+    pub const fn is_standing(&self) -> bool {
+        self.exchange.is_none()
     }
 
-    /// Reads the answer to a request that went out at `sent`. The failure's text names shapes, never what was said.
-    pub fn token_answer(
-        &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        body: &[u8],
-        sent: Now,
-        now: Now,
-    ) -> Result<Grant, Failure> {
-        let endpoint = "token endpoint";
-        let moment = ResponseContext { endpoint, sent, now, default_ttl: self.default_ttl, secrets: &self.secrets };
-        self.profile.answer.grant(status, headers, body, moment)
+    /// The lease that stands for a static credential. `None`: there is a token, of which the keeper issues leases.
+    pub fn standing_lease(&self, now: Now) -> Option<Lease> {
+        self.is_standing().then(|| Lease {
+            key: self.key,
+            generation: 0,
+            credentials: CallCredentials::default(),
+            issued: now,
+            expires: Deadline::never(),
+            fingerprint: Fingerprint::of(self.key.as_bytes()),
+            trial: LeaseTrial::default(),
+        })
     }
 
     /// Returns the consent flow of the provider's users, if the config permits it.
@@ -255,8 +280,8 @@ impl Module {
         self.caller
     }
 
-    /// The headers that carry this grant, built once: all of them sensitive.
-    pub fn credentials(&self, grant: &Grant) -> CredentialHeaders {
+    /// The texts that carry this grant, built once: all of them sensitive.
+    pub fn credentials(&self, grant: &Grant) -> CallCredentials {
         // No identifier shares a header with a credential, so none is drawn.
         self.injection.credentials(grant, &mut RandomIds)
     }
@@ -266,16 +291,45 @@ impl Module {
         self.injection.strips(name)
     }
 
-    /// Puts everything on a request that this provider wants, after [`Module::strips`] had its say.
-    pub fn dress(&self, headers: &mut HeaderMap, lease: &Lease, vars: &Vars, ids: &mut dyn Ids) -> SentIds {
-        put_on(headers, lease);
-        self.injection.dress(headers, vars, ids)
+    /// Puts everything on a request's head that this provider wants, after [`Module::strips`] had its say.
+    pub fn dress(&self, headers: &mut HeaderMap, with: CallInputs<'_>, ids: &mut dyn Ids) -> SentIds {
+        self.injection.dress(headers, with, None, ids)
     }
 
-    /// Makes a dressed request ready for its replay with another lease. A client's own identifiers stay.
-    pub fn redress(&self, headers: &mut HeaderMap, lease: &Lease, sent: &SentIds, ids: &mut dyn Ids) -> SentIds {
-        put_on(headers, lease);
-        self.injection.redress(headers, sent, ids)
+    /// Makes a dressed request ready for its replay with another lease. A client's own identifiers stay, and so do the
+    /// generated values that belong to the call; it may have been dressed by this provider's module of before a change of
+    /// a secret.
+    pub fn redress(&self, headers: &mut HeaderMap, with: CallInputs<'_>, sent: &SentIds, ids: &mut dyn Ids) -> SentIds {
+        self.injection.dress(headers, with, Some(sent), ids)
+    }
+
+    /// The request target of a request that was dressed; `None`: nothing is put into its query, so it stays.
+    pub fn target(
+        &self,
+        path_and_query: &str,
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        ids: &mut dyn Ids,
+    ) -> Option<String> {
+        let changes = self.injection.changes_query();
+        changes.then(|| self.injection.target(path_and_query, with, sent, ids).to_string())
+    }
+
+    /// Returns whether fields are put into bodies: they have to be gathered before they are sent.
+    pub const fn changes_body(&self) -> bool {
+        self.injection.changes_body()
+    }
+
+    /// The body of a request that was dressed; `None`: nothing is put into it, so it stays.
+    pub fn body(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        ids: &mut dyn Ids,
+    ) -> Option<Result<Zeroizing<Vec<u8>>, UnfitBody>> {
+        self.changes_body().then(|| self.injection.body(headers, body, with, sent, ids))
     }
 
     /// Returns whether [`Module::judge`] needs the body of a response with this head.
@@ -291,6 +345,9 @@ impl Module {
     /// Judges the meaning of a response for the token. `body` is decoded; `None` if it was not wanted, or could not be
     /// read completely.
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Verdict {
+        if self.is_standing() {
+            return Verdict::Accepted;
+        }
         self.profile.refusal.judge(status, headers, body)
     }
 
@@ -315,20 +372,19 @@ impl Module {
         self.profile.answer.stub(now)
     }
 
-    /// Returns the URL of the token endpoint.
-    pub fn token_url(&self) -> &BaseUrl {
-        &self.exchange.url
+    /// Returns the URL of the token endpoint, without its query; `None`: there is no token.
+    pub fn token_url(&self) -> Option<&BaseUrl> {
+        self.exchange.as_ref().map(|exchange| &exchange.url)
+    }
+
+    /// Returns the origins that its login's requests go to, in their order.
+    pub fn login_urls(&self) -> impl Iterator<Item = &BaseUrl> {
+        self.steps.iter().map(|step| &step.request).chain(&self.exchange).map(|request| &request.url)
     }
 
     /// The values of its secret settings, to be masked wherever they would show.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.secrets.iter().map(ExposeSecret::expose_secret)
-    }
-}
-
-fn put_on(headers: &mut HeaderMap, lease: &Lease) {
-    for (name, value) in &lease.headers {
-        headers.insert(name.clone(), value.clone());
     }
 }
 
@@ -339,6 +395,7 @@ mod tests {
 
     use super::*;
     use crate::base::id::CountingIds;
+    use crate::provider::login::LoginProgress;
     use crate::syntax::{Diagnostics, Fields, FromNode, Node, SourceText};
 
     const SENT: Now = Now::at(1_000, 1_550_131_385_000);
@@ -379,7 +436,7 @@ mod tests {
         let wiring = Wiring {
             name: given.name,
             base_url: url(given.base_url),
-            token_url: given.token_url.map(url),
+            token_url: given.token_url.map(|text| url(text).into()),
             default_ttl: given.default_ttl,
             consent: None,
             caller: CallAs::Application,
@@ -410,8 +467,8 @@ mod tests {
             let headers =
                 HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
             let (_, stub) = module.stub(SENT);
-            let grant = module.token_answer(StatusCode::OK, &headers, stub.as_bytes(), SENT, SENT);
-            let grant = grant.unwrap_or_else(|failure| panic!("{profile}: {failure:?} in {stub}"));
+            let grant = LoginProgress::default().answer(&module, StatusCode::OK, &headers, stub.as_bytes(), SENT, SENT);
+            let grant = grant.unwrap_or_else(|failure| panic!("{profile}: {failure:?} in {stub}")).expect("a token");
             assert_eq!(grant.access_token.expose_secret(), super::super::STUB_TOKEN, "{profile}");
         }
     }
@@ -470,7 +527,8 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let module = build(&RAK).expect("a good module");
-        let request = module.token_request(&Vars::none(), &mut CountingIds::default(), SENT);
+        let request = LoginProgress::default().request(&module, &Vars::none(), &mut CountingIds::default(), SENT);
+        let request = request.expect("a token request");
         let shown = format!("{module:?} {request:?} {:?} {:?}", request.headers, module.profile);
         assert!(!shown.contains("hush-hush"), "{shown}");
         assert_eq!(module.secrets().collect::<Vec<_>>(), ["hush-hush"]);
@@ -553,8 +611,9 @@ mod tests {
                 headers.insert("content-type", value);
             }
             let status = StatusCode::from_u16(status).expect("a status");
-            match module.token_answer(status, &headers, &body, SENT, SENT) {
+            match LoginProgress::default().answer(&module, status, &headers, &body, SENT, SENT) {
                 Ok(grant) => {
+                    let grant = grant.expect("no step comes before");
                     prop_assert!(!grant.life.is_zero() && grant.life <= crate::token::grant::LIFE_CAP);
                     prop_assert_eq!(module.credentials(&grant).len(), 1);
                 }

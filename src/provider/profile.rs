@@ -8,10 +8,13 @@ use crate::provider::coexistence::Coexistence;
 use crate::provider::consent::{ConsentParams, ConsentProfile};
 use crate::provider::exchange::{RequestKind, RequestTemplate};
 use crate::provider::extends::{merge_extends, parent};
+use crate::provider::id_rule::IdRule;
 use crate::provider::injection::InjectionRules;
+use crate::provider::login::LoginStep;
 use crate::provider::refusal::RefusalRules;
 use crate::provider::setting::{ReadValue, Setting, Settings};
-use crate::provider::template::{TemplateContext, TemplateScope, is_name};
+use crate::provider::template::{Generators, TemplateContext, TemplateScope, is_name};
+use crate::provider::time_rule::TimeRule;
 use crate::provider::token_response_rules::TokenResponseRules;
 use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
@@ -35,7 +38,10 @@ pub struct Profile {
     pub(super) digest: [u8; 32],
     pub(super) settings: Vec<Setting>,
     environments: Vec<Environment>,
-    pub(super) plan: RequestTemplate,
+    /// The requests that come before the token request.
+    pub(super) steps: Vec<LoginStep>,
+    /// The token request; `None`: there is no token, and the provider's credential is static.
+    pub(super) plan: Option<RequestTemplate>,
     pub(super) answer: TokenResponseRules,
     coexistence: Coexistence,
     pub(super) orders: InjectionRules,
@@ -64,6 +70,39 @@ fn header_names(node: &Node, into: &mut Vec<String>) {
             }
         }
         Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) => {}
+    }
+}
+
+/// `[token]` of a profile.
+#[derive(Default)]
+struct TokenSection {
+    steps: Vec<LoginStep>,
+    plan: Option<RequestTemplate>,
+    answer: TokenResponseRules,
+    coexistence: Coexistence,
+}
+
+impl TokenSection {
+    fn read(node: &Node, settings: &[Setting], generated: &Generators, report: &Diagnostics) -> Self {
+        let token = Fields::new(node, "[token]", report);
+        let answer = TokenResponseRules::read(&token);
+        let place = TemplateContext::TokenBody;
+        let captures = answer.capture_names();
+        let scope = TemplateScope { settings, captures: &captures, steps: &[], generated, place };
+        let (steps, captured) = LoginStep::read_all(token.take("steps"), scope, &answer, report);
+        let plan = match token.take("request") {
+            Some(node) => {
+                RequestTemplate::read(node, RequestKind::TOKEN, TemplateScope { steps: &captured, ..scope }, report)
+            }
+            None => {
+                token.missing("request", "{ encoding = \"json\", body = { … } }");
+                None
+            }
+        };
+        let coexistence =
+            token.take("coexistence").and_then(|node| Coexistence::read(node, report)).unwrap_or_default();
+        token.finish();
+        Self { steps, plan, answer, coexistence }
     }
 }
 
@@ -136,30 +175,25 @@ impl Profile {
         {
             node.error(report, "a guarded path starts with `/`", "it lies under `base_url`", None);
         }
-        let refusal = RefusalRules::read(fields.take("refusal"), report);
-        let Some(token_node) = fields.take("token") else {
-            fields.missing("token", "{ request = { … }, response = { … } }");
-            // They are keys all the same.
-            for key in ["consent", "request"] {
-                fields.take(key);
-            }
-            fields.finish();
-            return None;
+        let generated = Generators {
+            times: each(fields.take("times"), "[times]", report)
+                .into_iter()
+                .filter_map(|entry| TimeRule::read(entry, report))
+                .collect(),
+            ids: each(fields.take("ids"), "[ids]", report)
+                .into_iter()
+                .filter_map(|entry| IdRule::read(entry, report))
+                .collect(),
         };
-        let token = Fields::new(token_node, "[token]", report);
-        let answer = TokenResponseRules::read(&token);
-        let captures = answer.capture_names();
-        let scope = TemplateScope { settings: &settings, captures: &captures, place: TemplateContext::TokenBody };
-        let plan = match token.take("request") {
-            Some(node) => RequestTemplate::read(node, RequestKind::TOKEN, scope, report),
-            None => {
-                token.missing("request", "{ encoding = \"json\", body = { … } }");
-                None
-            }
-        };
-        let coexistence =
-            token.take("coexistence").and_then(|node| Coexistence::read(node, report)).unwrap_or_default();
-        token.finish();
+        let refusal_node = fields.take("refusal");
+        let refusal = RefusalRules::read(refusal_node, report);
+        let token_node = fields.take("token");
+        let is_standing = token_node.is_none();
+        let token = token_node.map(|node| TokenSection::read(node, &settings, &generated, report)).unwrap_or_default();
+        let captures = token.answer.capture_names();
+        let place = if is_standing { TemplateContext::Standing } else { TemplateContext::Inject };
+        let scope =
+            TemplateScope { settings: &settings, captures: &captures, steps: &[], generated: &generated, place };
         let orders = match fields.take("request") {
             Some(node) => InjectionRules::read(node, scope, report),
             None => {
@@ -167,15 +201,30 @@ impl Profile {
                 InjectionRules::default()
             }
         };
-        let mut consent =
-            fields.take("consent").and_then(|node| ConsentProfile::read(node, &settings, &captures, &orders, report));
+        let consent_node = fields.take("consent");
+        let mut consent = consent_node
+            .filter(|_| !is_standing)
+            .and_then(|node| ConsentProfile::read(node, &settings, &generated, &captures, &orders, report));
+        for (node, title) in [
+            (consent_node, "users consent to tokens, and this profile has no [token]"),
+            (refusal_node, "only a token can be refused, and this profile has no [token]"),
+        ] {
+            if let (Some(node), true) = (node, is_standing) {
+                let help = "add `[token]` with `request` and `response`, or take this out".to_owned();
+                node.error(report, title, "", Some(help));
+            }
+        }
         fields.finish();
-        let plan = plan?;
-        let orders_of = |orders: &InjectionRules| orders.templates().map(|(_, t)| t.clone()).collect::<Vec<_>>();
+        if token.plan.is_none() && !is_standing {
+            return None;
+        }
+        let TokenSection { steps, plan, answer, coexistence } = token;
+        let orders_of = |orders: &InjectionRules| orders.templates().cloned().collect::<Vec<_>>();
         let mut in_header = orders_of(&orders);
         in_header.extend(consent.iter().flat_map(|consent| orders_of(&consent.orders)));
-        let plans: Vec<&RequestTemplate> =
-            std::iter::once(&plan).chain(consent.iter().flat_map(ConsentProfile::plans)).collect();
+        let plans: Vec<&RequestTemplate> = (plan.iter().chain(steps.iter().map(|step| &step.request)))
+            .chain(consent.iter().flat_map(ConsentProfile::plans))
+            .collect();
         in_header.extend(plans.iter().flat_map(|plan| plan.header_templates()).map(|(_, template)| template.clone()));
         let in_header: Vec<Arc<str>> = in_header
             .iter()
@@ -196,6 +245,7 @@ impl Profile {
             digest,
             settings,
             environments,
+            steps,
             plan,
             answer,
             coexistence,
@@ -258,12 +308,22 @@ impl Profile {
 
     /// The route variables that the profile itself names with `{var.NAME}`: every route must define them.
     pub fn vars(&self) -> Vec<Arc<str>> {
-        let mut found = self.plan.vars();
+        let mut found: Vec<Arc<str>> = self.logins().flat_map(RequestTemplate::vars).collect();
         found.extend(self.orders.vars().cloned());
         found.extend(self.consent.iter().flat_map(|consent| consent.orders.vars().cloned()));
         found.sort_unstable();
         found.dedup();
         found
+    }
+
+    /// The requests by which an application gets its token, in their order; none if its credential is static.
+    pub(super) fn logins(&self) -> impl Iterator<Item = &RequestTemplate> {
+        self.steps.iter().map(|step| &step.request).chain(&self.plan)
+    }
+
+    /// Returns whether there is no token: the provider's credential is static.
+    pub const fn is_standing(&self) -> bool {
+        self.plan.is_none()
     }
 
     /// Takes the profile's settings from the fields of a `[provider.NAME]`. `None` when something was wrong, all of
@@ -422,7 +482,7 @@ bare = true
             "26:9: error: `bad` is not known here",
             "27:16: error: `rest_ceiling` needs a `rest`",
             "30:3: error: these placeholders cannot share a header",
-            "31:30: error: `{now_epoch}` cannot stand here",
+            "31:3: error: `x-a` is injected twice",
             "32:3: error: an `inject` entry has no `pattern`",
             "33:3: error: a client's own credential is never kept",
             "36:10: error: only a 4xx can prove",
@@ -557,7 +617,7 @@ inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value 
             "name = \"a\"\n[request]\ninject = [{ header = \"x-api-key\", value = \"k\" }]\n[consent]\ncode_life = \"1s\"\n",
         );
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].contains("the profile has no `token`"), "{found:?}");
+        assert!(found[0].contains("users consent to tokens, and this profile has no [token]"), "{found:?}");
     }
 
     #[test]
@@ -583,7 +643,156 @@ inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value 
             let found = mistakes(&format!("{base}{rest}"));
             assert!(found.iter().any(|line| line.contains(title)), "{title}\nin\n{}", found.join("\n"));
         }
-        assert!(mistakes("").iter().any(|line| line.contains("the profile has no `token`")));
+        assert!(mistakes("").iter().any(|line| line.contains("the profile has no `request`")));
+    }
+
+    /// A profile with a setting, a secret, a time, two ids, a token, and these further lines.
+    fn generating(rest: &str) -> Vec<String> {
+        mistakes(&format!(
+            "name = \"a\"\n[settings.id]\n[settings.key]\nsecret = true\n[times.day]\nformat = \"%Y%m%d\"\n\
+             [times.call]\nformat = \"epoch\"\nfresh = \"call\"\n[ids.once]\nkind = \"numeric\"\nlength = 18\n\
+             fresh = \"call\"\n[ids.each]\nkind = \"numeric\"\nlength = 18\nfresh = \"attempt\"\n\
+             [ids.usual]\nkind = \"uuid\"\n[token]\nrequest = {{ path = \"/t\", encoding = \"none\" }}\n\
+             response = {{ access_token = \"/t\" }}\n{rest}\n"
+        ))
+    }
+
+    fn injecting(entries: &str, more: &str) -> Vec<String> {
+        generating(&format!(
+            "[request]\ninject = [{{ header = \"authorization\", value = \"Bearer {{token}}\" }}, {entries}]\n{more}"
+        ))
+    }
+
+    #[test]
+    fn a_payment_keeps_its_identity_on_the_replay() {
+        for (value, replay_id, is_fine) in [
+            ("{uuid}", "renew", false),
+            ("{uuid}", "keep", true),
+            ("{id.usual}", "renew", false),
+            ("{id.usual}", "keep", true),
+            ("{id.each}", "keep", false),
+            ("{id.once}", "renew", true),
+            ("{time.day}{id.once}", "renew", false),
+            ("{time.call}-{id.once}", "renew", true),
+            ("{id}", "renew", true),
+        ] {
+            for name in
+                ["header = \"idempotency-key\"", "query = \"x_IdempotencyId\"", "header = \"PayPal-Request-Id\""]
+            {
+                let (is_query, draws) = (name.starts_with("query"), value == "{uuid}");
+                let found =
+                    injecting(&format!("{{ {name}, value = \"{value}\" }}"), &format!("replay_id = \"{replay_id}\""));
+                let told = found.iter().any(|line| line.contains("the bank would take it for another payment"));
+                assert_eq!(!told, is_fine, "{name} {value} {replay_id}: {found:?}");
+                assert_eq!(found.is_empty(), is_fine && !(is_query && draws), "{name} {value} {replay_id}: {found:?}");
+            }
+        }
+        assert!(injecting("{ header = \"x-request-id\", value = \"{id.each}\" }", "").is_empty());
+    }
+
+    #[test]
+    fn mistakes_in_what_is_injected_are_told() {
+        assert_eq!(
+            injecting("{ cookie = \"node\", value = \"{id}\" }, { query = \"key\", value = \"{key}{time.day}\" }", ""),
+            Vec::<String>::new()
+        );
+        for (entry, more, title) in [
+            ("{ header = \"a\", query = \"b\", value = \"c\" }", "", "an `inject` entry has one place"),
+            ("{ cookie = \"a b\", value = \"c\" }", "", "is not the name of a cookie"),
+            ("{ query = \"\", value = \"c\" }", "", "is not the name of a query parameter"),
+            (
+                "{ cookie = \"a\", value = \"{id}\", client = \"keep\", pattern = \".\" }",
+                "",
+                "only a header of a client",
+            ),
+            ("{ cookie = \"a\", value = \"{id}\" }, { header = \"cookie\", value = \"b\" }", "", "holds all cookies"),
+            (
+                "{ query = \"a\", value = \"{id}\" }, { query = \"a\", value = \"b\" }",
+                "",
+                "`query a` is injected twice",
+            ),
+            ("{ query = \"a\", value = \"{uuid}\" }", "", "only a header can hold an identifier that is not declared"),
+            ("{ header = \"a\", value = \"{token}{time.day}\" }", "", "cannot share a header"),
+            ("{ header = \"a\", value = \"{uuid}{now_epoch}\" }", "replay_id = \"keep\"", "stays on the replay"),
+            (
+                "{ header = \"a\", value = \"x\", basic = { id = \"{id}\", secret = \"{key}\" } }",
+                "",
+                "`basic` is the value already",
+            ),
+            ("{ query = \"a\", basic = { id = \"{id}\", secret = \"{key}\" } }", "", "only a header holds HTTP Basic"),
+            ("{ header = \"a\", basic = { id = \"{id}\", secret = \"{token}\" } }", "", "`{token}` cannot stand here"),
+            ("{ header = \"a\", basic = { id = \"{id}\" } }", "", "`basic` has no `secret`"),
+            ("{ header = \"a\", value = \"{time.dya}\" }", "", "no time is called `dya`"),
+            ("{ header = \"a\", value = \"{step.x}\" }", "", "no step before captures `x`"),
+        ] {
+            let found = injecting(entry, more);
+            assert!(found.iter().any(|line| line.contains(title)), "{title}\nin\n{}", found.join("\n"));
+        }
+    }
+
+    #[test]
+    fn a_profile_without_a_token_has_a_static_credential() {
+        let text = |rest: &str| {
+            format!(
+                "name = \"a\"\n[settings.key]\nsecret = true\n[request]\ninject = [{{ header = \"x-key\", value = \"{{key}}\" }}]\n{rest}"
+            )
+        };
+        assert_eq!(mistakes(&text("")), Vec::<String>::new());
+        let found = mistakes(&text("[[refusal.match]]\nstatus = 401\nbare = true\n"));
+        assert!(found.len() == 1 && found[0].contains("only a token can be refused"), "{found:?}");
+        let found = mistakes("name = \"a\"\n[request]\ninject = [{ header = \"a\", value = \"{token}\" }]\n");
+        assert!(found.len() == 1 && found[0].contains("without a [token] there is none"), "{found:?}");
+    }
+
+    #[test]
+    fn steps_of_a_login_name_what_earlier_ones_capture() {
+        let text = |steps: &str, body: &str| {
+            format!(
+                "name = \"a\"\n{steps}[token.request]\npath = \"/t\"\nencoding = \"form\"\nbody = {{ a = \"{body}\" }}\n\
+                 [token.response]\naccess_token = \"/t\"\n\
+                 [request]\ninject = [{{ header = \"authorization\", value = \"{{token}}\" }}]\n"
+            )
+        };
+        let step = |body: &str, captures: &str| {
+            format!("[[token.steps]]\npath = \"/s\"\nencoding = \"json\"\nbody = {{ b = \"{body}\" }}\n{captures}\n")
+        };
+        let first = step("x", "captures = { ticket = \"/ticket\" }");
+        assert_eq!(mistakes(&text(&first, "{step.ticket}")), Vec::<String>::new());
+        let second = step("{step.ticket}", "captures = { other = { cookie = \"c\" } }");
+        assert_eq!(mistakes(&text(&format!("{first}{second}"), "{step.ticket}{step.other}")), Vec::<String>::new());
+        for (steps, body, title) in [
+            (step("{step.ticket}", "captures = { ticket = \"/ticket\" }"), "x", "no step before captures `ticket`"),
+            (step("x", ""), "x", "[[token.steps]] has no `captures`"),
+            (step("x", "captures = { t = 1 }"), "x", "a capture names a place in the answer"),
+            (step("x", "captures = { t = { cookie = \"a\", header = \"b\" } }"), "x", "a capture has one source"),
+            (format!("{first}{first}"), "x", "captures something as `ticket` already"),
+            (first.repeat(5).replacen("ticket", "t", 2), "x", "a login has 4 steps at most"),
+        ] {
+            let found = mistakes(&text(&steps, body));
+            assert!(found.iter().any(|line| line.contains(title)), "{title}\nin\n{}", found.join("\n"));
+        }
+    }
+
+    #[test]
+    fn another_status_refuses_a_token_only_with_a_confirmed_code() {
+        let found = |entry: &str| {
+            injecting("", &format!("[[refusal.match]]\n{entry}\n")).into_iter().find(|line| line.contains("only a 4xx"))
+        };
+        let code = "json = [{ pointer = \"/code\", equals = \"E7\" }]";
+        assert_eq!(found(&format!("status = [200, 500]\n{code}\nconfirmed = true")), None);
+        for (entry, help) in [
+            (format!("status = [200]\n{code}"), "confirmed = true"),
+            (format!("status = [500]\n{code}\nconfirmed = false"), "confirmed = true"),
+            (format!("status = [302]\n{code}\nconfirmed = true"), "a redirect"),
+            ("status = 200\nbody = [{ matches = \"expired\" }]\nconfirmed = true".to_owned(), "a code in the body"),
+            (
+                format!("status = 200\n{}\nconfirmed = true", code.replace("equals", "absent = true, equals")),
+                "a code in",
+            ),
+        ] {
+            let told = found(&entry).unwrap_or_else(|| panic!("{entry}"));
+            assert!(told.contains(help), "{entry}: {told}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, StatusCode};
 
-use crate::provider::condition::{Body, Fit, Matcher, Statuses, may_be_empty, may_hold_json};
+use crate::provider::condition::{Fit, JudgedBody, Matcher, Statuses, may_be_empty, may_hold_json};
 use crate::syntax::{Diagnostics, Fields, Kind, Node};
 
 /// The meaning of a provider's response for the token that was sent.
@@ -41,28 +41,22 @@ impl RefusalRules {
 
     /// Returns whether any matcher inspects bodies.
     pub(super) fn judges_bodies(&self) -> bool {
-        self.all().any(|matcher| matcher.wants_json() || matcher.wants_emptiness())
+        self.all().any(|matcher| matcher.looks_inside() || matcher.wants_emptiness())
     }
 
     /// Returns whether the body of a response with this status and these headers could change the verdict.
     pub(super) fn wants_body(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        if !status.is_client_error() {
-            return false;
-        }
         self.all().filter(|matcher| matcher.concerns(status)).any(|matcher| {
-            (matcher.wants_json() && may_hold_json(headers)) || (matcher.wants_emptiness() && may_be_empty(headers))
+            (matcher.looks_inside() && may_hold_json(headers)) || (matcher.wants_emptiness() && may_be_empty(headers))
         })
     }
 
-    /// Judges a response; every status outside 4xx is [`Verdict::Accepted`].
+    /// Judges a response; every status that no rule names is [`Verdict::Accepted`], but for 401.
     pub(super) fn judge(&self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Verdict {
-        if !status.is_client_error() {
-            return Verdict::Accepted;
-        }
         if status != StatusCode::UNAUTHORIZED && !self.all().any(|matcher| matcher.concerns(status)) {
             return Verdict::Accepted;
         }
-        let body = Body::read(headers, body);
+        let body = JudgedBody::read(headers, body, self.all().any(Matcher::wants_text));
         let excluded = self.exclude.iter().map(|matcher| matcher.fit(status, headers, &body));
         // An exclusion that could not be evaluated leaves the response unproven, even if a rule of `matches` fits.
         let mut unsure = false;

@@ -470,7 +470,7 @@ mod tests {
             prop_assert_eq!(report.errors(), 0);
             let key = |settings: Settings| {
                 let url = BaseUrl::parse("https://bank.example").expect("a good URL");
-                let wiring = Wiring { name: "a", base_url: url.clone(), token_url: Some(url), default_ttl: None, consent: None, caller: CallAs::Application };
+                let wiring = Wiring { name: "a", base_url: url.clone(), token_url: Some(url.into()), default_ttl: None, consent: None, caller: CallAs::Application };
                 Module::build(&profile, settings, wiring).expect("a good module").key()
             };
             for (name, value) in names.iter().zip(&last) {

@@ -9,9 +9,11 @@ use zeroize::Zeroizing;
 
 use crate::base::id::Ids;
 use crate::base::secret::{ExposeSecret, SecretString};
-use crate::base::time::{Now, rfc3339};
 use crate::base::vars::Vars;
+use crate::provider::id_rule::IdRule;
+use crate::provider::message_values::{Fresh, MessageValues};
 use crate::provider::setting::{Setting, SettingKind, Settings};
+use crate::provider::time_rule::TimeRule;
 use crate::syntax::{Diagnostics, FromNode, Node, suggest};
 use crate::token::grant::Grant;
 
@@ -22,15 +24,15 @@ pub(super) enum TemplateSegment {
     Captured(Arc<str>),
     /// A piece of a consent.
     Consent(ConsentVariable),
+    /// A declared identifier.
+    Id(Arc<IdRule>),
     Literal(String),
-    /// The current time in seconds since 1970.
-    NowEpoch,
-    /// The current time in milliseconds since 1970.
-    NowEpochMs,
-    /// The current time in RFC 3339, as in `2026-11-21T08:30:00.123Z`.
-    NowRfc3339,
     /// The value of the setting of this name.
     Setting(Arc<str>),
+    /// The value that an earlier step of the login captured under this name.
+    Step(Arc<str>),
+    /// The time of the message, in this form.
+    Time(Arc<TimeRule>),
     Token,
     /// A version 4 UUID, 36 characters.
     Uuid,
@@ -74,10 +76,12 @@ pub(super) enum TemplateContext {
     Build,
     /// A template in `[consent.exchange]` of a profile.
     Exchange,
-    /// A header of a resource call: no clock.
+    /// A header, cookie or query parameter of a resource call.
     Inject,
     /// A template in `[consent.refresh]` of a profile.
     Refresh,
+    /// The same as [`TemplateContext::Inject`] for a profile without a token.
+    Standing,
     /// A value of the token request's body.
     TokenBody,
     /// A header of the token request.
@@ -89,7 +93,18 @@ pub(super) enum TemplateContext {
 pub(super) struct TemplateScope<'a> {
     pub settings: &'a [Setting],
     pub captures: &'a [Arc<str>],
+    /// The names that earlier steps of the login capture.
+    pub steps: &'a [Arc<str>],
+    /// The declared times and identifiers.
+    pub generated: &'a Generators,
     pub place: TemplateContext,
+}
+
+/// The times and identifiers that a profile declares.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Generators {
+    pub times: Vec<(Arc<str>, Arc<TimeRule>)>,
+    pub ids: Vec<Arc<IdRule>>,
 }
 
 /// A text with holes, as a profile has it.
@@ -106,18 +121,22 @@ pub(super) struct Mistake {
     help: Option<String>,
 }
 
-const FIXED_HOLES: [(&str, TemplateSegment); 6] = [
-    ("now_epoch", TemplateSegment::NowEpoch),
-    ("now_epoch_ms", TemplateSegment::NowEpochMs),
-    ("now_rfc3339", TemplateSegment::NowRfc3339),
-    ("token", TemplateSegment::Token),
-    ("uuid", TemplateSegment::Uuid),
-    ("uuid_hex", TemplateSegment::UuidHex),
-];
+/// The placeholders that need no declaration.
+const FIXED_HOLES: [&str; 6] = ["now_epoch", "now_epoch_ms", "now_rfc3339", "token", "uuid", "uuid_hex"];
+
+/// Returns the piece that a placeholder without a declaration stands for.
+fn fixed_hole(name: &str) -> Option<TemplateSegment> {
+    match name {
+        "token" => Some(TemplateSegment::Token),
+        "uuid" => Some(TemplateSegment::Uuid),
+        "uuid_hex" => Some(TemplateSegment::UuidHex),
+        _ => TimeRule::builtin(name).map(TemplateSegment::Time),
+    }
+}
 
 /// Returns whether `{name}` is a built-in placeholder, so that no setting can have this name.
 pub(super) fn is_taken(name: &str) -> bool {
-    FIXED_HOLES.iter().any(|(known, _)| *known == name)
+    FIXED_HOLES.contains(&name)
 }
 
 impl Template {
@@ -207,9 +226,37 @@ impl Template {
         self.segments.iter().any(|segment| matches!(segment, TemplateSegment::Captured(_) | TemplateSegment::Token))
     }
 
-    /// Returns whether it generates a fresh identifier.
-    pub(super) fn is_fresh(&self) -> bool {
+    /// Returns whether it has an identifier that no `[ids.NAME]` declares: each place of it gets one of its own.
+    pub(super) fn draws_uuid(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, TemplateSegment::Uuid | TemplateSegment::UuidHex))
+    }
+
+    /// Returns whether it has a generated identifier.
+    pub(super) fn has_id(&self) -> bool {
+        self.draws_uuid() || self.segments.iter().any(|segment| matches!(segment, TemplateSegment::Id(_)))
+    }
+
+    /// Returns whether it shows a time.
+    pub(super) fn has_time(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment, TemplateSegment::Time(_)))
+    }
+
+    /// Returns whether a generated value in it is another one on the replay. `otherwise`: the scope of identifiers that
+    /// declare none.
+    pub(super) fn changes_on_replay(&self, otherwise: Fresh) -> bool {
+        let scope = |segment: &TemplateSegment| match segment {
+            TemplateSegment::Id(rule) => Some(rule.fresh.unwrap_or(otherwise)),
+            TemplateSegment::Time(rule) => Some(rule.fresh),
+            TemplateSegment::Uuid | TemplateSegment::UuidHex => Some(otherwise),
+            TemplateSegment::Captured(_)
+            | TemplateSegment::Consent(_)
+            | TemplateSegment::Literal(_)
+            | TemplateSegment::Setting(_)
+            | TemplateSegment::Step(_)
+            | TemplateSegment::Token
+            | TemplateSegment::Var(_) => None,
+        };
+        self.segments.iter().any(|segment| scope(segment) == Some(Fresh::Attempt))
     }
 
     /// With the settings put in; `None` when it names an optional setting that is not set.
@@ -228,9 +275,9 @@ impl Template {
                 }
                 TemplateSegment::Captured(name) => TextPart::Captured(name.clone()),
                 TemplateSegment::Consent(piece) => TextPart::Consent(*piece),
-                TemplateSegment::NowEpoch => TextPart::NowEpoch,
-                TemplateSegment::NowEpochMs => TextPart::NowEpochMs,
-                TemplateSegment::NowRfc3339 => TextPart::NowRfc3339,
+                TemplateSegment::Id(rule) => TextPart::Id(rule.clone()),
+                TemplateSegment::Step(name) => TextPart::Step(name.clone()),
+                TemplateSegment::Time(rule) => TextPart::Time(rule.clone()),
                 TemplateSegment::Token => TextPart::Token,
                 TemplateSegment::Uuid => TextPart::Uuid,
                 TemplateSegment::UuidHex => TextPart::UuidHex,
@@ -270,15 +317,34 @@ impl TemplateScope<'_> {
                 return Err(mistake(format!("unknown placeholder `{{{name}}}`"), Some(help)));
             };
             TemplateSegment::Consent(*piece)
-        } else if let Some((_, segment)) = FIXED_HOLES.iter().find(|(known, _)| *known == name) {
-            segment.clone()
+        } else if let Some(wanted) = name.strip_prefix("time.") {
+            let declared = self.generated.times.iter().find(|(known, _)| **known == *wanted);
+            let Some((_, rule)) = declared else {
+                let help = format!("declare it: `[times.{wanted}]` with `format = \"%Y%m%d%H%M%S\"`");
+                return Err(mistake(format!("no time is called `{wanted}`"), Some(help)));
+            };
+            TemplateSegment::Time(rule.clone())
+        } else if let Some(wanted) = name.strip_prefix("id.") {
+            let Some(rule) = self.generated.ids.iter().find(|known| *known.name == *wanted) else {
+                let help = format!("declare it: `[ids.{wanted}]` with `kind = \"numeric\"` and `length = 18`");
+                return Err(mistake(format!("no id is called `{wanted}`"), Some(help)));
+            };
+            TemplateSegment::Id(rule.clone())
+        } else if let Some(wanted) = name.strip_prefix("step.") {
+            let Some(known) = self.steps.iter().find(|known| ***known == *wanted) else {
+                let help = format!("an earlier [[token.steps]] names it: `captures = {{ {wanted} = \"/pointer\" }}`");
+                return Err(mistake(format!("no step before captures `{wanted}`"), Some(help)));
+            };
+            TemplateSegment::Step(known.clone())
+        } else if let Some(segment) = fixed_hole(name) {
+            segment
         } else if let Some(setting) = self.settings.iter().find(|setting| *setting.name == *name) {
             if setting.kind == SettingKind::Table && self.place != TemplateContext::TokenBody {
                 return Err(mistake(format!("`{name}` is a table; only a body's field can be one"), None));
             }
             TemplateSegment::Setting(setting.name.clone())
         } else {
-            let names = self.settings.iter().map(|setting| &*setting.name).chain(FIXED_HOLES.iter().map(|(n, _)| *n));
+            let names = self.settings.iter().map(|setting| &*setting.name).chain(FIXED_HOLES);
             let names: Vec<&str> = names.collect();
             let help = match suggest(name, names.iter().copied()) {
                 Some(near) => format!("did you mean `{{{near}}}`?"),
@@ -297,14 +363,19 @@ impl TemplateScope<'_> {
         match segment {
             TemplateSegment::Literal(_) | TemplateSegment::Setting(_) => None,
             TemplateSegment::Consent(piece) => (!piece.known_in(place)).then_some(piece.home()),
-            TemplateSegment::Captured(_) | TemplateSegment::Token => {
-                (place != TemplateContext::Inject).then_some("there is a token only on a call, in `request.inject`")
-            }
-            TemplateSegment::NowEpoch | TemplateSegment::NowEpochMs | TemplateSegment::NowRfc3339 => {
-                (matches!(place, TemplateContext::Build | TemplateContext::Inject))
-                    .then_some("the time is known only in `token.request`'s headers and body")
-            }
-            TemplateSegment::Uuid | TemplateSegment::UuidHex => {
+            TemplateSegment::Captured(_) | TemplateSegment::Token => match place {
+                TemplateContext::Inject => None,
+                TemplateContext::Standing => Some("without a [token] there is none: the credential is a setting"),
+                TemplateContext::Authorize
+                | TemplateContext::Build
+                | TemplateContext::Exchange
+                | TemplateContext::Refresh
+                | TemplateContext::TokenBody
+                | TemplateContext::TokenHeader => Some("there is a token only on a call, in `request.inject`"),
+            },
+            // Only the login's own requests know any step.
+            TemplateSegment::Step(_) => None,
+            TemplateSegment::Id(_) | TemplateSegment::Time(_) | TemplateSegment::Uuid | TemplateSegment::UuidHex => {
                 (place == TemplateContext::Build).then_some("only settings may be named here")
             }
             TemplateSegment::Var(_) => match place {
@@ -312,7 +383,10 @@ impl TemplateScope<'_> {
                 TemplateContext::Authorize | TemplateContext::Exchange | TemplateContext::Refresh => {
                     Some("a consent belongs to no route")
                 }
-                TemplateContext::Inject | TemplateContext::TokenBody | TemplateContext::TokenHeader => None,
+                TemplateContext::Inject
+                | TemplateContext::Standing
+                | TemplateContext::TokenBody
+                | TemplateContext::TokenHeader => None,
             },
         }
     }
@@ -354,9 +428,9 @@ enum TextPart {
     Captured(Arc<str>),
     Consent(ConsentVariable),
     Fixed(SecretString),
-    NowEpoch,
-    NowEpochMs,
-    NowRfc3339,
+    Id(Arc<IdRule>),
+    Step(Arc<str>),
+    Time(Arc<TimeRule>),
     Token,
     Uuid,
     UuidHex,
@@ -372,10 +446,14 @@ pub(super) struct FilledText {
 /// The values for the placeholders that remain for each call.
 pub(super) struct Fill<'a> {
     pub vars: &'a Vars,
+    /// The source of identifiers that no `[ids.NAME]` declares.
     pub ids: &'a mut dyn Ids,
-    pub now: Option<Now>,
+    /// The generated values of the message; `None`: the text belongs to no message yet, so it has none.
+    pub values: Option<&'a MessageValues>,
     pub grant: Option<&'a Grant>,
     pub consent: ConsentVariables<'a>,
+    /// The values that earlier steps of the login captured.
+    pub steps: &'a [(Arc<str>, SecretString)],
 }
 
 /// The pieces of a consent, as far as they are known.
@@ -436,7 +514,12 @@ impl FilledText {
         self.parts.iter().filter_map(|part| if let TextPart::Var(name) = part { Some(name) } else { None })
     }
 
-    /// The whole text; `None` when a variable, a capture or the time is not there.
+    /// The declared identifiers that it needs.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &Arc<IdRule>> {
+        self.parts.iter().filter_map(|part| if let TextPart::Id(rule) = part { Some(rule) } else { None })
+    }
+
+    /// The whole text; `None` when a variable, a capture or a generated value is not there.
     pub(super) fn render(&self, fill: &mut Fill<'_>) -> Option<Zeroizing<String>> {
         use std::fmt::Write as _;
         let mut out = Zeroizing::new(String::with_capacity(64));
@@ -450,9 +533,15 @@ impl FilledText {
                 }
                 TextPart::Consent(piece) => out.write_str(fill.consent.find(*piece)?),
                 TextPart::Fixed(text) => out.write_str(text.expose_secret()),
-                TextPart::NowEpoch => write!(out, "{}", fill.now?.unix_seconds()),
-                TextPart::NowEpochMs => write!(out, "{}", fill.now?.wall),
-                TextPart::NowRfc3339 => out.write_str(&rfc3339(fill.now?.wall)),
+                TextPart::Id(rule) => out.write_str(fill.values?.id(&rule.name)?),
+                TextPart::Step(name) => {
+                    let (_, value) = fill.steps.iter().find(|(known, _)| known == name)?;
+                    out.write_str(value.expose_secret())
+                }
+                TextPart::Time(rule) => {
+                    rule.write(fill.values?, &mut out);
+                    Ok(())
+                }
                 TextPart::Token => out.write_str(fill.grant?.access_token.expose_secret()),
                 TextPart::Uuid => write!(out, "{}", fill.ids.fresh().hyphenated()),
                 TextPart::UuidHex => write!(out, "{}", fill.ids.fresh().simple()),
@@ -470,7 +559,18 @@ mod tests {
     use super::*;
 
     fn scope(place: TemplateContext) -> TemplateScope<'static> {
-        TemplateScope { settings: &[], captures: &[], place }
+        static NONE: Generators = Generators { times: Vec::new(), ids: Vec::new() };
+        TemplateScope { settings: &[], captures: &[], steps: &[], generated: &NONE, place }
+    }
+
+    #[test]
+    fn what_is_not_declared_is_named_with_its_cure() {
+        let mistakes = Template::parse("{time.a}{id.b}{step.c}", scope(TemplateContext::Inject)).expect_err("three");
+        let titles: Vec<&str> = mistakes.iter().map(|mistake| mistake.title.as_str()).collect();
+        assert_eq!(titles, ["no time is called `a`", "no id is called `b`", "no step before captures `c`"]);
+        assert!(mistakes[0].help.as_deref().is_some_and(|help| help.contains("[times.a]")));
+        let mistakes = Template::parse("{token}", scope(TemplateContext::Standing)).expect_err("no token");
+        assert!(mistakes[0].help.as_deref().is_some_and(|help| help.contains("without a [token]")));
     }
 
     #[test]

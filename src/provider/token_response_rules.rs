@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 
 use crate::base::backoff::Backoff;
 use crate::base::secret::{ExposeSecret, SecretString, is_wordy_secret};
 use crate::base::time::Now;
-use crate::provider::condition::{Body, Fit, JsonTest, Matcher, Statuses};
+use crate::provider::capture::{Capture, captures};
+use crate::provider::condition::{Body, Fit, JsonTest, JudgedBody, Matcher, Statuses};
 use crate::provider::document::{self, DocumentFormat};
 use crate::provider::json::{self, JsonError};
 use crate::provider::life::{LifeClaims, Unit, date};
 use crate::provider::refusal::tables;
-use crate::provider::template::is_name;
-use crate::provider::values::{FieldName, OneOrManyValues, Pointer, choice};
-use crate::syntax::{Diagnostics, Fields, FromNode, Node, TableEntry};
+use crate::provider::values::{OneOrManyValues, Pointer, choice};
+use crate::syntax::{Diagnostics, Fields, Node};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::Grant;
 
@@ -37,6 +37,8 @@ pub(super) struct TokenResponseRules {
     pub(super) format: DocumentFormat,
     pub(super) access_token: Vec<String>,
     pub(super) token_type: Vec<String>,
+    /// The only types that are accepted; empty: any is.
+    accepted_types: Vec<String>,
     pub(super) expires_in: Vec<String>,
     pub(super) expires_at: Vec<String>,
     pub(super) expires_in_unit: Unit,
@@ -55,9 +57,6 @@ pub(super) struct FailureRule {
     class: Class,
     backoff: Option<Backoff>,
 }
-
-/// A response header that is kept, under a name.
-pub(super) type Capture = (Arc<str>, HeaderName);
 
 /// The values that a token response is read with, besides the profile.
 #[derive(Clone, Copy)]
@@ -96,6 +95,11 @@ impl TokenResponseRules {
         }
         answer.access_token = pointers(&fields, "access_token");
         answer.token_type = pointers(&fields, "token_type");
+        answer.accepted_types = fields.or("token_types", OneOrManyValues(Vec::new())).0;
+        if let (true, Some(node)) = (answer.token_type.is_empty(), fields.take("token_types")) {
+            let help = "add `token_type = \"/token_type\"`".to_owned();
+            node.error(report, "nothing says where the token's type stands", "", Some(help));
+        }
         answer.expires_in = pointers(&fields, "expires_in");
         answer.expires_at = pointers(&fields, "expires_at");
         answer.format =
@@ -138,9 +142,14 @@ impl TokenResponseRules {
         }
     }
 
-    /// The names under which response headers are captured.
+    /// The rules for a step of the login: its answer has no token, but fails in the same ways.
+    pub(super) fn of_step(&self, success: Vec<JsonTest>, format: DocumentFormat) -> Self {
+        Self { success, format, codes: self.codes.clone(), failures: self.failures.clone(), ..Self::default() }
+    }
+
+    /// The names under which values of a response are captured.
     pub(super) fn capture_names(&self) -> Vec<Arc<str>> {
-        self.captures.iter().map(|(name, _)| name.clone()).collect()
+        self.captures.iter().map(|capture| capture.name.clone()).collect()
     }
 
     /// Reads a token response, and returns its grant or the classified failure.
@@ -165,15 +174,14 @@ impl TokenResponseRules {
     ) -> Result<Value, Failure> {
         let parsed = document::read(format, headers, body);
         if !status.is_success() {
-            let body = known(parsed);
-            return Err(self.failure(status, headers, &body, moment));
+            return Err(self.failure(status, headers, known(parsed), body, moment));
         }
         let value = match parsed {
             Ok(value) => value,
             Err(reason) => return Err(transient(status, headers, &format!("with {reason}"), moment)),
         };
         if !self.success.iter().all(|test| test.holds(&value)) {
-            return Err(self.failure(status, headers, &Body::Json(value), moment));
+            return Err(self.failure(status, headers, Body::Json(value), body, moment));
         }
         Ok(value)
     }
@@ -192,10 +200,10 @@ impl TokenResponseRules {
         let mut value = self.success(self.format, status, headers, body, moment)?;
         if self.format == DocumentFormat::Text && !value.is_string() {
             // JSON in the place of the token: most likely it says why there is none.
-            return Err(self.failure(status, headers, &Body::Json(value), moment));
+            return Err(self.failure(status, headers, Body::Json(value), body, moment));
         }
         let Some(token) = take_token(&mut value, &self.access_token) else {
-            return Err(self.failure(status, headers, &Body::Json(value), moment));
+            return Err(self.failure(status, headers, Body::Json(value), body, moment));
         };
         let wrong = |what: &str| Err(transient(status, headers, &format!("but {what}"), moment));
         let token = match token {
@@ -208,20 +216,22 @@ impl TokenResponseRules {
         if text.is_empty() || text.len() > TOKEN_CAP || !text.bytes().all(|b| b.is_ascii_graphic()) {
             return wrong("the access token is empty, too long, or holds what no header can carry");
         }
-        let odd_type = json::first(&value, &self.token_type).and_then(|kind| odd_type(kind, text, moment.secrets));
+        let kind = json::first(&value, &self.token_type).map(|kind| kind.as_str().unwrap_or_default());
+        if kind.is_some_and(|kind| !self.accepts(kind)) {
+            return wrong("the token's type is none that the profile accepts");
+        }
+        let known = |_: &&Value| self.accepted_types.is_empty();
+        let odd_type =
+            json::first(&value, &self.token_type).filter(known).and_then(|kind| odd_type(kind, text, moment.secrets));
         let mut captured = Vec::with_capacity(self.captures.len() + more.len());
         let own = self.captures.iter().map(|capture| (capture, true));
-        for ((name, header), required) in own.chain(more.iter().map(|capture| (capture, required))) {
-            let mut found = headers.get_all(header).iter();
-            let (Some(one), None) = (found.next(), found.next()) else {
-                if !required && !headers.contains_key(header) {
-                    continue;
-                }
-                return wrong(&format!("the header `{header}` is not there exactly once"));
-            };
-            let mut one = one.clone();
-            one.set_sensitive(true);
-            captured.push((name.clone(), one));
+        for (capture, required) in own.chain(more.iter().map(|capture| (capture, required))) {
+            match capture.find(headers, &value) {
+                Ok(Some(found)) => captured.push((capture.name.clone(), found)),
+                Ok(None) if !required => {}
+                Ok(None) => return wrong(&format!("{} is not there exactly once", capture.place())),
+                Err(odd) => return wrong(&odd),
+            }
         }
         let claims = LifeClaims {
             expires_in: json::first(&value, &self.expires_in),
@@ -240,16 +250,29 @@ impl TokenResponseRules {
         }
     }
 
-    /// The first rule that fits says what kind of failure it is; otherwise the status does.
-    fn failure(&self, status: StatusCode, headers: &HeaderMap, body: &Body, moment: ResponseContext<'_>) -> Failure {
-        let rule = self.failures.iter().find(|rule| rule.when.fit(status, headers, body) == Fit::Yes);
-        let page = rule.is_none() && is_page(status, headers, body);
+    /// Returns whether a token of this type may be used.
+    fn accepts(&self, kind: &str) -> bool {
+        self.accepted_types.is_empty() || self.accepted_types.iter().any(|known| known.eq_ignore_ascii_case(kind))
+    }
+
+    /// The first rule that fits says what kind of failure it is; otherwise the status does. `raw`: the body as it came.
+    fn failure(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        content: Body,
+        raw: &[u8],
+        moment: ResponseContext<'_>,
+    ) -> Failure {
+        let body = judged(content, headers, raw, self.failures.iter().map(|rule| &rule.when));
+        let rule = self.failures.iter().find(|rule| rule.when.fit(status, headers, &body) == Fit::Yes);
+        let page = rule.is_none() && is_page(status, headers, &body.content);
         let class = if page { Class::Transient } else { rule.map_or(usual_class(status), |rule| rule.class) };
         let mut what = if status.is_success() { "without a token".to_owned() } else { String::new() };
         if page {
             what.push_str("a page for people: something before the token endpoint refuses the call itself");
         }
-        if let Body::Json(value) = body {
+        if let Body::Json(value) = &body.content {
             for pointer in &self.codes {
                 if let Some(code) = value.pointer(pointer).and_then(|code| printable(code, pointer, moment.secrets)) {
                     what.push_str(if what.is_empty() { "" } else { ", " });
@@ -299,28 +322,20 @@ impl FailureRule {
     }
 }
 
-/// Reads the `captures` table of a response.
-pub(super) fn captures(fields: &Fields<'_>) -> Vec<Capture> {
-    let Some(node) = fields.take("captures") else { return Vec::new() };
-    let report = fields.report();
-    let inner = Fields::new(node, format!("{} captures", fields.what()), report);
-    let read = |entry: &&TableEntry| {
-        let header = FieldName::from_node(&entry.value, report);
-        if !is_name(&entry.key) {
-            let title = format!("{:?} cannot be the name of a capture", entry.key);
-            report.error(&entry.value.source, entry.key_span.clone(), title, "", None);
-            return None;
-        }
-        Some((entry.key.as_str().into(), header?.0))
-    };
-    let captures = inner.rest().iter().filter_map(read).collect();
-    inner.finish();
-    captures
-}
-
 /// One JSON pointer or several.
 pub(super) fn pointers(fields: &Fields<'_>, key: &str) -> Vec<String> {
     fields.or(key, OneOrManyValues::<Pointer>(Vec::new())).0.into_iter().map(|pointer| pointer.0).collect()
+}
+
+/// The body of an error response as these matchers look at it. `raw`: the body as it came.
+pub(super) fn judged<'a>(
+    content: Body,
+    headers: &HeaderMap,
+    raw: &[u8],
+    mut matchers: impl Iterator<Item = &'a Matcher>,
+) -> JudgedBody<'static> {
+    let text = matchers.any(Matcher::wants_text).then(|| document::coded_text(headers, raw)).flatten();
+    JudgedBody { content, text: text.map(Into::into) }
 }
 
 /// Returns the body of an error response in the form that the failure rules test.

@@ -30,7 +30,7 @@ use crate::serve::requests::admit::{Declined, admit};
 use crate::serve::requests::caller::caller;
 use crate::serve::requests::connect;
 use crate::serve::requests::consent;
-use crate::serve::requests::dress::{RequestDress, dress};
+use crate::serve::requests::dress::{RequestDress, dress, dress_body, dressed_target};
 use crate::serve::requests::hop_options::{HopOptions, take_in, turn};
 use crate::serve::requests::permit::{Obtained, Permit};
 use crate::serve::worker_state::{RouteState, WorkerState};
@@ -139,7 +139,8 @@ async fn forward(
             admitted
         }
     };
-    if route.route.request_buffering && client_sent_body && replay_body.is_none() {
+    let buffers = route.route.request_buffering || route.route.module.changes_body();
+    if buffers && client_sent_body && replay_body.is_none() {
         let gathered = Box::pin(gather(worker, &route, body, &head.headers, log)).await;
         replay_body = Some(gathered.map_err(|why| match why {
             Ungathered::TooLarge => Fault::BodyTooLarge,
@@ -147,21 +148,28 @@ async fn forward(
         })?);
     }
     let (permit, path_and_query) = Permit::authorize(worker, &route, caller, admitted, &head.headers, log)?;
-    let cached = worker.cached_lease(&permit, worker.now());
+    let mut now = worker.now();
+    let cached = worker.cached_lease(&permit, now);
     let (lease, fetched_for_this, current_route) = match cached {
         Some(lease) => (lease, false, None),
         None => {
             let cause = log.wait_for(TOKEN_WAIT, &route.route.provider.name);
             let Obtained { lease, fresh, previous } = Box::pin(permit.obtain(worker, &route, cause)).await?;
             log.waited();
+            now = worker.now();
             let current_route = previous.map(|previous| std::mem::replace(&mut route, previous));
             (lease, fresh, current_route)
         }
     };
 
-    let with = RequestDress { host: &route.host, lease: &lease, vars: permit.vars(), body: client_sent_body, hop };
+    let with = RequestDress { host: &route.host, lease: &lease, vars: permit.vars(), now, body: client_sent_body, hop };
+    let inputs = with.inputs();
     let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
     let target = target(path_and_query)?;
+    let dressed_target = dressed_target(&target, &route.route, inputs, &ids, &mut RandomIds)?;
+    if let Some(gathered) = &replay_body {
+        dress_body(gathered, &mut head.headers, &route.route, inputs, &ids, &mut RandomIds)?;
+    }
 
     match &replay_body {
         Some(gathered) if route.route.request_buffering => {
@@ -172,7 +180,7 @@ async fn forward(
     }
     let spelling = spelling(&route, head.extensions);
     let (method, headers) = (head.method, head.headers);
-    let call = UpstreamCall { worker, route, method, target, headers, spelling, replay_body, hop };
+    let call = UpstreamCall { worker, route, method, target, dressed_target, headers, spelling, replay_body, hop };
     let mut upstream_response =
         call.run(TokenInUse { permit, lease, ids, fetched_for_this, current_route }, log).await?;
     upstream_response.screen().await?;

@@ -132,6 +132,8 @@ pub struct RouteState {
     pub gauge: Gauge,
     /// The token of a route without variables.
     fixed: Arc<TokenSpec>,
+    /// The static credential of a provider that has no tokens.
+    standing: Option<Arc<Lease>>,
     meters: Vec<RouteMeters>,
     reflections: Counter,
     /// The same route before a secret was changed, until there is a token of the new one.
@@ -192,6 +194,7 @@ impl WorkerState {
                 websocket: route.websocket.then(|| over_http1(destination(route))),
                 gauge: shared.metrics.upstream_connections(&route.provider.name),
                 fixed,
+                standing: route.module.standing_lease(shared.clock.now()).map(Arc::new),
                 meters,
                 reflections: shared.metrics.reflections(&route.provider.name),
                 patterns: RefCell::default(),
@@ -300,6 +303,9 @@ impl WorkerState {
     /// Returns a valid lease if this worker knows one: no lock, no message.
     #[inline]
     pub fn cached_lease(&self, permit: &Permit, now: Now) -> Option<Arc<Lease>> {
+        if let Some(standing) = permit.standing() {
+            return Some(standing.clone());
+        }
         self.token_slots.borrow().get(&permit.spec().key)?.take(now)
     }
 
@@ -310,6 +316,9 @@ impl WorkerState {
         let bears = |token_slots: &RefCell<KeyMap<Arc<TokenSlot>>>| {
             token_slots.borrow().get(&lease.key).is_some_and(|slot| slot.bears(lease.generation))
         };
+        if lease.is_standing() {
+            return true;
+        }
         (lease.valid(now) || planted(PlantedFault::ExpiresUnseen))
             && (bears(&self.token_slots) || bears(&self.previous_slots) || planted(PlantedFault::RefusedUnseen))
     }
@@ -387,6 +396,11 @@ impl RouteState {
             return self.fixed.clone();
         }
         token_spec(&self.route, vars.clone(), clock, self.fixed.serial)
+    }
+
+    /// Returns the lease of a static credential; `None`: the provider has tokens.
+    pub const fn standing(&self) -> Option<&Arc<Lease>> {
+        self.standing.as_ref()
     }
 
     /// There was a token of it now.

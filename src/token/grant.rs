@@ -1,4 +1,4 @@
-//! Grants: successful responses of token endpoints, and the header fields made from them.
+//! Grants: successful responses of token endpoints, and the credentials of calls that are made from them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -59,5 +59,65 @@ impl fmt::Debug for RefreshGrant {
     }
 }
 
-/// Headers that carry a credential, built once so that a request only clones them. Every value is marked sensitive.
-pub type CredentialHeaders = Box<[(HeaderName, HeaderValue)]>;
+/// The place of a call at which the proxy puts a value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CallPlace {
+    /// The field of the body to which this JSON pointer leads.
+    Body(Arc<str>),
+    /// The cookie of this name.
+    Cookie(Arc<str>),
+    /// The header of this name.
+    Header(HeaderName),
+    /// The parameter of this name in the query of the URL.
+    Query(Arc<str>),
+}
+
+impl CallPlace {
+    /// Returns the pointer to the field of the body; `None` if it is none.
+    pub const fn as_body(&self) -> Option<&Arc<str>> {
+        match self {
+            CallPlace::Body(pointer) => Some(pointer),
+            CallPlace::Cookie(_) | CallPlace::Header(_) | CallPlace::Query(_) => None,
+        }
+    }
+
+    /// Returns the name of the cookie; `None` if it is none.
+    pub const fn as_cookie(&self) -> Option<&Arc<str>> {
+        match self {
+            CallPlace::Cookie(name) => Some(name),
+            CallPlace::Body(_) | CallPlace::Header(_) | CallPlace::Query(_) => None,
+        }
+    }
+
+    /// Returns the name of the query parameter; `None` if it is none.
+    pub const fn as_query(&self) -> Option<&Arc<str>> {
+        match self {
+            CallPlace::Query(name) => Some(name),
+            CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Header(_) => None,
+        }
+    }
+
+    /// Returns whether its name says that it identifies a payment to the provider: two calls with one value are one
+    /// payment (draft-ietf-httpapi-idempotency-key-header).
+    pub fn names_payment(&self) -> bool {
+        let name = match self {
+            CallPlace::Body(name) | CallPlace::Cookie(name) | CallPlace::Query(name) => name.to_ascii_lowercase(),
+            CallPlace::Header(name) => name.as_str().to_owned(),
+        };
+        name.contains("idempoten") || name == "paypal-request-id"
+    }
+}
+
+impl fmt::Display for CallPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallPlace::Body(pointer) => write!(f, "body {pointer}"),
+            CallPlace::Cookie(name) => write!(f, "cookie {name}"),
+            CallPlace::Header(name) => write!(f, "{name}"),
+            CallPlace::Query(name) => write!(f, "query {name}"),
+        }
+    }
+}
+
+/// The texts that carry a credential, built once so that a request only clones them. Every value is marked sensitive.
+pub type CallCredentials = Box<[(CallPlace, HeaderValue)]>;

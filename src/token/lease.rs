@@ -5,17 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now};
-use crate::token::grant::CredentialHeaders;
+use crate::token::grant::CallCredentials;
 use crate::token::key::TokenKey;
 
 /// One generation of a token, ready to be put on requests. Immutable; shared by all workers.
 pub struct Lease {
     /// Key of the token of which this is a generation.
     pub key: TokenKey,
-    /// Counts up with every token published under the key, from 1. A refusal names the generation that it saw.
+    /// Counts up with every token published under the key, from 1. A refusal names the generation that it saw. 0: it is
+    /// no token but a static credential, which nothing replaces.
     pub generation: u64,
-    /// The headers to inject, ready made.
-    pub headers: CredentialHeaders,
+    /// The texts to inject, ready made.
+    pub credentials: CallCredentials,
     /// When the fetch of this token was sent.
     pub issued: Now,
     /// When it must no longer be sent.
@@ -43,6 +44,12 @@ impl LeaseTrial {
 }
 
 impl Lease {
+    /// Returns whether it stands for a static credential.
+    #[inline]
+    pub const fn is_standing(&self) -> bool {
+        self.generation == 0
+    }
+
     /// Returns whether the lease may still be sent.
     #[inline]
     pub const fn valid(&self, now: Now) -> bool {

@@ -11,7 +11,9 @@ use countersign::base::origin::BaseUrl;
 use countersign::base::secret::{ExposeSecret, SecretString};
 use countersign::base::time::{Deadline, ManualClock};
 use countersign::base::vars::Vars;
-use countersign::provider::{Authorize, CallAs, CompiledConsent, ConsentWiring, Module, Profile, TokenRequest, Wiring};
+use countersign::provider::{
+    Authorize, CallAs, CallInputs, CompiledConsent, ConsentWiring, Module, Profile, TokenRequest, Wiring,
+};
 use countersign::sim::{Bank, SimHandle};
 use countersign::syntax::{Diagnostics, Fields, FromNode, Node, SourceText};
 use countersign::token::consent::{
@@ -52,7 +54,7 @@ fn stage(bank: Bank, id: &str, secret: &str, params: &str) -> Harness {
     let wiring = Wiring {
         name: bank.name(),
         base_url: url(&sim.base_url()),
-        token_url: Some(url(&sim.token_url())),
+        token_url: Some(url(&sim.token_url()).into()),
         default_ttl: None,
         consent: Some(ConsentWiring {
             public_url: url("https://gateway.example"),
@@ -166,14 +168,15 @@ impl Harness {
         let lease = Lease {
             key: tokens.key.record_key(),
             generation: tokens.generation,
-            headers: self.module.credentials(&grant),
+            credentials: self.module.credentials(&grant),
             issued: now,
             expires: Deadline::after(now, grant.life),
             fingerprint: grant.fingerprint(),
             trial: LeaseTrial::default(),
         };
         let mut headers = HeaderMap::new();
-        self.module.dress(&mut headers, &lease, &Vars::none(), &mut RandomIds);
+        let with = CallInputs { lease: &lease, vars: &Vars::none(), now };
+        self.module.dress(&mut headers, with, &mut RandomIds);
         let base = self.sim.base_url();
         let mut ask = Ask::new("GET", format!("{}{path}", below(&base)));
         for (name, value) in &headers {
@@ -327,7 +330,7 @@ fn built(
     let wiring = Wiring {
         name: "bank",
         base_url: url("https://bank.example/api"),
-        token_url: Some(url("https://login.example/token")),
+        token_url: Some(url("https://login.example/token").into()),
         default_ttl: None,
         consent,
         caller,

@@ -944,7 +944,8 @@ fn nothing_that_is_loaded_shows_its_secrets_when_printed() {
     for route in &snapshot.routes {
         outputs.add("Route", format!("{route:?} {:?}", route.module));
         let vars = countersign::base::vars::Vars::none();
-        let sent = route.module.token_request(&vars, &mut countersign::base::id::RandomIds, Clock::System.now());
+        let (mut login, mut ids) = (countersign::provider::LoginProgress::default(), countersign::base::id::RandomIds);
+        let sent = login.request(&route.module, &vars, &mut ids, Clock::System.now()).expect("a token request");
         outputs.add("TokenRequest", format!("{sent:?}"));
         outputs.add("its sensitive headers", format!("{:?}", sent.headers));
     }

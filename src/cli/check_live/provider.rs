@@ -26,10 +26,40 @@ use crate::upstream::{AskError, ConnectTrial, Destination, DialError, Sent, Step
 pub(super) struct ProviderTrial {
     provider: Arc<ProviderConfig>,
     /// Module that fetches the token to try; an error gives the reason for which none is tried.
-    token: Result<Arc<Module>, &'static str>,
+    token: Result<Arc<Module>, Untried>,
     /// Name of the route whose token is tried, if the routes' tokens differ.
     stands_for: Option<Arc<str>>,
     places: Vec<ProbeTarget>,
+}
+
+/// The reason for which no token is fetched.
+#[derive(Clone, Copy)]
+enum Untried {
+    /// No route uses the provider, and without a route's settings it has no token.
+    NoRoute,
+    /// There is no token.
+    Static,
+    /// The tokens are those of users, each of whom has to consent first.
+    UsersOnly,
+}
+
+impl Untried {
+    const fn why(self) -> &'static str {
+        match self {
+            Untried::NoRoute => "not tried: no route uses it, and without a route's settings it has none",
+            Untried::Static => "there is none: the provider's credential is static",
+            Untried::UsersOnly => "not tried: its routes call for users only, each of whom has to consent first",
+        }
+    }
+
+    const fn help(self) -> &'static str {
+        match self {
+            Untried::NoRoute | Untried::UsersOnly => {
+                "the first real call will tell; `countersign consent start` begins a user's consent"
+            }
+            Untried::Static => "the first real call will tell whether the provider accepts it",
+        }
+    }
 }
 
 /// A host and port, and what goes there.
@@ -50,11 +80,10 @@ impl ProviderTrial {
         let differs = first.is_some_and(|first| calling.any(|other| other.module.key() != first.module.key()));
         let token = match (first, own.is_empty()) {
             (Some(route), _) => Ok(route.module.clone()),
-            (None, true) => {
-                provider.module.clone().ok_or("no route uses it, and without a route's settings it has none")
-            }
-            (None, false) => Err("its routes call for users only, each of whom has to consent first"),
+            (None, true) => provider.module.clone().ok_or(Untried::NoRoute),
+            (None, false) => Err(Untried::UsersOnly),
         };
+        let token = token.and_then(|module| if module.is_standing() { Err(Untried::Static) } else { Ok(module) });
         let mut places = Vec::new();
         let mut add = |url: &BaseUrl, what: String, key, server_name: &rustls::pki_types::ServerName<'static>| {
             let same = |known: &ProbeTarget| known.url.same_origin(url) && known.server_name == *server_name;
@@ -63,8 +92,11 @@ impl ProviderTrial {
             }
         };
         if let Ok(module) = &token {
-            let url = module.token_url();
-            add(url, "token endpoint".to_owned(), "token_url", &destination(provider, url).server_name);
+            // The token endpoint first: the token is tried there.
+            for (at, url) in module.token_url().into_iter().chain(module.login_urls()).enumerate() {
+                let what = if at == 0 { "token endpoint" } else { "login" };
+                add(url, what.to_owned(), "token_url", &destination(provider, url).server_name);
+            }
         }
         let base = &provider.base_url;
         add(base, "API".to_owned(), "base_url", &destination(provider, base).server_name);
@@ -137,8 +169,7 @@ pub(super) async fn attempt(plan: ProviderTrial, options: Rc<TrialOptions>, note
         }
     }
     if let Err(why) = plan.token {
-        let help = "the first real call will tell; `countersign consent start` begins a user's consent";
-        notes.add(Finding::skipped("token", format!("not tried: {why}"), Some(help.to_owned())));
+        notes.add(Finding::skipped("token", why.why(), Some(why.help().to_owned())));
     }
 }
 

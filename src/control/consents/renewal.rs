@@ -133,13 +133,13 @@ impl Renewal {
         let (Some(module), Some(grant)) = (module, tokens.grant(now)) else {
             return Err(Failure::new(Class::Consent, "the consent has run out"));
         };
-        let headers = module.credentials(&grant);
+        let credentials = module.credentials(&grant);
         let (issued, expires) = (now.back_to(tokens.access.issued), Deadline::after(now, grant.life));
         let (fingerprint, record) = (grant.fingerprint(), tokens.generation);
         // The tokens in the record may come from another replica's renewal a moment ago, and be unknown to the bank
         // yet. But another renewal may have ended them as well, so a refusal of them is final: the record is read
         // again.
-        Ok(Fetched { issued, expires, headers, fingerprint, adopted: !asked, young: asked, record })
+        Ok(Fetched { issued, expires, credentials, fingerprint, adopted: !asked, young: asked, record })
     }
 
     /// Describes the renewal as tracked work, for a process that ends.

@@ -14,6 +14,7 @@ use super::*;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, ManualClock};
 use crate::control::{FetchContext, FetchCounts, FetchProcedure, Issued, LedgerFailure, LedgerRest, LedgerToken};
+use crate::token::grant::CallPlace;
 use crate::token::key::KeyBuilder;
 
 const LIFE: Duration = Duration::from_secs(1800);
@@ -85,7 +86,7 @@ impl FetchProcedure for ScriptedSource {
                 young: true,
                 issued: bank.manual.now(),
                 expires: Deadline::after(bank.manual.now(), LIFE),
-                headers: Box::new([(http::header::AUTHORIZATION, value)]),
+                credentials: Box::new([(CallPlace::Header(http::header::AUTHORIZATION), value)]),
                 fingerprint: Fingerprint::of(format!("{account}-{number}").as_bytes()),
             })
         })
@@ -173,7 +174,7 @@ fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(KeeperHarness) 
 }
 
 fn header(issued: &Issued) -> &str {
-    issued.lease.headers.first().expect("a header").1.to_str().expect("ASCII")
+    issued.lease.credentials.first().expect("a header").1.to_str().expect("ASCII")
 }
 
 fn failure(class: Class) -> Call {

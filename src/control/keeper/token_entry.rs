@@ -15,7 +15,7 @@ use crate::control::{
 };
 use crate::store::Store;
 use crate::token::failure::Class;
-use crate::token::grant::CredentialHeaders;
+use crate::token::grant::CallCredentials;
 use crate::token::key::TokenKey;
 use crate::token::lease::{Lease, LeaseTrial};
 use crate::token::policy::Policy;
@@ -56,7 +56,7 @@ pub(super) struct Fetch {
 
 /// The part of a fetched token that the machine must not hold, on its way from a fetch to a lease.
 pub(super) struct FetchedToken {
-    pub(super) headers: CredentialHeaders,
+    pub(super) credentials: CallCredentials,
     pub(super) fingerprint: Fingerprint,
     pub(super) adopted: bool,
     pub(super) record: u64,
@@ -161,12 +161,12 @@ impl TokenEntry {
         fetched: Option<FetchedToken>,
     ) -> Option<EventKind> {
         // `Publish` answers `Fetched` alone, with the token that was fetched.
-        let FetchedToken { headers, fingerprint, record, .. } = fetched?;
+        let FetchedToken { credentials, fingerprint, record, .. } = fetched?;
         let renewed = self.token_slot.load().as_ref().is_some_and(|lease| lease.valid(now));
         self.know(KnownToken { fingerprint, issued: issued.wall, expires: expires.wall(), record });
         self.published = now.boot / 1000;
         let trial = young_until.map_or_else(LeaseTrial::default, LeaseTrial::until);
-        self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
+        self.put(Some(Arc::new(Lease { key, generation, credentials, issued, expires, fingerprint, trial })));
         let life = expires.life_since(issued).as_secs();
         tracing::info!(
             provider = %self.spec.provider, %key, generation, token = %fingerprint, life, "token published"
@@ -192,10 +192,10 @@ impl TokenEntry {
     pub(super) fn republish(&mut self, key: TokenKey, now: Now, generation: u64, of: u64) {
         // The machine brings back only what it [keeps](Slot::keeps).
         let Some(lease) = self.aside.iter().find(|lease| lease.generation == of).cloned() else { return };
-        let (headers, trial) = (lease.headers.clone(), LeaseTrial::default());
+        let (credentials, trial) = (lease.credentials.clone(), LeaseTrial::default());
         let Lease { issued, expires, fingerprint, .. } = *lease;
         self.published = now.boot / 1000;
-        self.put(Some(Arc::new(Lease { key, generation, headers, issued, expires, fingerprint, trial })));
+        self.put(Some(Arc::new(Lease { key, generation, credentials, issued, expires, fingerprint, trial })));
         tracing::info!(provider = %self.spec.provider, %key, generation, of, token = %fingerprint, "token used again");
     }
 

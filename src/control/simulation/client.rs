@@ -12,6 +12,7 @@ use super::simulation_world::Simulation;
 use super::user::ConsentKnowledge;
 use crate::control::{Issued, TokenSpec, Unavailable};
 use crate::token::failure::Class;
+use crate::token::grant::CallPlace;
 use crate::token::lease::Lease;
 
 /// A caller may be answered this much later than its fetch may take, in milliseconds.
@@ -260,7 +261,8 @@ impl SimulatedRequest {
             return None;
         }
         let now = world.now();
-        let value = lease.headers.iter().find(|(name, _)| name == http::header::AUTHORIZATION);
+        let value =
+            lease.credentials.iter().find(|(place, _)| *place == CallPlace::Header(http::header::AUTHORIZATION));
         let text = value.and_then(|(_, value)| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
         let Some(sent) = text.and_then(|text| number(text, "access")) else {
             world.broken(|| format!("{process} sends something that is no token"));

@@ -55,7 +55,7 @@ impl TokenSource for Bank {
         answer.map(|grant| (grant, self.manual.now()))
     }
 
-    fn credentials(&self, _: &Grant) -> CredentialHeaders {
+    fn credentials(&self, _: &Grant) -> CallCredentials {
         Box::default()
     }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use crate::base::id::Ids;
-use crate::base::origin::BaseUrl;
+use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
@@ -17,13 +17,14 @@ use crate::provider::condition::Fit;
 use crate::provider::consent::callback::{BadCallback, code};
 use crate::provider::consent::{ConsentParams, ConsentProfile};
 use crate::provider::document::{self, DocumentFormat};
-use crate::provider::exchange::{CompiledTokenRequest, TokenRequest};
+use crate::provider::exchange::{CompiledTokenRequest, RequestInputs, TokenRequest};
 use crate::provider::json;
 use crate::provider::life::{LifeClaims, date};
+use crate::provider::message_values::MessageValues;
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::template::ConsentVariables;
-use crate::provider::token_response_rules::{ResponseContext, known, transient};
+use crate::provider::token_response_rules::{ResponseContext, judged, known, transient};
 use crate::token::consent::{
     CallbackAnswer, ConsentOrigin, ConsentRealm, Consenting, PendingConsent, PendingEntry, Rejection, RotationRefusal,
     State, UserTokens, judge,
@@ -89,7 +90,7 @@ pub(in crate::provider) struct ConsentParts<'a> {
     pub name: &'a str,
     pub settings: &'a Settings,
     pub base_url: &'a BaseUrl,
-    pub token_url: &'a BaseUrl,
+    pub token_url: EndpointUrl,
     pub wiring: &'a ConsentWiring,
     pub default_ttl: Option<Duration>,
     pub secrets: &'a [SecretString],
@@ -110,9 +111,9 @@ impl CompiledConsent {
             }
             (url, _) => url.clone(),
         };
-        let authorize = ceremony.authorize.compile(&settings, base_url, authorize_url)?;
+        let authorize = ceremony.authorize.compile(&settings, base_url, authorize_url.map(EndpointUrl::from))?;
         // A request with a path of its own goes there; all others go to the token endpoint.
-        let at_token = |has_path: bool| (!has_path).then(|| (*token_url).clone());
+        let at_token = |has_path: bool| (!has_path).then(|| token_url.clone());
         let mut exchange = ceremony.exchange.compile(&settings, base_url, at_token(ceremony.exchange.has_path()))?;
         let refresh = ceremony.refresh.as_ref();
         let mut refresh =
@@ -172,7 +173,7 @@ impl CompiledConsent {
             state: Some(state.as_str()),
             ..ConsentVariables::default()
         };
-        let mut request = self.authorize.request(&Vars::none(), ids, now, pieces);
+        let mut request = request(&self.authorize, ids, now, pieces);
         if !self.others.is_empty() {
             let query = request.query.as_ref().map_or("", ExposeSecret::expose_secret).to_owned();
             let mut query = form_urlencoded::Serializer::for_suffix(query, 0);
@@ -242,7 +243,7 @@ impl CompiledConsent {
             verifier: Some(pending.verifier.secret().expose_secret()),
             ..ConsentVariables::default()
         };
-        Ok((self.exchange.request(&Vars::none(), ids, now, pieces), pending))
+        Ok((request(&self.exchange, ids, now, pieces), pending))
     }
 
     /// Reads the answer to an exchange.
@@ -261,7 +262,7 @@ impl CompiledConsent {
     pub fn refresh(&self, tokens: &UserTokens, ids: &mut dyn Ids, now: Now) -> Option<TokenRequest> {
         let refresh_token = Some(tokens.refreshable(now)?.token.expose_secret());
         let pieces = ConsentVariables { refresh_token, ..ConsentVariables::default() };
-        Some(self.refresh.as_ref()?.request(&Vars::none(), ids, now, pieces))
+        Some(request(self.refresh.as_ref()?, ids, now, pieces))
     }
 
     /// Reads the response to a refresh. Captured headers may be absent from it: they stay as they were.
@@ -350,10 +351,22 @@ impl CompiledConsent {
 
     /// Classifies a failure: the code or the refresh token is dead, or only this attempt failed.
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8], failure: Failure) -> RotationRefusal {
-        let body = known(document::read(self.profile.answer.format, headers, body));
+        let content = known(document::read(self.profile.answer.format, headers, body));
+        let body = judged(content, headers, body, self.ceremony().dead.iter());
         let dead = self.ceremony().dead.iter().any(|matcher| matcher.fit(status, headers, &body) == Fit::Yes);
         if dead { RotationRefusal::Dead(failure.inside) } else { RotationRefusal::Failed(failure) }
     }
+}
+
+/// One of its requests: each is a message of its own.
+fn request(
+    compiled: &CompiledTokenRequest,
+    ids: &mut dyn Ids,
+    now: Now,
+    consent: ConsentVariables<'_>,
+) -> TokenRequest {
+    let values = MessageValues::first(&compiled.ids, ids, now);
+    compiled.request(RequestInputs { vars: &Vars::none(), ids, values: &values, consent, steps: &[] })
 }
 
 /// Returns whether a browser or a phone may be directed to open the URL.
@@ -379,7 +392,9 @@ fn realm(
 ) -> ConsentRealm {
     let mut digest = KeyBuilder::new(parts.name);
     digest.field("realm", b"1");
-    for (name, url) in [("base_url", parts.base_url), ("token_url", parts.token_url), ("authorize", &authorize.url)] {
+    for (name, url) in
+        [("base_url", parts.base_url), ("token_url", &parts.token_url.base), ("authorize", &authorize.url)]
+    {
         digest.field(name, url.to_string().as_bytes());
     }
     let mut named: Vec<&Arc<str>> =

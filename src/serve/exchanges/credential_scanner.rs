@@ -61,7 +61,7 @@ pub struct CredentialScanner {
 impl CredentialPatterns {
     /// The credentials of one call.
     pub fn of(module: &Module, lease: &Lease) -> Self {
-        let tokens = lease.headers.iter().map(|(_, value)| {
+        let tokens = lease.credentials.iter().map(|(_, value)| {
             let value = value.as_bytes();
             let scheme = value.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
             value.get(scheme..).unwrap_or_default()

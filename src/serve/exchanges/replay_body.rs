@@ -211,6 +211,16 @@ impl ReplayBody {
         self.0.borrow().kept.concat()
     }
 
+    /// Puts another content in the place of a gathered one, for the tellings that follow. `false`: the process keeps as
+    /// much as it may, and the body is lost.
+    #[must_use]
+    pub fn replace(&self, content: &Bytes) -> bool {
+        self.supersede();
+        let mut buffer = self.0.borrow_mut();
+        buffer.kept.forget();
+        buffer.kept.keep(content)
+    }
+
     /// Returns the number of bytes that were kept.
     pub fn kept_bytes(&self) -> u64 {
         self.0.borrow().kept.bytes()

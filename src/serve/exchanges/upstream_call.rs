@@ -16,7 +16,7 @@ use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy_secret;
 use crate::base::time::Stopwatch;
 use crate::observe::record::Replay;
-use crate::provider::{SentIds, Verdict};
+use crate::provider::{CallInputs, SentIds, Verdict};
 use crate::serve::exchanges::cleared_request::ClearedRequest;
 use crate::serve::exchanges::peek::{decode, peek};
 use crate::serve::exchanges::replay_body::{ReplayBody, RequestBody, Ungathered};
@@ -25,6 +25,7 @@ use crate::serve::exchanges::upgrade::{self, Turning};
 use crate::serve::exchanges::upstream_response::UpstreamResponse;
 use crate::serve::fault::Fault;
 use crate::serve::reports::request_log::RequestLog;
+use crate::serve::requests::dress::{dress_body, dressed_target};
 use crate::serve::requests::headers;
 use crate::serve::requests::hop_options::HopOptions;
 use crate::serve::requests::permit::Permit;
@@ -44,8 +45,10 @@ pub struct UpstreamCall<'a> {
     /// Its route; one from before a change of a secret, as long as a token of that stands in.
     pub route: Rc<RouteState>,
     pub method: Method,
-    /// The URI that is requested from the provider.
+    /// The URI that is requested from the provider, without what the proxy puts into its query.
     pub target: Uri,
+    /// The same with that, where there is any: it may hold a credential, and is shown nowhere.
+    pub dressed_target: Option<Box<Uri>>,
     /// Its header fields, including those that carry the token.
     pub headers: HeaderMap,
     /// The client's spelling of field names, as hyper keeps it; empty if the provider is not to see it.
@@ -158,7 +161,7 @@ impl UpstreamCall<'_> {
         let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
         log.waited();
         self.worker.remember(&issued);
-        self.redress(&mut in_use, issued.lease);
+        self.redress(&mut in_use, issued.lease)?;
         log.record().replay = Replay::Replayed;
         let mut second = self.attempt(&mut in_use, log).await?;
         second.upstream_response.note = Some(note(refused_with, "replayed"));
@@ -186,20 +189,20 @@ impl UpstreamCall<'_> {
     }
 
     /// Puts another token on the request.
-    fn redress(&mut self, in_use: &mut TokenInUse, lease: Arc<Lease>) {
+    fn redress(&mut self, in_use: &mut TokenInUse, lease: Arc<Lease>) -> Result<(), Fault> {
         in_use.lease = lease;
-        let (lease, headers) = (&in_use.lease, &mut self.headers);
-        match in_use.current_route.take() {
-            None => {
-                let module = &self.route.route.module;
-                in_use.ids = module.redress(headers, lease, &in_use.ids, &mut RandomIds);
-            }
-            Some(current_route) => {
-                current_route.was_issued();
-                // All that the old one put on has the same names, and the request's own identifiers stay.
-                in_use.ids = current_route.route.module.dress(headers, lease, in_use.permit.vars(), &mut RandomIds);
-                self.route = current_route;
-            }
+        if let Some(current_route) = in_use.current_route.take() {
+            current_route.was_issued();
+            // All that the old one put on has the same names.
+            self.route = current_route;
+        }
+        let with = CallInputs { lease: &in_use.lease, vars: in_use.permit.vars(), now: self.worker.now() };
+        let route = &self.route.route;
+        in_use.ids = route.module.redress(&mut self.headers, with, &in_use.ids, &mut RandomIds);
+        self.dressed_target = dressed_target(&self.target, route, with, &in_use.ids, &mut RandomIds)?;
+        match &self.replay_body {
+            Some(body) => dress_body(body, &mut self.headers, route, with, &in_use.ids, &mut RandomIds),
+            None => Ok(()),
         }
     }
 
@@ -235,7 +238,7 @@ impl UpstreamCall<'_> {
                 issued.lease
             }
         };
-        self.redress(in_use, lease);
+        self.redress(in_use, lease)?;
         let id = in_use.ids.iter().next().map(|(_, id)| id.clone());
         log.spend_instead((in_use.lease.fingerprint, in_use.lease.generation), id);
         Ok(if waited { None } else { ClearedRequest::check(self.worker, &in_use.lease, self.message()) })
@@ -433,7 +436,7 @@ impl UpstreamCall<'_> {
         };
         let mut message = Request::new(body);
         *message.method_mut() = self.method.clone();
-        *message.uri_mut() = self.target.clone();
+        *message.uri_mut() = self.dressed_target.as_deref().unwrap_or(&self.target).clone();
         *message.headers_mut() = self.headers.clone();
         if !self.spelling.is_empty() {
             *message.extensions_mut() = self.spelling.clone();

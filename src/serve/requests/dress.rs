@@ -1,14 +1,18 @@
 //! The header fields of a request on their way to the provider: removal of what a client must not send, then injection.
 
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use crate::base::id::Ids;
+use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::config::Route;
 use crate::observe::trace::{TRACEPARENT, TRACESTATE};
-use crate::provider::SentIds;
+use crate::provider::{CallInputs, SentIds};
+use crate::serve::exchanges::replay_body::ReplayBody;
 use crate::serve::fault::Fault;
 use crate::serve::requests::headers;
 use crate::serve::requests::hop_options::HopOptions;
@@ -20,6 +24,8 @@ pub(in crate::serve) struct RequestDress<'a> {
     pub host: &'a HeaderValue,
     pub lease: &'a Lease,
     pub vars: &'a Vars,
+    /// The instant that times in it show.
+    pub now: Now,
     /// True if a body follows the head.
     pub body: bool,
     /// The options that it requests for this hop.
@@ -52,7 +58,51 @@ pub(in crate::serve) fn dress(
         limit_codings(&mut head.headers);
     }
     head.headers.insert(HOST, with.host.clone());
-    Ok(route.module.dress(&mut head.headers, with.lease, with.vars, ids))
+    Ok(route.module.dress(&mut head.headers, with.inputs(), ids))
+}
+
+impl<'a> RequestDress<'a> {
+    /// The inputs of the provider's module.
+    pub const fn inputs(&self) -> CallInputs<'a> {
+        CallInputs { lease: self.lease, vars: self.vars, now: self.now }
+    }
+}
+
+/// The target of a dressed request, where the provider's module puts parameters into its query; `None`: it stays as it
+/// is. Boxed, since few requests have one.
+pub(in crate::serve) fn dressed_target(
+    target: &Uri,
+    route: &Route,
+    with: CallInputs<'_>,
+    sent: &SentIds,
+    ids: &mut dyn Ids,
+) -> Result<Option<Box<Uri>>, Fault> {
+    let path_and_query = target.path_and_query().map_or("/", PathAndQuery::as_str);
+    let Some(dressed) = route.module.target(path_and_query, with, sent, ids) else { return Ok(None) };
+    // A token and the query of a client may be longer together than a target can be.
+    let dressed = PathAndQuery::from_maybe_shared(Bytes::from(dressed)).map_err(|_| Fault::UriTooLong)?;
+    Ok(Some(Box::new(Uri::from(dressed))))
+}
+
+/// Puts the fields into a gathered body that the provider's module has for it. A request without a body stays without.
+pub(in crate::serve) fn dress_body(
+    body: &ReplayBody,
+    headers: &mut HeaderMap,
+    route: &Route,
+    with: CallInputs<'_>,
+    sent: &SentIds,
+    ids: &mut dyn Ids,
+) -> Result<(), Fault> {
+    if !route.module.changes_body() || body.kept_bytes() == 0 {
+        return Ok(());
+    }
+    let Some(dressed) = route.module.body(headers, &body.content(), with, sent, ids) else { return Ok(()) };
+    let dressed = dressed.map_err(|unfit| Fault::Malformed(unfit.text()))?;
+    if !body.replace(&Bytes::copy_from_slice(&dressed)) {
+        return Err(Fault::Overloaded);
+    }
+    headers.insert(CONTENT_LENGTH, body.kept_bytes().into());
+    Ok(())
 }
 
 /// A profile that judges bodies must be able to read them.

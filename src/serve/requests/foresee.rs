@@ -21,7 +21,7 @@ use crate::serve::fault::Fault;
 use crate::serve::modes::RoutingTarget;
 use crate::serve::requests::admit::{Declined, admit};
 use crate::serve::requests::caller::from_a_web_page;
-use crate::serve::requests::dress::{RequestDress, dress};
+use crate::serve::requests::dress::{RequestDress, dress, dressed_target};
 use crate::serve::requests::hop_options::HopOptions;
 use crate::serve::requests::identify::{IdentifyContext, IdentifyError, Peer, identify, let_in};
 use crate::serve::requests::permit::within_bounds;
@@ -58,7 +58,7 @@ pub struct Foreseen<'a> {
     pub key: TokenKey,
     /// The values of the route's variables in this request.
     pub vars: Vars,
-    /// The request target that the provider would receive.
+    /// The request target that the provider would receive, with stand-ins by name.
     pub path_and_query: String,
     /// The header fields that the provider would receive, with stand-ins.
     pub headers: HeaderMap,
@@ -109,17 +109,27 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<
     }
     let key = route.module.key_for(admitted.vars());
     let (mut stand_in, lease) = StandIn::of(&route.module, key);
+    let now = Clock::System.now();
     let host = HeaderValue::try_from(route.upstream.authority()).map_err(|_| known(Fault::Internal, Some(index)))?;
     let mut head = asked.head.clone();
     let hop = HopOptions::of(&head, route.websocket);
-    let with = RequestDress { host: &host, lease: &lease, vars: admitted.vars(), body: asked.body, hop };
-    dress(&mut head, route, with, &mut stand_in).map_err(|fault| known(fault, Some(index)))?;
+    let with = RequestDress { host: &host, lease: &lease, vars: admitted.vars(), now, body: asked.body, hop };
+    let inputs = with.inputs();
+    let sent = dress(&mut head, route, with, &mut stand_in).map_err(|fault| known(fault, Some(index)))?;
+    let target = admitted.path_and_query().parse().map_err(|_| known(Fault::Internal, Some(index)))?;
+    let dressed = dressed_target(&target, route, inputs, &sent, &mut stand_in);
+    let dressed = dressed.map_err(|fault| known(fault, Some(index)))?;
+    stand_in.note(&sent);
+    let path_and_query = match dressed {
+        Some(dressed) => stand_in.describe_target(&route.module, &dressed.to_string()),
+        None => admitted.path_and_query().to_owned(),
+    };
     Ok(Foreseen {
         caller,
         route,
         key,
         vars: admitted.vars().clone(),
-        path_and_query: admitted.path_and_query().to_owned(),
+        path_and_query,
         headers: head.headers,
         stand_in,
         tolerated,

@@ -22,6 +22,8 @@ use crate::token::lease::Lease;
 /// Permission for one request to spend a token of its route, or of the user that it names.
 pub struct Permit {
     spec: Arc<TokenSpec>,
+    /// The lease of a static credential: there is no token to ask for.
+    standing: Option<Arc<Lease>>,
     vars: Vars,
 }
 
@@ -65,12 +67,17 @@ impl Permit {
             return Err(Fault::Unaudited);
         }
         log.speak_of(user, &vars);
-        Ok((Self { spec, vars }, path_and_query))
+        Ok((Self { spec, standing: route.standing().cloned(), vars }, path_and_query))
     }
 
     /// The token that may be spent.
     pub const fn spec(&self) -> &Arc<TokenSpec> {
         &self.spec
+    }
+
+    /// Returns the lease that stands for a static credential, which needs no token.
+    pub const fn standing(&self) -> Option<&Arc<Lease>> {
+        self.standing.as_ref()
     }
 
     /// The route's variables with this request's values.
