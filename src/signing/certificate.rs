@@ -99,6 +99,11 @@ impl CertificateChain {
         distinguished_name(self.parsed().subject())
     }
 
+    /// Returns the last second, since 1970, in which the signer's own certificate is valid.
+    pub fn valid_until(&self) -> i64 {
+        self.parsed().validity().not_after.timestamp()
+    }
+
     /// Returns the key identifier that Berlin Group banks ask for: `SN=9FA1,CA=CN=CA,O=Bank,C=DE`.
     pub fn psd2_key_id(&self) -> String {
         format!("SN={},CA={}", self.serial(), self.issuer())

@@ -22,6 +22,7 @@ pub mod jwk;
 pub mod jwk_thumbprint;
 pub mod jws;
 pub mod key;
+pub mod key_material;
 pub mod minified_json;
 pub mod oauth1;
 pub mod pkcs;
@@ -30,6 +31,7 @@ pub mod request_parts;
 pub mod shared_secret;
 pub mod signature;
 pub mod signer;
+pub mod signing_pool;
 mod structured_field;
 pub mod verify;
 
