@@ -8,7 +8,8 @@
 //! - [`control`]: the token keeper and users' consents, on the control thread
 //! - [`config`]: from `proxy.toml` to an immutable snapshot
 //! - [`provider`] auth modules as data · [`store`] tokens at rest · [`tls`] · [`upstream`] connections to providers
-//! - [`route`] routing and permission · [`token`] the life of a token · [`observe`] logs, metrics, traces, audit log
+//! - [`route`] routing and permission · [`token`] the life of a token · [`signing`] keys and signatures · [`observe`]
+//!   logs, metrics, traces, audit log
 //! - [`base`] shared types · [`syntax`] TOML with diagnostics
 //!
 //! `docs/architecture.md` follows a request through them.
@@ -25,6 +26,7 @@ pub mod observe;
 pub mod provider;
 pub mod route;
 pub mod serve;
+pub mod signing;
 pub mod sim;
 pub mod store;
 pub mod syntax;

@@ -65,7 +65,7 @@ fn one_json(profile: &Profile, text: &str) -> Value {
         json!({
             "name": &*setting.name,
             "description": setting.description,
-            "kind": if setting.table { "table" } else { "text" },
+            "kind": if setting.key { "key" } else if setting.table { "table" } else { "text" },
             "secret": setting.secret,
             "required": setting.required,
             "pattern": setting.pattern,

@@ -264,7 +264,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let consent = consent_node.and_then(|node| consent::read(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
     let settings = match &profile {
-        Some(profile) => profile.read_settings(&fields, &|node, report| reader.value(node, report)),
+        Some(profile) => profile.read_settings(&fields, reader),
         None => {
             // The names of its settings are unknown without a profile.
             fields.rest();

@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::base::secret::SecretString;
-use crate::provider::Profile;
-use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, suggest};
+use crate::base::time::Clock;
+use crate::provider::{FileContent, Profile, ReadValue};
+use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText, suggest};
 use crate::tls::{self, TlsConfigError};
 
 use super::files::Files;
@@ -248,6 +251,26 @@ impl<'a> Reader<'a> {
         });
         self.profiles.borrow_mut().insert(path, profile.clone());
         profile
+    }
+}
+
+/// Settings are read from files and variables; relative paths start at the config file.
+impl ReadValue for Reader<'_> {
+    fn value(&self, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
+        Reader::value(self, node, report)
+    }
+
+    fn file(&self, node: &Node, content: FileContent, report: &Diagnostics) -> Option<Zeroizing<Vec<u8>>> {
+        let word = SpannedText::from_node(node, report)?;
+        let bytes = match content {
+            FileContent::Public => self.public_file(&word),
+            FileContent::Secret => self.private_file(&word),
+        };
+        bytes.map(Zeroizing::new)
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        Clock::System.now().unix_seconds()
     }
 }
 

@@ -622,8 +622,7 @@ fn module(
         None => base.clone(),
         Some(node) => {
             let own = Fields::new(node, "settings of [[route]]", report);
-            let read = |node: &Node, report: &_| around.reader.value(node, report);
-            let settings = provider.profile.as_ref()?.override_settings(base, &own, &read);
+            let settings = provider.profile.as_ref()?.override_settings(base, &own, around.reader);
             own.finish();
             settings?
         }

@@ -204,7 +204,7 @@ fn bring_settings(provider: &mut Value) {
 }
 
 fn setting(declared: &DeclaredSetting) -> Value {
-    let mut value = if declared.table { SchemaShape::Settings.schema() } else { text_or_source() };
+    let mut value = if declared.table || declared.key { SchemaShape::Settings.schema() } else { text_or_source() };
     if let (Some(value), false) = (value.as_object_mut(), declared.description.is_empty()) {
         value.insert("description".to_owned(), declared.description.clone().into());
     }

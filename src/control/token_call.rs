@@ -156,8 +156,14 @@ pub(super) async fn exchange(
     now: Now,
 ) -> Result<Response<Bytes>, Failure> {
     let destination = destination(provider, &request.url);
+    let request = sign_request(request, within).await?;
     let answer = ask(&destination, assemble(provider, request)?, most, within, now).await;
     answer.or_else(told_whole).map_err(|error| transient(format!("token endpoint: {error}")))
+}
+
+/// Signs a request, if its profile asks for that.
+async fn sign_request(request: TokenRequest, within: Within) -> Result<TokenRequest, Failure> {
+    request.signed(&mut RandomIds, within).await.map_err(|failure| transient(format!("token request: {failure}")))
 }
 
 /// Takes an answer that ended without TLS's close_notify where nothing can be missing: JSON tells its own end.
@@ -254,8 +260,8 @@ pub async fn try_token(
         let request = login.request(module, vars, &mut RandomIds, sent);
         let request = request.ok_or_else(|| transient("the provider has no token".to_owned()))?;
         let destination = destination(provider, &request.url);
-        let request = assemble(provider, request)?;
         let within = Within(provider.timeouts.token.saturating_sub(sent.since(began)));
+        let request = assemble(provider, sign_request(request, within).await?)?;
         let asked = destination.ask(request, MOST_ANSWER, within, sent).await;
         let answer = asked.or_else(told_whole).map_err(|error| match error {
             AskError::Timeout(_) => TokenTrialError::Timeout,

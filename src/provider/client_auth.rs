@@ -1,16 +1,23 @@
-//! The authentication of an application at a token endpoint (RFC 6749 section 2.3.1).
+//! The authentication of an application at a token endpoint (RFC 6749 section 2.3.1, RFC 7523, RFC 8705).
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderValue;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::base::secret::{ExposeSecret, SecretString};
+use crate::provider::compiled_signature::{CompiledJwt, CompiledKey, SignatureFailure, SigningInputs};
 use crate::provider::setting::Settings;
-use crate::provider::template::{Template, TemplateContext, TemplateScope, TemplateSegment};
+use crate::provider::signature_rule::{JwtRule, KeyChoice};
+use crate::provider::template::{ConsentVariables, Fill, Template, TemplateContext, TemplateScope, TemplateSegment};
 use crate::provider::values::choice;
-use crate::syntax::{Diagnostics, Fields, Node, suggest};
+use crate::signing::algorithm::SigningAlgorithm;
+use crate::signing::claims::Claims;
+use crate::signing::signer::SigningError;
+use crate::syntax::{Diagnostics, Fields, Kind, Node, suggest};
 
 /// A mechanism of client authentication.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,10 +28,21 @@ pub(super) enum Mechanism {
     None,
     /// `client_id` and `client_secret` as fields of the body.
     Post,
+    /// `client_assertion`: a JSON Web Token that the client signs (RFC 7523 section 2.2).
+    SignedJwt,
+    /// `client_id` as a field of the body; the certificate of the connection proves it (RFC 8705 section 2).
+    TlsClientAuth,
 }
 
-const WORDS: [(&str, Mechanism); 3] =
-    [("basic", Mechanism::Basic), ("none", Mechanism::None), ("post", Mechanism::Post)];
+const WORDS: [(&str, Mechanism); 7] = [
+    ("basic", Mechanism::Basic),
+    ("client_secret_jwt", Mechanism::SignedJwt),
+    ("none", Mechanism::None),
+    ("post", Mechanism::Post),
+    ("private_key_jwt", Mechanism::SignedJwt),
+    ("self_signed_tls_client_auth", Mechanism::TlsClientAuth),
+    ("tls_client_auth", Mechanism::TlsClientAuth),
+];
 
 /// The mechanism, or the setting that names it.
 #[derive(Clone, Debug)]
@@ -40,10 +58,54 @@ pub(super) struct ClientAuth {
     pub id: Template,
     pub secret: Template,
     form_encode: bool,
+    assertion: Option<AssertionRule>,
 }
 
-/// Takes `id` and `secret`.
-fn parts(fields: &Fields<'_>, scope: TemplateScope<'_>) -> (Option<Template>, Option<Template>) {
+/// The token by which a client authenticates, as a profile has it.
+#[derive(Clone, Debug)]
+struct AssertionRule {
+    key: KeyChoice,
+    jwt: JwtRule,
+    /// Empty: the token endpoint.
+    audience: Vec<Template>,
+}
+
+/// The same with the settings put in.
+#[derive(Debug)]
+pub(super) struct CompiledAssertion {
+    key: CompiledKey,
+    pub jwt: CompiledJwt,
+    id: SecretString,
+    audience: Vec<String>,
+}
+
+impl CompiledAssertion {
+    /// Makes the token of one request (RFC 7523 section 3).
+    pub(super) async fn token(&self, inputs: SigningInputs<'_>) -> Result<String, SignatureFailure> {
+        let id = self.id.expose_secret();
+        let audience = match self.audience.as_slice() {
+            [one] => Value::from(one.as_str()),
+            several => Value::from(several.to_vec()),
+        };
+        let usual = Claims::new().with("iss", id).with("sub", id).with("aud", audience);
+        let within = inputs.within;
+        let mut fill = Fill {
+            vars: inputs.vars,
+            ids: inputs.ids,
+            values: Some(inputs.values),
+            grant: None,
+            consent: ConsentVariables::default(),
+            message: None,
+            steps: inputs.steps,
+        };
+        let unsigned = self.jwt.unsigned(&self.key, usual, &mut fill)?;
+        let signature = self.key.sign(unsigned.input(), within).await?;
+        unsigned.complete(&signature).map_err(|_| SigningError::Failed.into())
+    }
+}
+
+/// Takes `id` and, where there is one, `secret`.
+fn parts(fields: &Fields<'_>, scope: TemplateScope<'_>, has_secret: bool) -> (Option<Template>, Option<Template>) {
     let part = |key: &str, example: &str| match fields.take(key) {
         Some(node) => Template::read(node, scope, fields.report()),
         None => {
@@ -51,7 +113,29 @@ fn parts(fields: &Fields<'_>, scope: TemplateScope<'_>) -> (Option<Template>, Op
             None
         }
     };
-    (part("id", "\"{client_id}\""), part("secret", "\"{client_secret}\""))
+    let secret = if has_secret { part("secret", "\"{client_secret}\"") } else { Some(Template::default()) };
+    (part("id", "\"{client_id}\""), secret)
+}
+
+impl AssertionRule {
+    /// Takes the keys of a mechanism that signs.
+    fn take(fields: &Fields<'_>, scope: TemplateScope<'_>) -> Option<Self> {
+        let report = fields.report();
+        let key = KeyChoice::take(fields, scope);
+        let algorithm = key.as_ref().map_or(SigningAlgorithm::Ps256, KeyChoice::supposed);
+        let claims = TemplateScope { place: TemplateContext::TokenBody, ..scope };
+        let jwt = JwtRule::take(fields, "header", claims, algorithm);
+        let audience = match fields.take("audience") {
+            None => Vec::new(),
+            Some(node) => match &node.kind {
+                Kind::Array(items) => items.iter().filter_map(|item| Template::read(item, scope, report)).collect(),
+                Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_) => {
+                    Template::read(node, scope, report).into_iter().collect()
+                }
+            },
+        };
+        Some(Self { key: key?, jwt, audience })
+    }
 }
 
 impl ClientAuth {
@@ -76,21 +160,32 @@ impl ClientAuth {
             }
             Some(node) => choice(node, report, &WORDS).map(Choice::Fixed),
         };
-        let (id, secret) = parts(&fields, scope);
+        let has_secret = match &choice {
+            Some(Choice::Fixed(Mechanism::SignedJwt | Mechanism::TlsClientAuth)) => false,
+            Some(Choice::Fixed(Mechanism::Basic | Mechanism::None | Mechanism::Post) | Choice::Setting(_)) | None => {
+                true
+            }
+        };
+        let (id, secret) = parts(&fields, scope, has_secret);
         let form_encode = fields.or("form_encode", true);
+        let signs = matches!(choice, Some(Choice::Fixed(Mechanism::SignedJwt)));
+        let assertion = if signs || fields.take("key").is_some() { AssertionRule::take(&fields, scope) } else { None };
         fields.finish();
-        Some(Self { choice: choice?, id: id?, secret: secret?, form_encode })
+        if signs && assertion.is_none() {
+            return None;
+        }
+        Some(Self { choice: choice?, id: id?, secret: secret?, form_encode, assertion })
     }
 
     /// Reads `basic = { id = …, secret = … }` of an `inject` entry: a static credential.
     pub(super) fn read_basic(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
         let scope = TemplateScope { place: TemplateContext::Build, ..scope };
         let fields = Fields::new(node, "`basic`", report);
-        let (id, secret) = parts(&fields, scope);
+        let (id, secret) = parts(&fields, scope, true);
         // RFC 7617 alone: there is no form around it.
         let form_encode = fields.or("form_encode", false);
         fields.finish();
-        Some(Self { choice: Choice::Fixed(Mechanism::Basic), id: id?, secret: secret?, form_encode })
+        Some(Self { choice: Choice::Fixed(Mechanism::Basic), id: id?, secret: secret?, form_encode, assertion: None })
     }
 
     /// Returns a template with the settings that it names, as its value would show them.
@@ -100,9 +195,38 @@ impl ClientAuth {
         Template { segments: [literal("Basic "), id, literal(":"), secret].concat() }
     }
 
-    /// Returns whether the mechanism is `post` regardless of the settings.
+    /// Returns whether the mechanism puts fields into the body regardless of the settings.
     pub(super) fn is_post(&self) -> bool {
-        matches!(self.choice, Choice::Fixed(Mechanism::Post))
+        matches!(self.choice, Choice::Fixed(Mechanism::Post | Mechanism::SignedJwt | Mechanism::TlsClientAuth))
+    }
+
+    /// The key by which the client signs, if it does.
+    pub(super) fn key(&self) -> Option<&KeyChoice> {
+        self.assertion.as_ref().map(|assertion| &assertion.key)
+    }
+
+    /// The templates of what the client signs.
+    pub(super) fn templates(&self) -> Vec<&Template> {
+        let mut found = Vec::new();
+        self.assertion.iter().for_each(|assertion| assertion.jwt.templates(&mut found));
+        found
+    }
+
+    /// Puts the settings into the client's assertion. `endpoint` is its audience unless the profile says another.
+    pub(super) fn assertion(&self, settings: &Settings, endpoint: &str) -> Result<CompiledAssertion, String> {
+        let rule = self.assertion.as_ref().ok_or("this `client_auth` signs, and the profile names no `key` for it")?;
+        let key = CompiledKey::find(&rule.key, None, settings)?;
+        let key = key.ok_or_else(|| format!("`client_auth` signs with `{}`, which is not set", rule.key.setting))?;
+        let text = |template: &Template| {
+            let text = template.resolve(settings).ok_or("`client_auth` names a setting that is not set")?;
+            Ok::<_, String>(text.as_fixed().unwrap_or_default().to_owned())
+        };
+        let mut audience = rule.audience.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        if audience.is_empty() {
+            audience.push(endpoint.to_owned());
+        }
+        let id = SecretString::from(text(&self.id)?);
+        Ok(CompiledAssertion { key, jwt: CompiledJwt::compile(&rule.jwt, settings)?, id, audience })
     }
 
     /// The way that these settings choose.

@@ -30,6 +30,8 @@ pub struct DeclaredSetting {
     pub name: Arc<str>,
     /// A few words about it; may be empty.
     pub description: String,
+    /// True if it is a key, which is read from a file.
+    pub key: bool,
     /// True if it is a table of texts and route variables.
     pub table: bool,
     /// True if its value is a secret.
@@ -48,8 +50,9 @@ impl Profile {
         let view = |setting: &Setting| DeclaredSetting {
             name: setting.name.clone(),
             description: setting.description.clone(),
+            key: setting.kind == SettingKind::Key,
             table: setting.kind == SettingKind::Table,
-            secret: setting.secret,
+            secret: setting.secret || setting.kind == SettingKind::Key,
             required: !setting.optional && setting.default.is_none(),
             pattern: setting.pattern.as_ref().map(|pattern| pattern.text.clone()),
             default: setting.default.clone(),
@@ -65,8 +68,13 @@ impl Template {
             TemplateSegment::Captured(name) => format!("‹captured: {name}›"),
             // Known in no header of a call.
             TemplateSegment::Consent(_) => "‹consent›".to_owned(),
+            TemplateSegment::Key(name, statement) => {
+                settings.key(name).and_then(|key| key.statement(*statement)).unwrap_or_else(|| format!("‹key: {name}›"))
+            }
             TemplateSegment::Literal(text) => text.clone(),
             TemplateSegment::Id(rule) => format!("‹id: {}›", rule.name),
+            // Known in no header that is injected.
+            TemplateSegment::Message(_) => "‹message›".to_owned(),
             TemplateSegment::Setting(name) => {
                 let secret = declared.iter().any(|setting| setting.name == *name && setting.secret);
                 match settings.text(name) {

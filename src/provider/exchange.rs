@@ -11,16 +11,22 @@ use zeroize::Zeroizing;
 use crate::base::id::Ids;
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
+use crate::base::time::Within;
 use crate::base::vars::Vars;
-use crate::provider::client_auth::{ClientAuth, Mechanism};
+use crate::provider::client_auth::{ClientAuth, CompiledAssertion, Mechanism};
+use crate::provider::compiled_signature::{
+    CompiledSignature, SignatureFailure, SignedMessage, SigningInputs, sign_message,
+};
 use crate::provider::document::DocumentFormat;
 use crate::provider::id_rule::IdRule;
 use crate::provider::message_values::MessageValues;
 use crate::provider::setting::{Setting, SettingMember, SettingValue, Settings};
+use crate::provider::signature_rule::{SignatureContext, SignatureRule};
 use crate::provider::template::{
     ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope, TemplateSegment,
 };
 use crate::provider::values::{FieldName, choice, method};
+use crate::signing::key_material::KeyStatement;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, TableEntry};
 
 /// A request to a token endpoint, ready to be sent. Header values and body may hold secrets.
@@ -35,6 +41,82 @@ pub struct TokenRequest {
     pub headers: HeaderMap,
     /// The body; empty when there is none.
     pub body: SecretBox<Vec<u8>>,
+    /// What has to be signed before it is sent.
+    due: Option<Box<DueSignatures>>,
+}
+
+/// The signatures that a request lacks, and their inputs.
+struct DueSignatures {
+    assertion: Option<Arc<CompiledAssertion>>,
+    signatures: Arc<[CompiledSignature]>,
+    /// True if the body is a JSON object, false if it is a form.
+    in_json: bool,
+    vars: Vars,
+    values: MessageValues,
+    steps: Vec<(Arc<str>, SecretString)>,
+}
+
+impl TokenRequest {
+    /// Signs the request as its profile asks for: the client's assertion goes into the body, then signatures are put on.
+    /// A request that has neither stays as it is.
+    pub async fn signed(mut self, ids: &mut dyn Ids, within: Within) -> Result<Self, SignatureFailure> {
+        let Some(due) = self.due.take() else { return Ok(self) };
+        let mut body = Zeroizing::new(self.body.expose_secret().clone());
+        let path = if self.url.path().is_empty() { "/" } else { self.url.path() };
+        let mut path_and_query = match &self.query {
+            Some(query) => format!("{path}?{}", query.expose_secret()),
+            None => path.to_owned(),
+        };
+        let DueSignatures { assertion, signatures, in_json, vars, values, steps } = &*due;
+        if let Some(assertion) = assertion {
+            let inputs = SigningInputs { vars, ids: &mut *ids, values, steps, within };
+            let token = assertion.token(inputs).await?;
+            put_assertion(&mut body, *in_json, &token);
+        }
+        let authority = self.url.authority();
+        let message = SignedMessage {
+            method: self.method.as_str(),
+            authority: &authority,
+            path_and_query: &mut path_and_query,
+            headers: &mut self.headers,
+            body: &body,
+            token: None,
+        };
+        sign_message(signatures, message, SigningInputs { vars, ids, values, steps, within }).await?;
+        if let Some((_, query)) = path_and_query.split_once('?') {
+            self.query = Some(SecretString::from(query));
+        }
+        self.body = SecretBox::new(Box::new(body.to_vec()));
+        Ok(self)
+    }
+}
+
+/// The type of an assertion that is a JSON Web Token (RFC 7523 section 2.2).
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Adds a client's assertion to the fields of a body.
+fn put_assertion(body: &mut Zeroizing<Vec<u8>>, in_json: bool, token: &str) {
+    let pairs = [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", token)];
+    if in_json {
+        // What was written is an object.
+        body.pop();
+        for (name, value) in pairs {
+            if body.len() > 1 {
+                body.push(b',');
+            }
+            quote(name, body);
+            body.push(b':');
+            quote(value, body);
+        }
+        body.push(b'}');
+        return;
+    }
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(pairs);
+    if !body.is_empty() {
+        body.push(b'&');
+    }
+    body.extend_from_slice(form.finish().as_bytes());
 }
 
 impl fmt::Debug for TokenRequest {
@@ -64,7 +146,7 @@ pub(super) enum Encoding {
 
 /// A field of the body, as a profile has it.
 #[derive(Clone, Debug)]
-enum Field {
+pub(super) enum Field {
     Array(Vec<Field>),
     Literal(Json),
     Object(Vec<(String, Field)>),
@@ -111,6 +193,7 @@ pub(super) struct RequestTemplate {
     headers: Vec<(HeaderName, Template)>,
     body: Vec<(String, Field)>,
     client_auth: Option<ClientAuth>,
+    sign: Vec<SignatureRule>,
 }
 
 impl RequestTemplate {
@@ -162,6 +245,9 @@ impl RequestTemplate {
         let body = body_node.map_or(Vec::new(), |node| object(node, body_scope, report));
         let client_auth = fields.take("client_auth");
         let auth = client_auth.and_then(|node| ClientAuth::read(node, scope, report));
+        let signed = TemplateScope { place: TemplateContext::TokenSign, ..scope };
+        let context = SignatureContext { table: "sign of a request", scope: signed, own: None };
+        let sign = SignatureRule::read_all(fields.take("sign"), context, report);
         let (encoding, method) = (encoding?, method?);
         match (encoding, body_node) {
             (Encoding::None, Some(node)) => {
@@ -176,7 +262,7 @@ impl RequestTemplate {
             let help = "use `encoding = \"form\"` or `\"json\"`, or `mechanism = \"basic\"`".to_owned();
             node.error(report, "`client_auth` of this mechanism needs a body", "", Some(help));
         }
-        Some(Self { method, path: path.flatten(), encoding, headers, body, client_auth: auth })
+        Some(Self { method, path: path.flatten(), encoding, headers, body, client_auth: auth, sign })
     }
 
     /// Every template whose value lands in a header as it is.
@@ -198,27 +284,32 @@ impl RequestTemplate {
 
     /// Returns whether it is only a URL with a query, as a browser opens it.
     pub(super) fn is_link(&self) -> bool {
-        self.method == Method::GET && self.encoding == Encoding::Query && self.headers.is_empty()
+        self.method == Method::GET
+            && self.encoding == Encoding::Query
+            && self.headers.is_empty()
+            && self.sign.is_empty()
     }
 
     /// The templates of its fields, and of its headers.
     pub(super) fn templates(&self) -> Vec<&Template> {
-        fn walk<'a>(field: &'a Field, found: &mut Vec<&'a Template>) {
-            match field {
-                Field::Array(items) => items.iter().for_each(|item| walk(item, found)),
-                Field::Literal(_) | Field::Table(_) => {}
-                Field::Object(members) => members.iter().for_each(|(_, member)| walk(member, found)),
-                Field::Text(template) => found.push(template),
-            }
-        }
         let mut found: Vec<&Template> = self.headers.iter().map(|(_, template)| template).collect();
-        self.body.iter().for_each(|(_, field)| walk(field, &mut found));
+        self.body.iter().for_each(|(_, field)| field.templates(&mut found));
         found
     }
 
     /// The names of its fields.
     pub(super) fn field_names(&self) -> impl Iterator<Item = &str> {
         self.body.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The signatures of it.
+    pub(super) fn signatures(&self) -> impl Iterator<Item = &SignatureRule> {
+        self.sign.iter()
+    }
+
+    /// The authentication of the client in it.
+    pub(super) const fn client_auth(&self) -> Option<&ClientAuth> {
+        self.client_auth.as_ref()
     }
 
     /// The settings that go into the URL.
@@ -228,7 +319,9 @@ impl RequestTemplate {
 
     /// The route variables that it names itself.
     pub(super) fn vars(&self) -> Vec<Arc<str>> {
-        self.templates().into_iter().flat_map(|template| template.vars().cloned()).collect()
+        let signed = self.sign.iter().flat_map(SignatureRule::templates);
+        let stated = self.client_auth.iter().flat_map(ClientAuth::templates);
+        self.templates().into_iter().chain(signed).chain(stated).flat_map(|template| template.vars().cloned()).collect()
     }
 
     /// With settings and URLs put in; `token_url` wins over the path. The error is for a person.
@@ -261,14 +354,16 @@ impl RequestTemplate {
         for (name, field) in &self.body {
             body.extend(field.resolve(settings).map(|filled| (name.clone(), filled)));
         }
-        let mut authorization = None;
+        let (mut authorization, mut assertion) = (None, None);
         if let Some(auth) = &self.client_auth {
             match auth.mechanism(settings)? {
                 Mechanism::Basic => authorization = Some(auth.basic(settings)?),
                 Mechanism::None => {}
-                Mechanism::Post if matches!(self.encoding, Encoding::None | Encoding::Query) => {
-                    return Err("`client_auth` by `post` needs a body, and this profile's token request has none: \
-                                choose `basic`"
+                Mechanism::Post | Mechanism::SignedJwt | Mechanism::TlsClientAuth
+                    if matches!(self.encoding, Encoding::None | Encoding::Query) =>
+                {
+                    return Err("this `client_auth` needs a body, and this profile's token request has none: choose \
+                                `basic`"
                         .to_owned());
                 }
                 Mechanism::Post => {
@@ -276,10 +371,20 @@ impl RequestTemplate {
                         body.extend(template.resolve(settings).map(|text| (name.to_owned(), Filled::Text(text))));
                     }
                 }
+                Mechanism::SignedJwt => {
+                    assertion = Some(Arc::new(auth.assertion(settings, &url.base.to_string())?));
+                }
+                Mechanism::TlsClientAuth => {
+                    body.extend(auth.id.resolve(settings).map(|text| ("client_id".to_owned(), Filled::Text(text))));
+                }
             }
         }
         let mut ids: Vec<Arc<IdRule>> = headers.iter().flat_map(|(_, text)| text.ids().cloned()).collect();
         body.iter().for_each(|(_, field)| field.ids(&mut ids));
+        let compiled = self.sign.iter().map(|rule| CompiledSignature::compile(rule, settings));
+        let signatures: Vec<CompiledSignature> = compiled.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+        signatures.iter().for_each(|signature| signature.ids(&mut ids));
+        assertion.iter().for_each(|assertion: &Arc<CompiledAssertion>| assertion.jwt.ids(&mut ids));
         ids.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         ids.dedup();
         Ok(CompiledTokenRequest {
@@ -292,12 +397,14 @@ impl RequestTemplate {
             authorization,
             body,
             ids,
+            assertion,
+            signatures: signatures.into(),
         })
     }
 }
 
 /// Reads a table of body fields.
-fn object(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Vec<(String, Field)> {
+pub(super) fn object(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Vec<(String, Field)> {
     let fields = Fields::new(node, "the body", report);
     let read = |entry: &&TableEntry| Some((entry.key.clone(), field(&entry.value, scope, report)?));
     let members = fields.rest().iter().filter_map(read).collect();
@@ -349,8 +456,42 @@ fn flat(node: &Node, settings: &[Setting], report: &Diagnostics) {
 }
 
 impl Field {
+    /// A text without placeholders.
+    pub(super) fn literal(text: &str) -> Self {
+        Field::Literal(Json::from(text))
+    }
+
+    /// The templates in it.
+    pub(super) fn templates<'a>(&'a self, found: &mut Vec<&'a Template>) {
+        match self {
+            Field::Array(items) => items.iter().for_each(|item| item.templates(found)),
+            Field::Literal(_) | Field::Table(_) => {}
+            Field::Object(members) => members.iter().for_each(|(_, member)| member.templates(found)),
+            Field::Text(template) => found.push(template),
+        }
+    }
+
+    /// The value as far as it is known without settings: placeholders are left out.
+    pub(super) fn shape(&self) -> Json {
+        match self {
+            Field::Array(items) => Json::Array(items.iter().map(Field::shape).collect()),
+            Field::Literal(value) => value.clone(),
+            Field::Object(members) => {
+                Json::Object(members.iter().map(|(name, member)| (name.clone(), member.shape())).collect())
+            }
+            Field::Table(_) => Json::Object(serde_json::Map::new()),
+            Field::Text(template) => {
+                let literals = template.segments.iter().map(|segment| match segment {
+                    TemplateSegment::Literal(text) => text.as_str(),
+                    _ => "",
+                });
+                Json::String(literals.collect())
+            }
+        }
+    }
+
     /// `None` when it names an optional setting that is not set: then it is left out.
-    fn resolve(&self, settings: &Settings) -> Option<Filled> {
+    pub(super) fn resolve(&self, settings: &Settings) -> Option<Filled> {
         Some(match self {
             Field::Array(items) => Filled::Array(items.iter().filter_map(|item| item.resolve(settings)).collect()),
             Field::Literal(value) => Filled::Literal(value.clone()),
@@ -369,16 +510,21 @@ impl Field {
                     };
                     Filled::Object(members.iter().map(fill).collect())
                 }
+                SettingValue::Key(_) => return None,
                 SettingValue::Text(text) => Filled::Text(FilledText::fixed(text.clone())),
             },
-            Field::Text(template) => Filled::Text(template.resolve(settings)?),
+            Field::Text(template) => match template.sole_key_statement() {
+                // A list, as RFC 7515 section 4.1.6 has it.
+                Some((name, KeyStatement::X5c)) => Filled::Literal(Json::from(settings.key(name)?.x5c()?)),
+                Some(_) | None => Filled::Text(template.resolve(settings)?),
+            },
         })
     }
 }
 
 /// A field of the body with the settings put in.
 #[derive(Clone, Debug)]
-enum Filled {
+pub(super) enum Filled {
     Array(Vec<Filled>),
     Literal(Json),
     Object(Vec<(String, Filled)>),
@@ -386,7 +532,7 @@ enum Filled {
 }
 
 impl Filled {
-    fn vars(&self, found: &mut Vec<Arc<str>>) {
+    pub(super) fn vars(&self, found: &mut Vec<Arc<str>>) {
         match self {
             Filled::Array(items) => items.iter().for_each(|item| item.vars(found)),
             Filled::Literal(_) => {}
@@ -395,7 +541,7 @@ impl Filled {
         }
     }
 
-    fn ids(&self, found: &mut Vec<Arc<IdRule>>) {
+    pub(super) fn ids(&self, found: &mut Vec<Arc<IdRule>>) {
         match self {
             Filled::Array(items) => items.iter().for_each(|item| item.ids(found)),
             Filled::Literal(_) => {}
@@ -430,7 +576,8 @@ impl Filled {
     }
 }
 
-fn write_object(members: &[(String, Filled)], fill: &mut Fill<'_>, out: &mut Vec<u8>) {
+/// Appends an object as JSON; members whose variable is absent are left out.
+pub(super) fn write_object(members: &[(String, Filled)], fill: &mut Fill<'_>, out: &mut Vec<u8>) {
     out.push(b'{');
     let mut more = false;
     for (name, member) in members {
@@ -464,6 +611,9 @@ pub(super) struct CompiledTokenRequest {
     body: Vec<(String, Filled)>,
     /// The declared identifiers that it has, sorted by name.
     pub ids: Vec<Arc<IdRule>>,
+    /// The signed statement by which the client authenticates.
+    assertion: Option<Arc<CompiledAssertion>>,
+    signatures: Arc<[CompiledSignature]>,
 }
 
 /// The inputs of one token request, besides the profile and its settings.
@@ -486,6 +636,8 @@ impl CompiledTokenRequest {
     pub(super) fn vars(&self) -> Vec<Arc<str>> {
         let mut found: Vec<Arc<str>> = self.headers.iter().flat_map(|(_, text)| text.vars().cloned()).collect();
         self.body.iter().for_each(|(_, field)| field.vars(&mut found));
+        self.signatures.iter().for_each(|signature| signature.vars(&mut found));
+        self.assertion.iter().for_each(|assertion| assertion.jwt.vars(&mut found));
         found.sort_unstable();
         found.dedup();
         found
@@ -494,7 +646,7 @@ impl CompiledTokenRequest {
     /// The request for a token, generated values and all. First fetch and renewal are the same request.
     pub(super) fn request(&self, inputs: RequestInputs<'_>) -> TokenRequest {
         let RequestInputs { vars, ids, values, consent, steps } = inputs;
-        let mut fill = Fill { vars, ids, values: Some(values), grant: None, consent, steps };
+        let mut fill = Fill { vars, ids, values: Some(values), grant: None, consent, message: None, steps };
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
         headers.insert(ACCEPT, HeaderValue::from_static(self.accept));
         match self.encoding {
@@ -541,7 +693,28 @@ impl CompiledTokenRequest {
             query,
             headers,
             body: SecretBox::new(Box::new(body)),
+            due: self.due_signatures(vars, values, steps),
         }
+    }
+
+    /// What of it is signed once it is made.
+    fn due_signatures(
+        &self,
+        vars: &Vars,
+        values: &MessageValues,
+        steps: &[(Arc<str>, SecretString)],
+    ) -> Option<Box<DueSignatures>> {
+        if self.assertion.is_none() && self.signatures.is_empty() {
+            return None;
+        }
+        Some(Box::new(DueSignatures {
+            assertion: self.assertion.clone(),
+            signatures: self.signatures.clone(),
+            in_json: self.encoding == Encoding::Json,
+            vars: vars.clone(),
+            values: values.clone(),
+            steps: steps.to_vec(),
+        }))
     }
 
     /// Encodes the fields as `a=b&c=d`, as in a form.
@@ -577,7 +750,9 @@ pub(super) fn names_secret(template: &Template, settings: &[Setting]) -> bool {
         TemplateSegment::Captured(_)
         | TemplateSegment::Consent(_)
         | TemplateSegment::Id(_)
+        | TemplateSegment::Key(..)
         | TemplateSegment::Literal(_)
+        | TemplateSegment::Message(_)
         | TemplateSegment::Time(_)
         | TemplateSegment::Token
         | TemplateSegment::Uuid

@@ -9,10 +9,18 @@ mod conversation;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::thread::Thread;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Method};
+use zeroize::Zeroizing;
 
 use self::conversation::{
     ClientCall, Conversation, ExpectedRequest, FailedAnswer, LoginStepAnswer, ResourceAnswer, TokenAnswer, body,
@@ -21,16 +29,16 @@ use self::conversation::{
 use crate::base::id::CountingIds;
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString};
-use crate::base::time::{Deadline, Now};
+use crate::base::time::{Deadline, Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::consent::ConsentWiring;
 use crate::provider::exchange::TokenRequest;
-use crate::provider::injection::CallInputs;
+use crate::provider::injection::{CallInputs, SentIds};
 use crate::provider::login::LoginProgress;
-use crate::provider::module::{CallAs, Module, Wiring};
+use crate::provider::module::{CallAs, Module, UnsignedCall, Wiring};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
-use crate::provider::setting::Settings;
+use crate::provider::setting::{FileContent, ReadValue, Settings};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText};
 use crate::token::failure::Failure;
 use crate::token::grant::Grant;
@@ -82,7 +90,7 @@ impl FixtureRun {
         if let Some(expected) = &play.request {
             match login.request(&module, &vars, &mut ids, sent) {
                 Some(made) => {
-                    let taken = self.same_request(&made, expected);
+                    let taken = self.same_request(made, expected);
                     self.step("the token request", taken);
                 }
                 None => self.step("the token request", Err("the profile has no [token]".to_owned())),
@@ -124,7 +132,7 @@ impl FixtureRun {
         step: &LoginStepAnswer,
     ) -> Result<(), String> {
         let made = login.request(module, vars, ids, sent).ok_or("the profile has no [token]")?;
-        self.same_request(&made, &step.request)?;
+        self.same_request(made, &step.request)?;
         let body = body(step.body.as_ref(), step.json.as_ref())?;
         let headers = headers(&step.headers, step.json.is_some())?;
         match (login.answer(module, status(step.status)?, &headers, &body, sent, sent), &step.failure) {
@@ -136,11 +144,13 @@ impl FixtureRun {
         }
     }
 
-    fn same_request(&mut self, made: &TokenRequest, expected: &ExpectedRequest) -> Result<(), String> {
+    fn same_request(&mut self, made: TokenRequest, expected: &ExpectedRequest) -> Result<(), String> {
+        let mut ids = CountingIds::default();
+        let made = finished(made.signed(&mut ids, PATIENCE)).map_err(|failure| failure.to_string())?;
         self.same("method", made.method.as_str(), &expected.method);
         self.same("URL", made.url.to_string(), expected.url.clone());
         self.same("query", made.query.as_ref().map(|query| query.expose_secret().to_owned()), expected.query.clone());
-        self.same("token headers", shown(&made.headers), lower(&expected.headers));
+        self.same_headers("token headers", shown(&made.headers), lower(&expected.headers));
         let body = String::from_utf8(made.body.expose_secret().clone()).map_err(|_| "the body is not text")?;
         match &expected.json {
             Some(json) => {
@@ -230,41 +240,59 @@ impl FixtureRun {
         let first = leased("first-token", sent).ok_or("it has no lease")?;
         let with = CallInputs { lease: &first, vars, now: sent };
         let ids_sent = module.dress(&mut made, with, &mut ids);
-        self.same(&format!("{what}: dressed"), shown(&made), lower(&call.dressed));
-        let out = |target: Option<String>| target.unwrap_or_else(|| call.path.clone());
+        let content = call.body.as_deref().unwrap_or_default().as_bytes();
+        let put_on = |made: &HeaderMap, with, sent: &SentIds, ids: &mut CountingIds| match module
+            .body(made, content, with, sent, ids)
+        {
+            None => Ok(content.to_vec()),
+            Some(dressed) => dressed.map(|dressed| dressed.to_vec()).map_err(|unfit| unfit.to_string()),
+        };
+        let mut target = module.target(&call.path, with, &ids_sent, &mut ids).unwrap_or_else(|| call.path.clone());
+        let body = if call.sent_body.is_some() || module.signs_body() {
+            put_on(&made, with, &ids_sent, &mut ids)?
+        } else {
+            Vec::new()
+        };
+        sign(module, call, (&mut made, &mut target, &body), with, &ids_sent, &mut ids)?;
+        self.same_headers(&format!("{what}: dressed"), shown(&made), lower(&call.dressed));
         if let Some(expected) = &call.target {
-            let target = out(module.target(&call.path, with, &ids_sent, &mut ids));
             self.same(&format!("{what}: target"), &target, expected);
         }
         for (name, value) in ids_sent.iter() {
             self.same(&format!("{what}: the id {name} that was reported"), made.get(name), Some(value));
         }
         if let Some(expected) = &call.sent_body {
-            let content = call.body.as_deref().unwrap_or_default().as_bytes();
-            let sent = match module.body(&made, content, with, &ids_sent, &mut ids) {
-                None => call.body.clone().unwrap_or_default(),
-                Some(dressed) => {
-                    let dressed = dressed.map_err(|unfit| unfit.to_string())?;
-                    String::from_utf8_lossy(&dressed).into_owned()
-                }
-            };
-            self.same(&format!("{what}: sent_body"), &sent, expected);
+            self.same(&format!("{what}: sent_body"), &*String::from_utf8_lossy(&body), expected.as_str());
         }
         if let Some(replayed) = &call.replayed {
             let later = sent.plus(Duration::from_secs(1));
             let second = leased("second-token", later).ok_or("it has no lease")?;
             let with = CallInputs { lease: &second, vars, now: later };
             let again = module.redress(&mut made, with, &ids_sent, &mut ids);
+            let mut target = module.target(&call.path, with, &again, &mut ids).unwrap_or_else(|| call.path.clone());
+            let body = if module.signs_body() { put_on(&made, with, &again, &mut ids)? } else { Vec::new() };
+            sign(module, call, (&mut made, &mut target, &body), with, &again, &mut ids)?;
             if let Some(expected) = &call.replayed_target {
-                let target = out(module.target(&call.path, with, &again, &mut ids));
                 self.same(&format!("{what}: replayed_target"), &target, expected);
             }
-            self.same(&format!("{what}: replayed"), shown(&made), lower(replayed));
+            self.same_headers(&format!("{what}: replayed"), shown(&made), lower(replayed));
             for (name, value) in again.iter() {
                 self.same(&format!("{what}: the id {name} of the replay"), made.get(name), Some(value));
             }
         }
         Ok(())
+    }
+
+    /// Compares header fields. An expected value that ends with `…` is the beginning of the value, for signatures that
+    /// are different each time.
+    fn same_headers(&mut self, what: &str, mut found: BTreeMap<String, String>, expected: BTreeMap<String, String>) {
+        for (name, value) in &mut found {
+            let begins = expected.get(name).and_then(|expected| expected.strip_suffix('…'));
+            if let Some(begins) = begins.filter(|begins| value.starts_with(begins)) {
+                *value = format!("{begins}…");
+            }
+        }
+        self.same(what, found, expected);
     }
 
     fn judge(&mut self, what: &str, module: &Module, resource: &ResourceAnswer) -> Result<(), String> {
@@ -284,6 +312,78 @@ impl FixtureRun {
         };
         self.same(&format!("{what}: verdict"), verdict, resource.verdict.as_str());
         Ok(())
+    }
+}
+
+/// The patience with signatures.
+const PATIENCE: Within = Within(Duration::from_secs(60));
+
+/// Signs a dressed call, if its profile asks for that.
+fn sign(
+    module: &Module,
+    call: &ClientCall,
+    (headers, path_and_query, body): (&mut HeaderMap, &mut String, &[u8]),
+    with: CallInputs<'_>,
+    sent: &SentIds,
+    ids: &mut CountingIds,
+) -> Result<(), String> {
+    if !module.signs() {
+        return Ok(());
+    }
+    let method = Method::from_bytes(call.method.as_bytes()).map_err(|_| format!("`{}` is no method", call.method))?;
+    let authority = module.base_url().authority();
+    let host = HeaderValue::try_from(&authority).map_err(|_| format!("`{authority}` is no host"))?;
+    headers.insert(HOST, host);
+    let unsigned = UnsignedCall { method: &method, authority: &authority, path_and_query, headers, body };
+    let signed = finished(module.sign(unsigned, with, sent, ids, PATIENCE));
+    headers.remove(HOST);
+    signed.map_err(|failure| failure.to_string())
+}
+
+/// Waits on this thread for a signature that another one makes.
+fn finished<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// The world of a conversation: its values are made up, and the files that it names lie beside it.
+struct Beside {
+    folder: PathBuf,
+}
+
+impl ReadValue for Beside {
+    fn value(&self, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
+        // A literal is no cause for a warning here.
+        String::from_node(node, report).map(|text| (SecretString::from(text), false))
+    }
+
+    fn file(&self, node: &Node, _: FileContent, report: &Diagnostics) -> Option<Zeroizing<Vec<u8>>> {
+        let path = self.folder.join(String::from_node(node, report)?);
+        match std::fs::read(&path) {
+            Ok(bytes) => Some(Zeroizing::new(bytes)),
+            Err(_) => {
+                let help = "paths start at the conversation".to_owned();
+                node.error(report, format!("`{}` cannot be read", path.display()), "", Some(help));
+                None
+            }
+        }
+    }
+
+    /// Certificates of tests do not expire.
+    fn unix_seconds(&self) -> u64 {
+        0
     }
 }
 
@@ -333,11 +433,8 @@ fn settings(profile: &Profile, source: &Arc<SourceText>, report: &Diagnostics) -
     let empty = Node { kind: Kind::Table(Default::default()), ..node.clone() };
     let table = node.as_table().and_then(|table| table.find("settings")).map_or(&empty, |entry| &entry.value);
     let fields = Fields::new(table, "[settings]", report);
-    let literal = |node: &Node, report: &Diagnostics| {
-        // Its secrets are made up; a literal is no cause for a warning here.
-        String::from_node(node, report).map(|text| (SecretString::from(text), false))
-    };
-    let settings = profile.read_settings(&fields, &literal);
+    let folder = Path::new(&source.name).parent().unwrap_or(Path::new("")).to_owned();
+    let settings = profile.read_settings(&fields, &Beside { folder });
     fields.finish();
     settings
 }

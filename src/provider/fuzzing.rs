@@ -260,7 +260,7 @@ fn is_guarded(module: &Module, place: &CallPlace) -> bool {
     match place {
         CallPlace::Header(name) => module.strips(name),
         // Those of the client are taken off as ours are put on.
-        CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Query(_) => true,
+        CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Query(_) | CallPlace::Signature => true,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::base::origin::BaseUrl;
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     /// Base URL of the provider's API.
-    base: BaseUrl,
+    pub base: BaseUrl,
     /// Origin and whole path of the token endpoint; `None`: there is none.
     token: Option<(BaseUrl, String)>,
     /// Origins with whole paths of all endpoints, the token endpoint among them.

@@ -8,15 +8,20 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::base::id::Ids;
-use crate::base::time::Now;
+use crate::base::secret::ExposeSecret;
+use crate::base::time::{Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::body_fields::{self, UnfitBody};
 use crate::provider::client_auth::ClientAuth;
+use crate::provider::compiled_signature::{
+    CompiledSignature, SignatureFailure, SignedMessage, SigningInputs, sign_message,
+};
 use crate::provider::exchange::names_secret;
 use crate::provider::id_rule::IdRule;
 use crate::provider::message_values::{Fresh, MessageValues};
 use crate::provider::parameters::{Parameters, is_cookie_value};
 use crate::provider::setting::{Setting, Settings};
+use crate::provider::signature_rule::{SignatureContext, SignatureRule};
 use crate::provider::template::{ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope};
 use crate::provider::values::{FieldName, OneOrManyValues, Pointer, WholeMatch, choice};
 use crate::syntax::{Diagnostics, Fields, FromNode, Node};
@@ -49,11 +54,12 @@ pub(super) struct InjectionRules {
     strip: Vec<HeaderName>,
     /// The scope of identifiers that declare none: `replay_id`.
     replay_id: Fresh,
+    sign: Vec<SignatureRule>,
 }
 
 impl Default for InjectionRules {
     fn default() -> Self {
-        Self { rules: Vec::new(), strip: Vec::new(), replay_id: Fresh::Attempt }
+        Self { rules: Vec::new(), strip: Vec::new(), replay_id: Fresh::Attempt, sign: Vec::new() }
     }
 }
 
@@ -66,7 +72,7 @@ impl InjectionRules {
         let replay_id =
             fields.take("replay_id").and_then(|node| choice(node, report, &words)).unwrap_or(Fresh::Attempt);
         let mut rules: Vec<InjectionRule> = Vec::new();
-        if fields.take("inject").is_none() {
+        if fields.take("inject").is_none() && fields.take("sign").is_none() {
             fields.missing("inject", "[{ header = \"authorization\", value = \"Bearer {token}\" }]");
         }
         for node in super::refusal::tables(fields.take("inject"), "inject = [{ header = …, value = … }]", report) {
@@ -78,8 +84,11 @@ impl InjectionRules {
         }
         judge_cookies(&rules, &fields);
         let wants_token = scope.place != TemplateContext::Standing;
+        let sign = signatures(&fields, &rules, scope);
+        let is_signed = sign.iter().any(SignatureRule::covers_token);
         if wants_token
             && !rules.is_empty()
+            && !is_signed
             && !rules.iter().any(|rule| rule.value.is_credential())
             && report.errors() == before
         {
@@ -89,7 +98,7 @@ impl InjectionRules {
         let strip =
             fields.or("strip", OneOrManyValues::<FieldName>(Vec::new())).0.into_iter().map(|name| name.0).collect();
         fields.finish();
-        Self { rules, strip, replay_id }
+        Self { rules, strip, replay_id, sign }
     }
 
     /// `[consent.request]`: these orders, with what `node` says of a place instead of what they say of it.
@@ -111,14 +120,20 @@ impl InjectionRules {
         merged
     }
 
-    /// Every template.
+    /// Every template whose value goes out.
     pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
-        self.rules.iter().map(|rule| &rule.value)
+        self.rules.iter().map(|rule| &rule.value).chain(self.sign.iter().map(|rule| &rule.value))
+    }
+
+    /// The signatures of a call.
+    pub(super) fn signatures(&self) -> impl Iterator<Item = &SignatureRule> {
+        self.sign.iter()
     }
 
     /// The route variables that it names.
     pub(super) fn vars(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.rules.iter().flat_map(|rule| rule.value.vars())
+        let signed = self.sign.iter().flat_map(SignatureRule::templates);
+        self.rules.iter().map(|rule| &rule.value).chain(signed).flat_map(Template::vars)
     }
 
     /// With the settings put in. `also_stripped`: headers that carry a credential elsewhere.
@@ -174,13 +189,53 @@ impl InjectionRules {
                     injection.headers.push(InjectedHeader { name, source, content, client });
                 }
                 CallPlace::Query(name) => injection.query.push(name.clone(), text.filter(|_| !is_credential)),
+                // The place of no entry.
+                CallPlace::Signature => {}
             }
+        }
+        for rule in &self.sign {
+            // A client's own is taken off, whether or not the message is signed with these settings.
+            injection.replaced.extend(rule.headers());
+            if let CallPlace::Query(name) = &rule.place {
+                injection.query.push(name.clone(), None);
+            }
+            let Some(signature) = CompiledSignature::compile(rule, settings)? else { continue };
+            signature.ids(&mut injection.ids);
+            injection.signs_body |= rule.covers_body();
+            injection.signs_token |= rule.covers_token();
+            injection.signatures.push(signature);
         }
         injection.ids.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         injection.ids.dedup();
         injection.replaced.retain(|name| !injection.kept.contains(name));
         Ok(injection)
     }
+}
+
+/// Takes `sign`. A signature has a place of its own.
+fn signatures(fields: &Fields<'_>, rules: &[InjectionRule], scope: TemplateScope<'_>) -> Vec<SignatureRule> {
+    let report = fields.report();
+    let own = rules.iter().filter_map(|rule| match &rule.place {
+        CallPlace::Header(name) => Some(name.clone()),
+        CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Query(_) | CallPlace::Signature => None,
+    });
+    let own: Vec<HeaderName> = own.collect();
+    let place = match scope.place {
+        TemplateContext::Standing => TemplateContext::StandingSign,
+        _ => TemplateContext::Sign,
+    };
+    let context =
+        SignatureContext { table: "[[request.sign]]", scope: TemplateScope { place, ..scope }, own: Some(&own) };
+    let sign = SignatureRule::read_all(fields.take("sign"), context, report);
+    for rule in &sign {
+        let is_taken =
+            rules.iter().any(|known| known.place == rule.place) || rule.headers().iter().any(|name| own.contains(name));
+        if let (true, Some(node)) = (is_taken, fields.take("sign")) {
+            let title = format!("`{}` is injected already, and would be signed over", rule.place);
+            node.error(report, title, "", Some("take it out of `inject`".to_owned()));
+        }
+    }
+    sign
 }
 
 /// Reports a whole header `Cookie` beside single cookies.
@@ -363,6 +418,10 @@ pub(super) struct Injection {
     /// Places that hold a secret setting, with its name in its place.
     shown: Vec<(CallPlace, String)>,
     replay_id: Fresh,
+    /// The signatures of a call, in their order.
+    signatures: Vec<CompiledSignature>,
+    signs_body: bool,
+    signs_token: bool,
 }
 
 impl Default for Injection {
@@ -378,6 +437,9 @@ impl Default for Injection {
             kept: Vec::new(),
             shown: Vec::new(),
             replay_id: Fresh::Attempt,
+            signatures: Vec::new(),
+            signs_body: false,
+            signs_token: false,
         }
     }
 }
@@ -403,6 +465,7 @@ impl Injection {
             values: None,
             grant: Some(grant),
             consent: ConsentVariables::default(),
+            message: None,
             steps: &[],
         };
         let mut made = Vec::with_capacity(self.credentials.len());
@@ -414,6 +477,12 @@ impl Injection {
                 value.set_sensitive(true);
                 made.push((place.clone(), value));
             }
+        }
+        if self.signs_token
+            && let Ok(mut value) = HeaderValue::from_str(grant.access_token.expose_secret())
+        {
+            value.set_sensitive(true);
+            made.push((CallPlace::Signature, value));
         }
         made.into()
     }
@@ -453,6 +522,7 @@ impl Injection {
             values: Some(&values),
             grant: None,
             consent: ConsentVariables::default(),
+            message: None,
             steps: &[],
         };
         let (mut first, mut more) = (None, Vec::new());
@@ -491,6 +561,31 @@ impl Injection {
         SentIds { values, first, more }
     }
 
+    /// Returns whether calls are signed.
+    pub(super) const fn signs(&self) -> bool {
+        !self.signatures.is_empty()
+    }
+
+    /// Returns whether a signature covers the body.
+    pub(super) const fn signs_body(&self) -> bool {
+        self.signs_body
+    }
+
+    /// Signs a dressed call. The values are those that the head was dressed with.
+    pub(super) async fn sign(
+        &self,
+        message: SignedMessage<'_>,
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        ids: &mut dyn Ids,
+        within: Within,
+    ) -> Result<(), SignatureFailure> {
+        let token = with.lease.credentials.iter().find(|(place, _)| *place == CallPlace::Signature);
+        let token = token.and_then(|(_, value)| value.to_str().ok());
+        let inputs = SigningInputs { vars: with.vars, ids, values: &sent.values, steps: &[], within };
+        sign_message(&self.signatures, SignedMessage { token, ..message }, inputs).await
+    }
+
     /// Returns whether parameters are put into the query.
     pub(super) const fn changes_query(&self) -> bool {
         !self.query.is_empty()
@@ -516,6 +611,7 @@ impl Injection {
             values: Some(&sent.values),
             grant: None,
             consent: ConsentVariables::default(),
+            message: None,
             steps: &[],
         };
         let fields = self.body.render(&mut fill, &with.lease.credentials, CallPlace::as_body);
@@ -537,6 +633,7 @@ impl Injection {
             values: Some(&sent.values),
             grant: None,
             consent: ConsentVariables::default(),
+            message: None,
             steps: &[],
         };
         let parameters = self.query.render(&mut fill, &with.lease.credentials, CallPlace::as_query);

@@ -4,16 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::base::id::{Ids, RandomIds};
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretString};
-use crate::base::time::{Deadline, Now};
+use crate::base::time::{Deadline, Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::body_fields::UnfitBody;
 use crate::provider::coexistence::Coexistence;
+use crate::provider::compiled_signature::{SignatureFailure, SignedMessage};
 use crate::provider::consent::{CompiledConsent, ConsentParts, ConsentProfile, ConsentWiring};
 use crate::provider::exchange::{CompiledTokenRequest, RequestTemplate, names_secret};
 use crate::provider::guard::Guard;
@@ -51,6 +52,25 @@ pub enum CallAs {
     Application,
     /// The token of a user who consented.
     User,
+}
+
+/// A dressed call that is to be signed.
+pub struct UnsignedCall<'a> {
+    pub method: &'a Method,
+    /// The provider's host, with its port unless it is the usual one.
+    pub authority: &'a str,
+    /// The request target in origin form.
+    pub path_and_query: &'a mut String,
+    pub headers: &'a mut HeaderMap,
+    /// Empty for a call without a body.
+    pub body: &'a [u8],
+}
+
+/// Leaves out everything that may hold a credential.
+impl fmt::Debug for UnsignedCall<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnsignedCall").field("method", &self.method).finish_non_exhaustive()
+    }
 }
 
 /// A profile with the settings of one provider (and one route's overrides), compiled. Cheap to share, never changed.
@@ -127,10 +147,14 @@ impl Module {
         if wiring.caller == CallAs::User {
             both("as", b"user");
         }
-        let (mut secrets, mut padded) = (Vec::new(), Vec::new());
+        let (mut secrets, mut padded, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         for setting in declared {
             match settings.find(&setting.name) {
                 None => both("unset", setting.name.as_bytes()),
+                Some(SettingValue::Key(material)) => {
+                    both("key", setting.name.as_bytes());
+                    keys.push((setting.name.clone(), material.mark()));
+                }
                 Some(SettingValue::Text(text)) => {
                     both("setting", setting.name.as_bytes());
                     if text.expose_secret().trim() != text.expose_secret() {
@@ -160,6 +184,10 @@ impl Module {
         for (name, text) in &secrets {
             key.field("secret", name.as_bytes());
             key.field("text", text.expose_secret().as_bytes());
+        }
+        for (name, mark) in &keys {
+            key.field("key", name.as_bytes());
+            key.field("mark", mark);
         }
         let secrets: Vec<SecretString> = secrets.into_iter().map(|(_, text)| text).collect();
         let consent = wiring.consent.as_ref().map(|consent| {
@@ -332,6 +360,31 @@ impl Module {
         self.changes_body().then(|| self.injection.body(headers, body, with, sent, ids))
     }
 
+    /// Returns whether dressed calls have to be signed, by [`Module::sign`].
+    pub const fn signs(&self) -> bool {
+        self.injection.signs()
+    }
+
+    /// Returns whether a signature covers the body: it has to be gathered before anything is sent.
+    pub const fn signs_body(&self) -> bool {
+        self.injection.signs_body()
+    }
+
+    /// Signs a dressed call: fields are put on its head, and parameters on the end of its query. A call that is sent
+    /// again, dressed with another lease, is signed anew.
+    pub async fn sign(
+        &self,
+        call: UnsignedCall<'_>,
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        ids: &mut dyn Ids,
+        within: Within,
+    ) -> Result<(), SignatureFailure> {
+        let UnsignedCall { method, authority, path_and_query, headers, body } = call;
+        let message = SignedMessage { method: method.as_str(), authority, path_and_query, headers, body, token: None };
+        self.injection.sign(message, with, sent, ids, within).await
+    }
+
     /// Returns whether [`Module::judge`] needs the body of a response with this head.
     pub fn wants_body(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         self.judges_bodies && self.profile.refusal.wants_body(status, headers)
@@ -370,6 +423,11 @@ impl Module {
     /// An answer with a worthless token, in the shape of this provider's token endpoint: its content type and its body.
     pub fn stub(&self, now: Now) -> (&'static str, String) {
         self.profile.answer.stub(now)
+    }
+
+    /// Returns the URL under which the provider's API lies.
+    pub(super) const fn base_url(&self) -> &BaseUrl {
+        &self.guard.base
     }
 
     /// Returns the URL of the token endpoint, without its query; `None`: there is no token.

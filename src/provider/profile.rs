@@ -13,6 +13,7 @@ use crate::provider::injection::InjectionRules;
 use crate::provider::login::LoginStep;
 use crate::provider::refusal::RefusalRules;
 use crate::provider::setting::{ReadValue, Setting, Settings};
+use crate::provider::signature_rule::uses_of_keys;
 use crate::provider::template::{Generators, TemplateContext, TemplateScope, is_name};
 use crate::provider::time_rule::TimeRule;
 use crate::provider::token_response_rules::TokenResponseRules;
@@ -232,8 +233,14 @@ impl Profile {
             .chain(plans.iter().flat_map(|plan| plan.path_settings()))
             .cloned()
             .collect();
+        let consents = consent.iter().map(|consent| &consent.orders);
+        let rules = [&orders].into_iter().chain(consents).flat_map(InjectionRules::signatures);
+        let rules = rules.chain(plans.iter().flat_map(|plan| plan.signatures()));
+        let uses = uses_of_keys(rules, plans.iter().filter_map(|plan| plan.client_auth()));
         for setting in &mut settings {
             setting.in_header = in_header.contains(&setting.name);
+            let own = uses.iter().filter(|(name, _)| *name == setting.name);
+            setting.algorithms = own.map(|(_, algorithm)| *algorithm).collect();
         }
         if let Some(consent) = &mut consent {
             consent.note_headers(&in_header);
@@ -328,7 +335,7 @@ impl Profile {
 
     /// Takes the profile's settings from the fields of a `[provider.NAME]`. `None` when something was wrong, all of
     /// which was reported; unknown keys are for the caller's `finish` to report.
-    pub fn read_settings(&self, fields: &Fields<'_>, read: &ReadValue<'_>) -> Option<Settings> {
+    pub fn read_settings(&self, fields: &Fields<'_>, read: &dyn ReadValue) -> Option<Settings> {
         Settings::read(&self.settings, fields, read)
     }
 
@@ -349,7 +356,7 @@ impl Profile {
     }
 
     /// `base` with the settings in a route's `settings` table put over it.
-    pub fn override_settings(&self, base: &Settings, fields: &Fields<'_>, read: &ReadValue<'_>) -> Option<Settings> {
+    pub fn override_settings(&self, base: &Settings, fields: &Fields<'_>, read: &dyn ReadValue) -> Option<Settings> {
         base.overridden(&self.settings, fields, read)
     }
 }

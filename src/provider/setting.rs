@@ -3,18 +3,59 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::base::secret::{ExposeSecret, SecretString};
+use crate::provider::key_setting::read_key;
 use crate::provider::template::{is_name, is_taken};
 use crate::provider::values::{WholeMatch, choice};
+use crate::signing::algorithm::SigningAlgorithm;
+use crate::signing::key_material::KeyMaterial;
 use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText, TableEntry};
 
-/// Reads a secret or plain value that may be a literal, `{ env = "…" }` or `{ file = "…" }`; reports what is wrong.
-/// The flag says whether it was a literal in the file.
-pub type ReadValue<'a> = dyn Fn(&Node, &Diagnostics) -> Option<(SecretString, bool)> + 'a;
+/// The content of a file that a setting names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileContent {
+    /// Certificates.
+    Public,
+    /// A key.
+    Secret,
+}
+
+/// The world around a config, as far as settings are read from it.
+pub trait ReadValue {
+    /// Reads a secret or plain value that may be a literal, `{ env = "…" }` or `{ file = "…" }`; reports what is wrong.
+    /// The flag says whether it was a literal in the file.
+    fn value(&self, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)>;
+
+    /// Reads the file whose path stands at `node`; reports what is wrong.
+    fn file(&self, node: &Node, content: FileContent, report: &Diagnostics) -> Option<Zeroizing<Vec<u8>>>;
+
+    /// Returns the time by which certificates are judged, in seconds since 1970.
+    fn unix_seconds(&self) -> u64;
+}
+
+/// Values alone: there are no files.
+impl<F: Fn(&Node, &Diagnostics) -> Option<(SecretString, bool)>> ReadValue for F {
+    fn value(&self, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
+        self(node, report)
+    }
+
+    fn file(&self, node: &Node, _: FileContent, report: &Diagnostics) -> Option<Zeroizing<Vec<u8>>> {
+        node.error(report, "no file is read here", "", None);
+        None
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        0
+    }
+}
 
 /// The shape of a setting's value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SettingKind {
+    /// A private key, or a secret in a file, with its certificate.
+    Key,
     /// A table of texts and route variables.
     Table,
     Text,
@@ -32,6 +73,8 @@ pub(super) struct Setting {
     pub description: String,
     /// True if its value is put into a header field; known only once all templates are read.
     pub in_header: bool,
+    /// The algorithms by which a key signs; known only once all signatures are read.
+    pub algorithms: Vec<SigningAlgorithm>,
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
@@ -73,7 +116,7 @@ impl Setting {
             report.error(&entry.value.source, entry.key_span.clone(), format!("{name:?} {reason}"), "", None);
         }
         let fields = Fields::new(&entry.value, format!("setting `{name}`"), report);
-        let kinds = [("table", SettingKind::Table), ("text", SettingKind::Text)];
+        let kinds = [("key", SettingKind::Key), ("table", SettingKind::Table), ("text", SettingKind::Text)];
         let kind = fields.take("kind").and_then(|node| choice(node, report, &kinds)).unwrap_or(SettingKind::Text);
         let setting = Self {
             name: name.into(),
@@ -84,11 +127,15 @@ impl Setting {
             optional: fields.or("optional", false),
             description: fields.or("description", String::new()),
             in_header: false,
+            algorithms: Vec::new(),
         };
         for (key, refused, why) in [
             ("secret", kind == SettingKind::Table && setting.secret, "a table of settings holds no secret"),
             ("pattern", kind == SettingKind::Table && setting.pattern.is_some(), "a table has no pattern"),
             ("default", kind == SettingKind::Table && setting.default.is_some(), "a table has no default"),
+            ("secret", kind == SettingKind::Key && setting.secret, "a key is always secret: take this out"),
+            ("pattern", kind == SettingKind::Key && setting.pattern.is_some(), "a key has no pattern"),
+            ("default", kind == SettingKind::Key && setting.default.is_some(), "a key has no default"),
             ("default", setting.secret && setting.default.is_some(), "a secret has no default"),
             ("optional", setting.optional && setting.default.is_some(), "a setting with a default is never absent"),
         ] {
@@ -130,6 +177,7 @@ impl Setting {
             optional: true,
             description: fields.or("description", String::new()),
             in_header: false,
+            algorithms: Vec::new(),
         };
         if let (Some(default), Some(pattern)) = (&param.default, &param.pattern)
             && !pattern.fits(default)
@@ -143,14 +191,15 @@ impl Setting {
     }
 
     /// Reads its value from a provider's table.
-    fn value(&self, node: &Node, read: &ReadValue<'_>, report: &Diagnostics) -> Option<SettingValue> {
+    fn value(&self, node: &Node, read: &dyn ReadValue, report: &Diagnostics) -> Option<SettingValue> {
         match self.kind {
+            SettingKind::Key => read_key(&self.name, &self.algorithms, node, read, report).map(SettingValue::Key),
             SettingKind::Table => self.table(node, read, report),
             SettingKind::Text => self.text(node, read, report).map(SettingValue::Text),
         }
     }
 
-    fn table(&self, node: &Node, read: &ReadValue<'_>, report: &Diagnostics) -> Option<SettingValue> {
+    fn table(&self, node: &Node, read: &dyn ReadValue, report: &Diagnostics) -> Option<SettingValue> {
         let fields = Fields::new(node, format!("`{}`", self.name), report);
         let mut members = Vec::new();
         let mut whole = node.as_table().is_some();
@@ -163,7 +212,7 @@ impl Setting {
                 inner.finish();
                 name.map(|name| SettingMember::Var { name: name.into(), span })
             } else {
-                read(&entry.value, report).map(|(text, _)| SettingMember::Text(text))
+                read.value(&entry.value, report).map(|(text, _)| SettingMember::Text(text))
             };
             match member {
                 Some(member) => members.push((entry.key.clone(), member)),
@@ -174,8 +223,8 @@ impl Setting {
         whole.then_some(SettingValue::Table(members))
     }
 
-    fn text(&self, node: &Node, read: &ReadValue<'_>, report: &Diagnostics) -> Option<SecretString> {
-        let (value, literal) = read(node, report)?;
+    fn text(&self, node: &Node, read: &dyn ReadValue, report: &Diagnostics) -> Option<SecretString> {
+        let (value, literal) = read.value(node, report)?;
         let name = &self.name;
         if self.secret && literal {
             let help = format!("write `{name} = {{ env = \"NAME\" }}` or `{name} = {{ file = \"path\" }}`");
@@ -214,6 +263,11 @@ impl Setting {
         report.push(Diagnostic { severity, source, span: node.span.clone(), title, label: label.to_owned(), help });
     }
 
+    /// Returns whether the setting is a key.
+    pub(super) fn is_key(&self) -> bool {
+        self.kind == SettingKind::Key
+    }
+
     /// Returns whether the setting is a table.
     pub(super) fn is_table(&self) -> bool {
         self.kind == SettingKind::Table
@@ -221,6 +275,7 @@ impl Setting {
 
     fn example(&self) -> String {
         match (self.kind, self.secret) {
+            (SettingKind::Key, _) => "{ file = \"sign.pem\" }".to_owned(),
             (SettingKind::Table, _) => "{ name = \"value\" }".to_owned(),
             (SettingKind::Text, true) => format!("{{ env = \"{}\" }}", self.name.to_ascii_uppercase()),
             (SettingKind::Text, false) => "\"…\"".to_owned(),
@@ -229,7 +284,7 @@ impl Setting {
 }
 
 /// The same text with asterisks in `span`, byte for byte, so that lines and columns stay.
-fn redacted(source: &Arc<SourceText>, span: &Range<usize>) -> Arc<SourceText> {
+pub(super) fn redacted(source: &Arc<SourceText>, span: &Range<usize>) -> Arc<SourceText> {
     let (Some(before), Some(secret), Some(after)) =
         (source.text.get(..span.start), source.text.get(span.clone()), source.text.get(span.end..))
     else {
@@ -253,6 +308,7 @@ pub struct Settings {
 /// A setting's value. All texts are kept as secrets, whether they are or not.
 #[derive(Clone, Debug)]
 pub(super) enum SettingValue {
+    Key(Arc<KeyMaterial>),
     Table(Vec<(String, SettingMember)>),
     Text(SecretString),
 }
@@ -271,7 +327,7 @@ pub(super) enum SettingMember {
 
 impl Settings {
     /// Takes every setting's key from `fields`. `None` when something was wrong, all of which was reported.
-    pub(super) fn read(declared: &[Setting], fields: &Fields<'_>, read: &ReadValue<'_>) -> Option<Self> {
+    pub(super) fn read(declared: &[Setting], fields: &Fields<'_>, read: &dyn ReadValue) -> Option<Self> {
         let mut values = Vec::new();
         let mut whole = true;
         for setting in declared {
@@ -295,7 +351,7 @@ impl Settings {
     }
 
     /// These values with those of `fields` in their place.
-    pub(super) fn overridden(&self, declared: &[Setting], fields: &Fields<'_>, read: &ReadValue<'_>) -> Option<Self> {
+    pub(super) fn overridden(&self, declared: &[Setting], fields: &Fields<'_>, read: &dyn ReadValue) -> Option<Self> {
         let mut merged = self.clone();
         let mut whole = true;
         for setting in declared {
@@ -315,7 +371,7 @@ impl Settings {
     pub fn vars(&self) -> Vec<(Arc<str>, Range<usize>)> {
         let members = self.values.iter().flat_map(|(_, value)| match value {
             SettingValue::Table(members) => members.as_slice(),
-            SettingValue::Text(_) => &[],
+            SettingValue::Key(_) | SettingValue::Text(_) => &[],
         });
         members
             .filter_map(|(_, member)| match member {
@@ -339,8 +395,16 @@ impl Settings {
     /// Returns the value of a text setting; `None` if it is not set or is a table.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.find(name)? {
-            SettingValue::Table(_) => None,
+            SettingValue::Key(_) | SettingValue::Table(_) => None,
             SettingValue::Text(text) => Some(text.expose_secret()),
+        }
+    }
+
+    /// Returns the value of a key setting; `None` if it is not set or is no key.
+    pub(super) fn key(&self, name: &str) -> Option<&Arc<KeyMaterial>> {
+        match self.find(name)? {
+            SettingValue::Key(key) => Some(key),
+            SettingValue::Table(_) | SettingValue::Text(_) => None,
         }
     }
 }

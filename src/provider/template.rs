@@ -3,8 +3,11 @@
 //! A [`Template`] is what a profile says; its holes were checked against what may stand in that place. With the
 //! settings of a provider it becomes a [`FilledText`], in which only what changes from call to call is still open.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName};
 use zeroize::Zeroizing;
 
 use crate::base::id::Ids;
@@ -14,6 +17,7 @@ use crate::provider::id_rule::IdRule;
 use crate::provider::message_values::{Fresh, MessageValues};
 use crate::provider::setting::{Setting, SettingKind, Settings};
 use crate::provider::time_rule::TimeRule;
+use crate::signing::key_material::KeyStatement;
 use crate::syntax::{Diagnostics, FromNode, Node, suggest};
 use crate::token::grant::Grant;
 
@@ -26,7 +30,11 @@ pub(super) enum TemplateSegment {
     Consent(ConsentVariable),
     /// A declared identifier.
     Id(Arc<IdRule>),
+    /// A statement about the key of this setting.
+    Key(Arc<str>, KeyStatement),
     Literal(String),
+    /// A part of the message that a signature covers.
+    Message(MessagePart),
     /// The value of the setting of this name.
     Setting(Arc<str>),
     /// The value that an earlier step of the login captured under this name.
@@ -58,6 +66,32 @@ pub(super) enum ConsentVariable {
     Verifier,
 }
 
+/// A part of a message, as the templates of its signatures name it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum MessagePart {
+    Authority,
+    Body,
+    BodyDigest,
+    Header(HeaderName),
+    Method,
+    Path,
+    PathAndQuery,
+    Query,
+    /// The signature itself, for the text that goes out.
+    Signature,
+}
+
+const PARTS: [(&str, MessagePart); 8] = [
+    ("authority", MessagePart::Authority),
+    ("body", MessagePart::Body),
+    ("body_digest", MessagePart::BodyDigest),
+    ("method", MessagePart::Method),
+    ("path", MessagePart::Path),
+    ("path_and_query", MessagePart::PathAndQuery),
+    ("query", MessagePart::Query),
+    ("signature", MessagePart::Signature),
+];
+
 const PIECES: [(&str, ConsentVariable); 6] = [
     ("challenge", ConsentVariable::Challenge),
     ("code", ConsentVariable::Code),
@@ -80,12 +114,35 @@ pub(super) enum TemplateContext {
     Inject,
     /// A template in `[consent.refresh]` of a profile.
     Refresh,
+    /// A signature of a resource call.
+    Sign,
     /// The same as [`TemplateContext::Inject`] for a profile without a token.
     Standing,
+    /// The same as [`TemplateContext::Sign`] for a profile without a token.
+    StandingSign,
     /// A value of the token request's body.
     TokenBody,
     /// A header of the token request.
     TokenHeader,
+    /// A signature of the token request, or of another request of a login.
+    TokenSign,
+}
+
+impl TemplateContext {
+    /// Returns whether it belongs to a signature, whose templates name parts of the message.
+    pub(super) const fn signs(self) -> bool {
+        match self {
+            TemplateContext::Sign | TemplateContext::StandingSign | TemplateContext::TokenSign => true,
+            TemplateContext::Authorize
+            | TemplateContext::Build
+            | TemplateContext::Exchange
+            | TemplateContext::Inject
+            | TemplateContext::Refresh
+            | TemplateContext::Standing
+            | TemplateContext::TokenBody
+            | TemplateContext::TokenHeader => false,
+        }
+    }
 }
 
 /// The names that a template may use, and its place.
@@ -221,6 +278,26 @@ impl Template {
             .filter_map(|segment| if let TemplateSegment::Var(name) = segment { Some(name) } else { None })
     }
 
+    /// The parts of the message that it names.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &MessagePart> {
+        self.segments
+            .iter()
+            .filter_map(|segment| if let TemplateSegment::Message(part) = segment { Some(part) } else { None })
+    }
+
+    /// The statement about a key that makes up the whole of it, if one does, and the key's setting.
+    pub(super) fn sole_key_statement(&self) -> Option<(&Arc<str>, KeyStatement)> {
+        match self.segments.as_slice() {
+            [TemplateSegment::Key(name, statement)] => Some((name, *statement)),
+            _ => None,
+        }
+    }
+
+    /// Returns whether it carries the token itself.
+    pub(super) fn has_token(&self) -> bool {
+        self.segments.contains(&TemplateSegment::Token)
+    }
+
     /// Returns whether it carries the token or a header captured with it.
     pub(super) fn is_credential(&self) -> bool {
         self.segments.iter().any(|segment| matches!(segment, TemplateSegment::Captured(_) | TemplateSegment::Token))
@@ -250,7 +327,9 @@ impl Template {
             TemplateSegment::Uuid | TemplateSegment::UuidHex => Some(otherwise),
             TemplateSegment::Captured(_)
             | TemplateSegment::Consent(_)
+            | TemplateSegment::Key(..)
             | TemplateSegment::Literal(_)
+            | TemplateSegment::Message(_)
             | TemplateSegment::Setting(_)
             | TemplateSegment::Step(_)
             | TemplateSegment::Token
@@ -273,9 +352,14 @@ impl Template {
                     fixed.push_str(settings.text(name)?);
                     continue;
                 }
+                TemplateSegment::Key(name, statement) => {
+                    fixed.push_str(&settings.key(name)?.statement(*statement)?);
+                    continue;
+                }
                 TemplateSegment::Captured(name) => TextPart::Captured(name.clone()),
                 TemplateSegment::Consent(piece) => TextPart::Consent(*piece),
                 TemplateSegment::Id(rule) => TextPart::Id(rule.clone()),
+                TemplateSegment::Message(part) => TextPart::Message(part.clone()),
                 TemplateSegment::Step(name) => TextPart::Step(name.clone()),
                 TemplateSegment::Time(rule) => TextPart::Time(rule.clone()),
                 TemplateSegment::Token => TextPart::Token,
@@ -338,9 +422,22 @@ impl TemplateScope<'_> {
             TemplateSegment::Step(known.clone())
         } else if let Some(segment) = fixed_hole(name) {
             segment
+        } else if let Some(part) = self.message_part(name) {
+            TemplateSegment::Message(part)
+        } else if let Some((key, word)) = self.key_statement(name) {
+            let Some((_, statement)) = KeyStatement::WORDS.iter().find(|(known, _)| *known == word) else {
+                let known: Vec<String> = KeyStatement::WORDS.iter().map(|(word, _)| format!("{key}.{word}")).collect();
+                let help = format!("known here: {}", known.join(", "));
+                return Err(mistake(format!("unknown placeholder `{{{name}}}`"), Some(help)));
+            };
+            TemplateSegment::Key(key, *statement)
         } else if let Some(setting) = self.settings.iter().find(|setting| *setting.name == *name) {
             if setting.kind == SettingKind::Table && self.place != TemplateContext::TokenBody {
                 return Err(mistake(format!("`{name}` is a table; only a body's field can be one"), None));
+            }
+            if setting.kind == SettingKind::Key {
+                let help = format!("write what it says of itself, as in `{{{name}.id}}`");
+                return Err(mistake(format!("`{name}` is a key, which is shown nowhere"), Some(help)));
             }
             TemplateSegment::Setting(setting.name.clone())
         } else {
@@ -358,20 +455,47 @@ impl TemplateScope<'_> {
         }
     }
 
+    /// The part of the message that a name stands for, in the places that have one.
+    fn message_part(&self, name: &str) -> Option<MessagePart> {
+        if !self.place.signs() {
+            return None;
+        }
+        match name.strip_prefix("header.") {
+            Some(field) => HeaderName::from_bytes(field.as_bytes()).ok().map(MessagePart::Header),
+            None => PARTS.iter().find(|(known, _)| *known == name).map(|(_, part)| part.clone()),
+        }
+    }
+
+    /// The key setting that a name begins with, and the rest of it.
+    fn key_statement<'n>(&self, name: &'n str) -> Option<(Arc<str>, &'n str)> {
+        let (key, word) = name.split_once('.')?;
+        let setting = self.settings.iter().find(|setting| setting.is_key() && *setting.name == *key)?;
+        Some((setting.name.clone(), word))
+    }
+
     fn forbids(&self, segment: &TemplateSegment) -> Option<&'static str> {
         let place = self.place;
         match segment {
-            TemplateSegment::Literal(_) | TemplateSegment::Setting(_) => None,
+            TemplateSegment::Key(..)
+            | TemplateSegment::Literal(_)
+            | TemplateSegment::Message(_)
+            | TemplateSegment::Setting(_) => None,
             TemplateSegment::Consent(piece) => (!piece.known_in(place)).then_some(piece.home()),
+            TemplateSegment::Captured(_) if place == TemplateContext::Sign => {
+                Some("put it into a header with `inject`, and name that: `{header.NAME}`")
+            }
             TemplateSegment::Captured(_) | TemplateSegment::Token => match place {
-                TemplateContext::Inject => None,
-                TemplateContext::Standing => Some("without a [token] there is none: the credential is a setting"),
+                TemplateContext::Inject | TemplateContext::Sign => None,
+                TemplateContext::Standing | TemplateContext::StandingSign => {
+                    Some("without a [token] there is none: the credential is a setting")
+                }
                 TemplateContext::Authorize
                 | TemplateContext::Build
                 | TemplateContext::Exchange
                 | TemplateContext::Refresh
                 | TemplateContext::TokenBody
-                | TemplateContext::TokenHeader => Some("there is a token only on a call, in `request.inject`"),
+                | TemplateContext::TokenHeader
+                | TemplateContext::TokenSign => Some("there is a token only on a call, in `request.inject`"),
             },
             // Only the login's own requests know any step.
             TemplateSegment::Step(_) => None,
@@ -384,9 +508,12 @@ impl TemplateScope<'_> {
                     Some("a consent belongs to no route")
                 }
                 TemplateContext::Inject
+                | TemplateContext::Sign
                 | TemplateContext::Standing
+                | TemplateContext::StandingSign
                 | TemplateContext::TokenBody
-                | TemplateContext::TokenHeader => None,
+                | TemplateContext::TokenHeader
+                | TemplateContext::TokenSign => None,
             },
         }
     }
@@ -429,6 +556,7 @@ enum TextPart {
     Consent(ConsentVariable),
     Fixed(SecretString),
     Id(Arc<IdRule>),
+    Message(MessagePart),
     Step(Arc<str>),
     Time(Arc<TimeRule>),
     Token,
@@ -452,8 +580,55 @@ pub(super) struct Fill<'a> {
     pub values: Option<&'a MessageValues>,
     pub grant: Option<&'a Grant>,
     pub consent: ConsentVariables<'a>,
+    /// The message that is signed; `None`: this text belongs to no signature.
+    pub message: Option<&'a SignedView<'a>>,
     /// The values that earlier steps of the login captured.
     pub steps: &'a [(Arc<str>, SecretString)],
+}
+
+/// A message as the templates of its signatures see it.
+#[derive(Clone, Copy)]
+pub(super) struct SignedView<'a> {
+    pub method: &'a str,
+    pub authority: &'a str,
+    /// The request target in origin form.
+    pub path_and_query: &'a str,
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
+    pub body_digest: Option<&'a str>,
+    pub token: Option<&'a str>,
+    /// The signature, once it is made.
+    pub signature: Option<&'a str>,
+}
+
+impl<'a> SignedView<'a> {
+    /// Returns the path, and the query without its question mark.
+    pub(super) fn path_and_query(&self) -> (&'a str, Option<&'a str>) {
+        match self.path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.path_and_query, None),
+        }
+    }
+
+    /// Returns the text of a part; `None` if it is not there, or is no text.
+    fn part(&self, part: &MessagePart) -> Option<Cow<'a, str>> {
+        Some(match part {
+            MessagePart::Authority => self.authority.into(),
+            MessagePart::Body => std::str::from_utf8(self.body).ok()?.into(),
+            MessagePart::BodyDigest => self.body_digest?.into(),
+            MessagePart::Header(name) => {
+                let values: Option<Vec<&str>> =
+                    self.headers.get_all(name).iter().map(|value| value.to_str().ok()).collect();
+                let values = values.filter(|values| !values.is_empty())?;
+                values.join(", ").into()
+            }
+            MessagePart::Method => self.method.into(),
+            MessagePart::Path => self.path_and_query().0.into(),
+            MessagePart::PathAndQuery => self.path_and_query.into(),
+            MessagePart::Query => self.path_and_query().1.unwrap_or_default().into(),
+            MessagePart::Signature => self.signature?.into(),
+        })
+    }
 }
 
 /// The pieces of a consent, as far as they are known.
@@ -521,34 +696,60 @@ impl FilledText {
 
     /// The whole text; `None` when a variable, a capture or a generated value is not there.
     pub(super) fn render(&self, fill: &mut Fill<'_>) -> Option<Zeroizing<String>> {
-        use std::fmt::Write as _;
         let mut out = Zeroizing::new(String::with_capacity(64));
         for part in &self.parts {
-            // Writing to a string cannot fail.
-            let _ = match part {
-                TextPart::Captured(name) => {
-                    let captured = &fill.grant?.captured;
-                    let (_, value) = captured.iter().find(|(known, _)| known == name)?;
-                    out.write_str(value.to_str().ok()?)
-                }
-                TextPart::Consent(piece) => out.write_str(fill.consent.find(*piece)?),
-                TextPart::Fixed(text) => out.write_str(text.expose_secret()),
-                TextPart::Id(rule) => out.write_str(fill.values?.id(&rule.name)?),
-                TextPart::Step(name) => {
-                    let (_, value) = fill.steps.iter().find(|(known, _)| known == name)?;
-                    out.write_str(value.expose_secret())
-                }
-                TextPart::Time(rule) => {
-                    rule.write(fill.values?, &mut out);
-                    Ok(())
-                }
-                TextPart::Token => out.write_str(fill.grant?.access_token.expose_secret()),
-                TextPart::Uuid => write!(out, "{}", fill.ids.fresh().hyphenated()),
-                TextPart::UuidHex => write!(out, "{}", fill.ids.fresh().simple()),
-                TextPart::Var(name) => out.write_str(fill.vars.find(name)?),
-            };
+            part.write(fill, &mut out)?;
         }
         Some(out)
+    }
+
+    /// The same as bytes: a body need not be text.
+    pub(super) fn render_bytes(&self, fill: &mut Fill<'_>) -> Option<Zeroizing<Vec<u8>>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(256));
+        for part in &self.parts {
+            match (part, fill.message) {
+                (TextPart::Message(MessagePart::Body), Some(message)) => out.extend_from_slice(message.body),
+                (part, _) => {
+                    let mut text = Zeroizing::new(String::new());
+                    part.write(fill, &mut text)?;
+                    out.extend_from_slice(text.as_bytes());
+                }
+            }
+        }
+        Some(out)
+    }
+}
+
+impl TextPart {
+    fn write(&self, fill: &mut Fill<'_>, out: &mut String) -> Option<()> {
+        // Writing to a string cannot fail.
+        let _ = match self {
+            TextPart::Captured(name) => {
+                let captured = &fill.grant?.captured;
+                let (_, value) = captured.iter().find(|(known, _)| known == name)?;
+                out.write_str(value.to_str().ok()?)
+            }
+            TextPart::Consent(piece) => out.write_str(fill.consent.find(*piece)?),
+            TextPart::Fixed(text) => out.write_str(text.expose_secret()),
+            TextPart::Id(rule) => out.write_str(fill.values?.id(&rule.name)?),
+            TextPart::Message(part) => out.write_str(&fill.message?.part(part)?),
+            TextPart::Step(name) => {
+                let (_, value) = fill.steps.iter().find(|(known, _)| known == name)?;
+                out.write_str(value.expose_secret())
+            }
+            TextPart::Time(rule) => {
+                rule.write(fill.values?, out);
+                Ok(())
+            }
+            TextPart::Token => match (fill.grant, fill.message) {
+                (Some(grant), _) => out.write_str(grant.access_token.expose_secret()),
+                (None, message) => out.write_str(message?.token?),
+            },
+            TextPart::Uuid => write!(out, "{}", fill.ids.fresh().hyphenated()),
+            TextPart::UuidHex => write!(out, "{}", fill.ids.fresh().simple()),
+            TextPart::Var(name) => out.write_str(fill.vars.find(name)?),
+        };
+        Some(())
     }
 }
 

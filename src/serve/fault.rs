@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::control::Unavailable;
 use crate::observe::stats::Blame;
+use crate::provider::SignatureFailure;
 use crate::serve::exchanges::replay_body::Ungathered;
 use crate::token::failure::Class;
 use crate::upstream::DialError;
@@ -61,6 +62,8 @@ pub enum Fault {
     RouteNotFound,
     /// The provider's own token endpoint.
     ReservedEndpoint,
+    /// The signature that the provider wants cannot be made now.
+    SignerUnavailable,
     /// There is no token to be had now.
     TokenUnavailable(Duration),
     /// The head has too many fields.
@@ -269,6 +272,14 @@ impl Fault {
                 "No route matches",
                 "Neither the host nor the path of the request belongs to a route of this listener.",
             ),
+            Fault::SignerUnavailable => row(
+                "signer-unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy_internal_error",
+                "operator",
+                "The request cannot be signed now",
+                "Too many signatures are due at once, or the key cannot be used. Nothing was sent. Try again in a moment.",
+            ),
             Fault::TokenUnavailable(_) => row(
                 "token-unavailable",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -402,6 +413,7 @@ impl Fault {
             | Fault::Overloaded
             | Fault::ReservedEndpoint
             | Fault::RouteNotFound
+            | Fault::SignerUnavailable
             | Fault::TooManyFields
             | Fault::Unaudited
             | Fault::UpstreamConnectTimeout
@@ -482,6 +494,15 @@ impl From<&Unavailable> for Fault {
     }
 }
 
+impl From<&SignatureFailure> for Fault {
+    fn from(failure: &SignatureFailure) -> Self {
+        match failure {
+            SignatureFailure::Signer(_) => Fault::SignerUnavailable,
+            SignatureFailure::Unfit(why) => Fault::Malformed(why),
+        }
+    }
+}
+
 impl From<&DialError> for Fault {
     fn from(error: &DialError) -> Self {
         match error {
@@ -495,7 +516,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 30] = [
+const ALL: [Fault; 31] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed,
@@ -513,6 +534,7 @@ const ALL: [Fault; 30] = [
     Fault::ProviderClosed(Duration::ZERO),
     Fault::RateLimited(Duration::ZERO),
     Fault::Overloaded,
+    Fault::SignerUnavailable,
     Fault::Unaudited,
     Fault::UriTooLong,
     Fault::BodyTooLarge,

@@ -70,6 +70,8 @@ pub enum CallPlace {
     Header(HeaderName),
     /// The parameter of this name in the query of the URL.
     Query(Arc<str>),
+    /// None: the value is signed, and not sent.
+    Signature,
 }
 
 impl CallPlace {
@@ -77,7 +79,7 @@ impl CallPlace {
     pub const fn as_body(&self) -> Option<&Arc<str>> {
         match self {
             CallPlace::Body(pointer) => Some(pointer),
-            CallPlace::Cookie(_) | CallPlace::Header(_) | CallPlace::Query(_) => None,
+            CallPlace::Cookie(_) | CallPlace::Header(_) | CallPlace::Query(_) | CallPlace::Signature => None,
         }
     }
 
@@ -85,7 +87,7 @@ impl CallPlace {
     pub const fn as_cookie(&self) -> Option<&Arc<str>> {
         match self {
             CallPlace::Cookie(name) => Some(name),
-            CallPlace::Body(_) | CallPlace::Header(_) | CallPlace::Query(_) => None,
+            CallPlace::Body(_) | CallPlace::Header(_) | CallPlace::Query(_) | CallPlace::Signature => None,
         }
     }
 
@@ -93,7 +95,7 @@ impl CallPlace {
     pub const fn as_query(&self) -> Option<&Arc<str>> {
         match self {
             CallPlace::Query(name) => Some(name),
-            CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Header(_) => None,
+            CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Header(_) | CallPlace::Signature => None,
         }
     }
 
@@ -103,6 +105,7 @@ impl CallPlace {
         let name = match self {
             CallPlace::Body(name) | CallPlace::Cookie(name) | CallPlace::Query(name) => name.to_ascii_lowercase(),
             CallPlace::Header(name) => name.as_str().to_owned(),
+            CallPlace::Signature => return false,
         };
         name.contains("idempoten") || name == "paypal-request-id"
     }
@@ -115,6 +118,7 @@ impl fmt::Display for CallPlace {
             CallPlace::Cookie(name) => write!(f, "cookie {name}"),
             CallPlace::Header(name) => write!(f, "{name}"),
             CallPlace::Query(name) => write!(f, "query {name}"),
+            CallPlace::Signature => f.write_str("signature"),
         }
     }
 }

@@ -9,7 +9,7 @@ use regex::Regex;
 /// Rooms by floor, from the ground up. A room may name its own floor's rooms never, lower ones always.
 const FLOORS: [&[&str]; 9] = [
     &["base", "syntax"],
-    &["observe", "route", "token"],
+    &["observe", "route", "signing", "token"],
     &["transport"],
     &["provider", "store", "tls", "upstream"],
     &["config"],
@@ -20,12 +20,14 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Files in which a secret may be unwrapped, each with its reason.
-const EXPOSE: [(&str, &str); 15] = [
+const EXPOSE: [(&str, &str); 17] = [
     ("base/secret.rs", "defines what may be said of a secret"),
     ("config/", "reads secrets and hashes them into the config's digest"),
     ("control/token_call.rs", "puts the token request on the wire"),
     ("observe/audit/chain.rs", "makes the audit chain's key of what was configured"),
     ("provider/", "renders secrets into token requests and tokens into headers"),
+    ("signing/oauth1.rs", "joins both secrets of OAuth 1.0a to a key"),
+    ("signing/shared_secret.rs", "computes authentication codes, and encrypts with secrets"),
     ("sim/", "is the bank: it made the secrets and checks them"),
     ("store/", "seals records, and shows a Redis its password"),
     ("control/consents/", "hands users' records to the store"),

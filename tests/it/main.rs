@@ -43,6 +43,7 @@ mod replicas;
 mod resilience;
 mod scripted_server;
 mod secrets;
+mod signing;
 mod sim;
 mod store;
 mod stored_tokens;

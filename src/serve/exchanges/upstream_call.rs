@@ -9,14 +9,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::timeout;
 
 use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy_secret;
-use crate::base::time::Stopwatch;
+use crate::base::time::{Stopwatch, Within};
 use crate::observe::record::Replay;
-use crate::provider::{CallInputs, SentIds, Verdict};
+use crate::provider::{CallInputs, SentIds, UnsignedCall, Verdict};
 use crate::serve::exchanges::cleared_request::ClearedRequest;
 use crate::serve::exchanges::peek::{decode, peek};
 use crate::serve::exchanges::replay_body::{ReplayBody, RequestBody, Ungathered};
@@ -80,6 +82,9 @@ struct JudgedResponse {
 impl UpstreamCall<'_> {
     /// Sends it, and once more if the provider proves that the token was refused.
     pub async fn run(mut self, mut in_use: TokenInUse, log: &mut RequestLog) -> Result<UpstreamResponse, Fault> {
+        if self.route.route.module.signs() {
+            Box::pin(self.sign(&in_use)).await?;
+        }
         let first = self.attempt(&mut in_use, log).await?;
         let leases = &self.worker.shared.leases;
         let meters = self.route.meters_of(log);
@@ -161,7 +166,7 @@ impl UpstreamCall<'_> {
         let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
         log.waited();
         self.worker.remember(&issued);
-        self.redress(&mut in_use, issued.lease)?;
+        self.redress(&mut in_use, issued.lease).await?;
         log.record().replay = Replay::Replayed;
         let mut second = self.attempt(&mut in_use, log).await?;
         second.upstream_response.note = Some(note(refused_with, "replayed"));
@@ -188,8 +193,8 @@ impl UpstreamCall<'_> {
         Ok(second.upstream_response)
     }
 
-    /// Puts another token on the request.
-    fn redress(&mut self, in_use: &mut TokenInUse, lease: Arc<Lease>) -> Result<(), Fault> {
+    /// Puts another token on the request, and signs it anew.
+    async fn redress(&mut self, in_use: &mut TokenInUse, lease: Arc<Lease>) -> Result<(), Fault> {
         in_use.lease = lease;
         if let Some(current_route) = in_use.current_route.take() {
             current_route.was_issued();
@@ -200,10 +205,40 @@ impl UpstreamCall<'_> {
         let route = &self.route.route;
         in_use.ids = route.module.redress(&mut self.headers, with, &in_use.ids, &mut RandomIds);
         self.dressed_target = dressed_target(&self.target, route, with, &in_use.ids, &mut RandomIds)?;
-        match &self.replay_body {
-            Some(body) => dress_body(body, &mut self.headers, route, with, &in_use.ids, &mut RandomIds),
-            None => Ok(()),
+        if let Some(body) = &self.replay_body {
+            dress_body(body, &mut self.headers, route, with, &in_use.ids, &mut RandomIds)?;
         }
+        if self.route.route.module.signs() { self.sign(in_use).await } else { Ok(()) }
+    }
+
+    /// Signs the request as it is dressed. Every attempt has a signature of its own.
+    async fn sign(&mut self, in_use: &TokenInUse) -> Result<(), Fault> {
+        let route = self.route.clone();
+        let with = CallInputs { lease: &in_use.lease, vars: in_use.permit.vars(), now: self.worker.now() };
+        let target = self.dressed_target.as_deref().unwrap_or(&self.target);
+        let mut path_and_query = target.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+        let before = path_and_query.len();
+        let body = match &self.replay_body {
+            Some(body) if route.route.module.signs_body() => body.content(),
+            Some(_) | None => Vec::new(),
+        };
+        let call = UnsignedCall {
+            method: &self.method,
+            authority: route.host.to_str().unwrap_or_default(),
+            path_and_query: &mut path_and_query,
+            headers: &mut self.headers,
+            body: &body,
+        };
+        let within = Within(route.route.timeouts.response);
+        route.route.module.sign(call, with, &in_use.ids, &mut RandomIds, within).await.map_err(|failure| {
+            tracing::warn!(provider = %route.route.provider.name, %failure, "a request cannot be signed");
+            Fault::from(&failure)
+        })?;
+        if path_and_query.len() > before {
+            let target = PathAndQuery::from_maybe_shared(Bytes::from(path_and_query)).map_err(|_| Fault::UriTooLong)?;
+            self.dressed_target = Some(Box::new(Uri::from(target)));
+        }
+        Ok(())
     }
 
     /// Puts another token on a request that was not sent because the token on it has ended in the meantime. Returns the
@@ -238,7 +273,7 @@ impl UpstreamCall<'_> {
                 issued.lease
             }
         };
-        self.redress(in_use, lease)?;
+        self.redress(in_use, lease).await?;
         let id = in_use.ids.iter().next().map(|(_, id)| id.clone());
         log.spend_instead((in_use.lease.fingerprint, in_use.lease.generation), id);
         Ok(if waited { None } else { ClearedRequest::check(self.worker, &in_use.lease, self.message()) })

@@ -1,0 +1,190 @@
+//! Settings that are keys: `signing_key = { file = "sign.pem", password = { env = "P" } }`.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::base::secret::{ExposeSecret, SecretString};
+use crate::provider::setting::{FileContent, ReadValue};
+use crate::signing::algorithm::SigningAlgorithm;
+use crate::signing::certificate::CertificateChain;
+use crate::signing::jwk;
+use crate::signing::key::{KeyError, SigningKey};
+use crate::signing::key_material::KeyMaterial;
+use crate::signing::pkcs;
+use crate::signing::signing_pool::SigningPool;
+use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText};
+
+/// The file of a key, by its form.
+enum KeyFile<'a> {
+    Jwk(&'a Node),
+    Pem(&'a Node),
+    Pkcs12(&'a Node),
+}
+
+/// The place of a setting in a config, with its password redacted out of what messages show.
+struct KeyPlace<'a> {
+    source: Arc<SourceText>,
+    report: &'a Diagnostics,
+}
+
+impl KeyPlace<'_> {
+    fn error(&self, span: &Range<usize>, title: String, help: &str) {
+        self.push(Severity::Error, span, title, help);
+    }
+
+    fn push(&self, severity: Severity, span: &Range<usize>, title: String, help: &str) {
+        let help = (!help.is_empty()).then(|| help.to_owned());
+        let (source, span) = (self.source.clone(), span.clone());
+        self.report.push(Diagnostic { severity, source, span, title, label: String::new(), help });
+    }
+}
+
+/// Reads the value of a key setting. All mistakes are reported; `algorithms` are those that sign with it.
+pub(super) fn read_key(
+    name: &str,
+    algorithms: &[SigningAlgorithm],
+    node: &Node,
+    read: &dyn ReadValue,
+    report: &Diagnostics,
+) -> Option<Arc<KeyMaterial>> {
+    if node.as_table().is_none() {
+        let help = format!(
+            "write `{name} = {{ file = \"sign.pem\" }}`, `{{ pkcs12 = \"sign.p12\" }}` or `{{ jwk = \"sign.jwk\" }}`"
+        );
+        node.error(report, format!("`{name}` is a key, which is read from a file"), "", Some(help));
+        return None;
+    }
+    let fields = Fields::new(node, format!("`{name}`"), report);
+    let (pem, container, jwk) = (fields.take("file"), fields.take("pkcs12"), fields.take("jwk"));
+    let (password_node, certificate_node) = (fields.take("password"), fields.take("certificate"));
+    let id = fields.opt::<String>("id");
+    fields.finish();
+    let source = match password_node {
+        Some(node) => super::setting::redacted(&node.source, &node.span),
+        None => node.source.clone(),
+    };
+    let place = KeyPlace { source, report };
+    let mut password = None;
+    if let Some(node) = password_node {
+        let (text, literal) = read.value(node, report)?;
+        if literal {
+            let title = "a password stands in the config file".to_owned();
+            place.push(
+                Severity::Warning,
+                &node.span,
+                title,
+                "write `password = { env = \"NAME\" }` or `{ file = \"path\" }`",
+            );
+        }
+        password = Some(text);
+    }
+    let file = match (pem, container, jwk) {
+        (Some(node), None, None) => KeyFile::Pem(node),
+        (None, Some(node), None) => KeyFile::Pkcs12(node),
+        (None, None, Some(node)) => KeyFile::Jwk(node),
+        (None, None, None) => {
+            let help = "write `file = \"sign.pem\"`, `pkcs12 = \"sign.p12\"` or `jwk = \"sign.jwk\"`";
+            place.error(&node.span, format!("`{name}` names no file"), help);
+            return None;
+        }
+        (..) => {
+            place.error(&node.span, "a key comes from one file".to_owned(), "keep one of `file`, `pkcs12` and `jwk`");
+            return None;
+        }
+    };
+    let (key, own_chain) = key(&file, password.as_ref(), &place, read)?;
+    let at = file.node();
+    for algorithm in algorithms {
+        if algorithm.key_type() != key.key_type() {
+            let title = format!("{algorithm} needs {}, and this is {}", algorithm.key_type(), key.key_type());
+            place.error(&at.span, title, "the profile says which algorithm signs; ask the bank for its kind of key");
+            return None;
+        }
+    }
+    let chain = match certificate_node {
+        Some(node) => Some(certificate(node, &key, &place, read)?),
+        None => own_chain,
+    };
+    Some(Arc::new(KeyMaterial::new(key, chain, id, &SigningPool::of_process())))
+}
+
+impl<'a> KeyFile<'a> {
+    const fn node(&self) -> &'a Node {
+        match self {
+            KeyFile::Jwk(node) | KeyFile::Pem(node) | KeyFile::Pkcs12(node) => node,
+        }
+    }
+}
+
+fn key(
+    file: &KeyFile<'_>,
+    password: Option<&SecretString>,
+    place: &KeyPlace<'_>,
+    read: &dyn ReadValue,
+) -> Option<(SigningKey, Option<CertificateChain>)> {
+    let node = file.node();
+    let bytes = read.file(node, FileContent::Secret, place.report)?;
+    let password = password.map(ExposeSecret::expose_secret);
+    let made = match file {
+        KeyFile::Jwk(_) => jwk::signing_key(&bytes).map(|key| (key, None)),
+        KeyFile::Pem(_) => {
+            pkcs::private_key(&bytes, password.map(str::as_bytes)).map(|key| (SigningKey::Private(key), None))
+        }
+        KeyFile::Pkcs12(_) => match password {
+            Some(password) => {
+                pkcs::pkcs12(&bytes, password).map(|(key, chain)| (SigningKey::Private(key), Some(chain)))
+            }
+            None => Err(KeyError::PasswordMissing),
+        },
+    };
+    let error = match made {
+        Ok(made) => return Some(made),
+        Err(error) => error,
+    };
+    let help = match error {
+        KeyError::PasswordMissing => "add `password = { env = \"NAME\" }`",
+        KeyError::PasswordWrong => "see the value that `password` names",
+        KeyError::NoPrivateKey | KeyError::Public => "name the file of the private key; the bank has the public one",
+        KeyError::Broken
+        | KeyError::Curve
+        | KeyError::Factors
+        | KeyError::Jwk
+        | KeyError::NoPublicKey
+        | KeyError::OldEncryption
+        | KeyError::Pem
+        | KeyError::Short
+        | KeyError::Secret(_) => "",
+    };
+    place.error(&node.span, format!("`{}`: {error}", node.as_str().unwrap_or_default()), help);
+    None
+}
+
+/// Reads the certificates that belong to a key, and checks that they do.
+fn certificate(node: &Node, key: &SigningKey, place: &KeyPlace<'_>, read: &dyn ReadValue) -> Option<CertificateChain> {
+    let bytes = read.file(node, FileContent::Public, place.report)?;
+    let shown = node.as_str().unwrap_or_default();
+    let chain = match CertificateChain::from_pem(&bytes) {
+        Ok(chain) => chain,
+        Err(error) => {
+            let help = "it must hold the key's certificate, and may hold those of its issuers behind it, as PEM";
+            place.error(&node.span, format!("`{shown}`: {error}"), help);
+            return None;
+        }
+    };
+    if chain.public_key().ok().as_ref() != key.public() || key.public().is_none() {
+        let title = format!("the certificate in `{shown}` does not belong to the key");
+        place.error(
+            &node.span,
+            title,
+            "name the certificate that was issued for this key; its own stands first in the file",
+        );
+        return None;
+    }
+    let is_over = u64::try_from(chain.valid_until()).unwrap_or(0) < read.unix_seconds();
+    if is_over {
+        let title = format!("the certificate in `{shown}` has expired");
+        place.error(&node.span, title, "ask its issuer for a new one");
+        return None;
+    }
+    Some(chain)
+}
