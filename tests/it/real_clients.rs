@@ -6,6 +6,7 @@
 
 mod manual;
 mod place;
+mod signatures;
 
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::sim::{Bank, LeafSpec, SimAuthority, SimEndpoint, SimHandle};

@@ -18,8 +18,7 @@ const RUNS: Range<u64> = 0..2_000;
 /// a lock within the process ended when the wall clock was set ahead, and a refresh token was sent twice at once; a
 /// token was tried again although another request had learned that it was replaced; a consent whose write was repeated was
 /// put back over its own renewal by the next process.
-const FOUND: [u64; 9] =
-    [107_171, 112_534, 116_862, 158_512, 169_212, 243_061, 564_876, 611_003, 730_774];
+const FOUND: [u64; 9] = [107_171, 112_534, 116_862, 158_512, 169_212, 243_061, 564_876, 611_003, 730_774];
 /// A trace is shown from here backwards.
 const SHOWN: usize = 150;
 
