@@ -167,7 +167,7 @@ fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenT
 
 /// Judges the state of a token endpoint by its tokens: the worst of their states.
 fn state(lines: &[&LedgerLine]) -> &'static str {
-    let any = |wanted: &[PhaseKind]| lines.iter().any(|line| wanted.contains(&line.phase));
+    let any = |wanted: &[PhaseKind]| lines.iter().any(|line| wanted.contains(&line.state()));
     let rests = |line: &&&LedgerLine| line.rest.as_ref().map(|rest| rest.class);
     if lines.iter().filter(|line| rests(line) == Some(Class::Closed)).count() > 0 {
         "closed"

@@ -15,6 +15,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
+use super::config_path;
 use crate::base::origin::BaseUrl;
 use crate::config::{MachineFiles, sketch};
 use crate::tls::{ClientTls, client, pinned};
@@ -35,8 +36,8 @@ pub struct AdminClient {
     /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
     #[arg(long, value_name = "FILE")]
     admin_ca: Option<PathBuf>,
-    /// Path of the config file
-    #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+    /// Path of the config file; COUNTERSIGN_CONFIG names another default
+    #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
     config: PathBuf,
     /// Print the answer as JSON
     #[arg(long)]

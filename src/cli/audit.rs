@@ -1,5 +1,6 @@
 //! `countersign audit verify`: whether the audit log is whole, and if not, where it is broken first.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::base::counted::counted;
 use crate::base::secret::SecretString;
 use crate::config::{Files as _, MachineFiles};
 use crate::observe::audit::verify::{Anchor, Break, ChainVerdict, ChainVerifier, WholeChain};
-use crate::observe::audit::{ChainKey, Seal};
+use crate::observe::audit::{ChainKey, Seal, is_mark_of_rotation};
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
@@ -25,9 +26,12 @@ pub enum AuditCommand {
 
 #[derive(Args, Debug)]
 pub struct VerifyArguments {
-    /// Its files, the oldest first: they are one chain
+    /// Its files, the oldest first: they are one chain; of a file named alone, those that were rotated count, too
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Look at the named files alone, without those that were rotated
+    #[arg(long)]
+    alone: bool,
     /// A file with the key; may be repeated, where the key was replaced
     #[arg(long, value_name = "FILE")]
     key_file: Vec<PathBuf>,
@@ -94,13 +98,41 @@ fn verify(arguments: &VerifyArguments) -> ExitCode {
 
 fn look_through(arguments: &VerifyArguments, keys: Vec<Arc<ChainKey>>) -> Result<WholeChain, ChainVerdict> {
     let mut verifier = ChainVerifier::new(keys, arguments.head.clone());
-    for path in &arguments.files {
+    let files = chain_files(&arguments.files, arguments.alone);
+    if files.is_empty() {
+        return Err(ChainVerdict::Unjudged("no file has such a name: name the audit log itself".to_owned()));
+    }
+    for path in &files {
         let name = path.display().to_string();
         let file =
             File::open(path).map_err(|error| ChainVerdict::Unjudged(format!("{name} cannot be read: {error}")))?;
         verifier.file(&name, BufReader::with_capacity(1 << 20, file))?;
     }
     verifier.finish()
+}
+
+/// Lists the files of the chain. A pattern that the shell found no file for, and left as it is, stands for none; of a
+/// file that is named alone, those that were rotated come first.
+fn chain_files(named: &[PathBuf], alone: bool) -> Vec<PathBuf> {
+    let is_pattern = |path: &Path| path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.contains('*'));
+    let files: Vec<PathBuf> = named.iter().filter(|path| path.exists() || !is_pattern(path)).cloned().collect();
+    match &files[..] {
+        [only] if !alone => rotated(only).into_iter().chain([only.clone()]).collect(),
+        _ => files,
+    }
+}
+
+/// Lists the files that were moved aside when this log was full, the oldest first.
+fn rotated(log: &Path) -> Vec<PathBuf> {
+    let Some(name) = log.file_name().and_then(OsStr::to_str) else { return Vec::new() };
+    let prefix = format!("{name}.");
+    let mut found = MachineFiles.list(log.parent().unwrap_or(Path::new(""))).unwrap_or_default();
+    found.retain(|path| {
+        let mark = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_prefix(&prefix));
+        mark.is_some_and(is_mark_of_rotation)
+    });
+    found.sort();
+    found
 }
 
 fn keys(arguments: &VerifyArguments) -> Result<Vec<Arc<ChainKey>>, ExitCode> {
@@ -177,4 +209,27 @@ fn view(whole: &WholeChain) -> serde_json::Value {
         "recovered": whole.recovered,
         "lost": whole.lost,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rotated_files_of_a_log_are_found_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let log = at("audit.log");
+        assert_eq!(chain_files(&[at("audit.log.*"), log.clone()], false), [log.clone()], "nothing was rotated yet");
+        let names =
+            ["audit.log.000000000306", "audit.log.000000000012", "audit.log.broken", "audit.log.1", "other.log"];
+        for name in names {
+            std::fs::write(at(name), "").unwrap();
+        }
+        let whole = [at("audit.log.000000000012"), at("audit.log.000000000306"), log.clone()];
+        assert_eq!(chain_files(std::slice::from_ref(&log), false), whole);
+        assert_eq!(chain_files(std::slice::from_ref(&log), true), [log.clone()]);
+        // Several files are a chain that somebody put together.
+        assert_eq!(chain_files(&[at("audit.log.1"), log.clone()], false), [at("audit.log.1"), log]);
+    }
 }

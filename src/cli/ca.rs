@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::complain;
+use super::config_path;
 use super::exec::{ConfigSketch, ForwardSketch, ca_file};
 use crate::base::time::{Clock, Now, rfc3339};
 use crate::tls::mint::{Constraints, Facts, KeyKind, MintAuthority, NameConstraint};
@@ -66,8 +67,8 @@ pub struct CertPlace {
     /// The CA's certificate; by default the one that the config's forward listener shows, or certs/ca.crt
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
-    /// Path of the config file
-    #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+    /// Path of the config file; COUNTERSIGN_CONFIG names another default
+    #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
     config: PathBuf,
 }
 
@@ -122,8 +123,8 @@ pub struct NewArguments {
     /// Years until the certificate of the CA expires
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=30))]
     years: u32,
-    /// Path of the config file
-    #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+    /// Path of the config file; COUNTERSIGN_CONFIG names another default
+    #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
     config: PathBuf,
 }
 

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::check_live::{self, TrialOptions, TrialReport as Tried};
+use super::check_live::{self, Finding, TrialOptions, TrialReport as Tried, TrialSubject};
 use super::{complain, print};
 use crate::base::counted::counted;
-use crate::config::{Loaded, MachineFiles, Snapshot, load};
+use crate::config::{Loaded, MachineFiles, Snapshot, displayed_path, load};
 use crate::syntax::{Diagnostic, Severity};
 
 /// Reads the config, its certificates and its secrets, and reports. Opens no listener.
@@ -43,7 +43,15 @@ pub fn check_live(path: &Path, json: bool, vars: &[String]) -> ExitCode {
             Err(()) => return ExitCode::from(status),
         },
     };
-    let tried = match tried(&snapshot, vars) {
+    if !json {
+        summarise(path, &snapshot);
+    }
+    let mut tell = |subject: &TrialSubject, findings: &[Finding]| {
+        if !json {
+            print(&check_live::block(subject, findings));
+        }
+    };
+    let tried = match tried(&snapshot, vars, &mut tell) {
         Ok(tried) => tried,
         Err(why) => {
             complain(&why);
@@ -55,13 +63,17 @@ pub fn check_live(path: &Path, json: bool, vars: &[String]) -> ExitCode {
         answer["live"] = tried.json();
         print(&format!("{answer}\n"));
     } else {
-        summarise(path, &snapshot);
-        print(&tried.text());
+        print(&tried.verdict());
     }
     ExitCode::from(u8::from(!tried.holds()))
 }
 
-fn tried(snapshot: &Snapshot, vars: &[String]) -> Result<Tried, String> {
+/// Tries what the config names; `tell` gets each subject as soon as its trial has ended.
+fn tried(
+    snapshot: &Snapshot,
+    vars: &[String],
+    tell: &mut dyn FnMut(&TrialSubject, &[Finding]),
+) -> Result<Tried, String> {
     let known = check_live::known_vars(snapshot);
     let mut given = Vec::new();
     for var in vars {
@@ -75,7 +87,7 @@ fn tried(snapshot: &Snapshot, vars: &[String]) -> Result<Tried, String> {
         }
         given.push((name.to_owned(), value.to_owned()));
     }
-    check_live::check_live(snapshot, TrialOptions::of_this_process(given))
+    check_live::check_live_telling(snapshot, TrialOptions::of_this_process(given), tell)
         .map_err(|error| format!("the system gives no runtime: {error}"))
 }
 
@@ -113,7 +125,7 @@ fn report(path: &Path, loaded: Loaded) -> Result<Snapshot, ()> {
         Loaded::Mistaken(found) => {
             show(&found);
             let errors = found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-            complain(&format!("{} has {}", path.display(), counted(errors, "mistake")));
+            complain(&format!("{} has {}", displayed_path(path).display(), counted(errors, "mistake")));
             Err(())
         }
         Loaded::Unreadable(why) => {
@@ -126,7 +138,7 @@ fn report(path: &Path, loaded: Loaded) -> Result<Snapshot, ()> {
 fn summarise(path: &Path, snapshot: &Snapshot) {
     print(&format!(
         "{} is fine: {}, {}, {}, {}\n",
-        path.display(),
+        displayed_path(path).display(),
         counted(snapshot.listeners.len(), "listener"),
         counted(snapshot.providers.len(), "provider"),
         counted(snapshot.routes.len(), "route"),

@@ -28,9 +28,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
-pub use finding::{Finding, Mark, TrialReport, TrialSubject};
+pub use finding::{Finding, Mark, TrialReport, TrialSubject, block};
 
 use crate::base::time::Clock;
 use crate::base::vars::Vars;
@@ -64,8 +64,18 @@ impl TrialOptions {
 
 /// Tries everything. It takes at most `options.total`, and a moment. Fails where the system gives no runtime.
 pub fn check_live(snapshot: &Snapshot, options: TrialOptions) -> io::Result<TrialReport> {
+    check_live_telling(snapshot, options, &mut |_, _| {})
+}
+
+/// Tries everything as [`check_live`] does, and passes each subject with its findings to `tell` as soon as its trial has
+/// ended.
+pub fn check_live_telling(
+    snapshot: &Snapshot,
+    options: TrialOptions,
+    tell: &mut dyn FnMut(&TrialSubject, &[Finding]),
+) -> io::Result<TrialReport> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let report = runtime.block_on(try_all(snapshot, Rc::new(options)));
+    let report = runtime.block_on(try_all(snapshot, Rc::new(options), tell));
     // A resolver that hangs would keep us, too.
     runtime.shutdown_background();
     Ok(report)
@@ -101,7 +111,11 @@ impl Notes {
 
 type Trying = Pin<Box<dyn Future<Output = ()>>>;
 
-async fn try_all(snapshot: &Snapshot, options: Rc<TrialOptions>) -> TrialReport {
+async fn try_all(
+    snapshot: &Snapshot,
+    options: Rc<TrialOptions>,
+    tell: &mut dyn FnMut(&TrialSubject, &[Finding]),
+) -> TrialReport {
     let mut trials: Vec<(TrialSubject, Notes, Trying)> = Vec::new();
     let mut add = |subject: TrialSubject, trial: &dyn Fn(Notes) -> Trying| {
         let notes = Notes::default();
@@ -122,30 +136,47 @@ async fn try_all(snapshot: &Snapshot, options: Rc<TrialOptions>) -> TrialReport 
         Box::pin(store::try_store(snapshot.store.settings.clone(), options.clock.clone(), notes))
     });
     let room = Arc::new(Semaphore::new(AT_ONCE));
+    let (ended, mut ends) = mpsc::unbounded_channel();
     let running: Vec<_> = trials
         .into_iter()
-        .map(|(subject, notes, trial)| {
-            let room = room.clone();
+        .enumerate()
+        .map(|(at, (subject, notes, trial))| {
+            let (room, ended) = (room.clone(), ended.clone());
             let task = tokio::task::spawn_local(async move {
                 // It is never closed.
                 let _seat = room.acquire_owned().await;
                 trial.await;
+                let _ = ended.send(at);
             });
             (subject, notes, task)
         })
         .collect();
+    // The channel ends with the last trial.
+    drop(ended);
     let end = tokio::time::sleep(options.total);
     tokio::pin!(end);
-    let mut groups = Vec::new();
-    for (subject, notes, mut task) in running {
-        tokio::select! {
+    let mut told = vec![false; running.len()];
+    loop {
+        let at = tokio::select! {
             biased;
-            _ = &mut task => {}
-            () = &mut end => {
+            at = ends.recv() => at,
+            () = &mut end => None,
+        };
+        let Some(at) = at else { break };
+        if let (Some((subject, notes, _)), Some(told)) = (running.get(at), told.get_mut(at)) {
+            tell(subject, &notes.0.borrow().findings);
+            *told = true;
+        }
+    }
+    let mut groups = Vec::new();
+    for ((subject, notes, task), told) in running.into_iter().zip(told) {
+        if !told {
+            if !task.is_finished() {
                 task.abort();
                 let help = "run it again; a shorter `timeouts` of the provider makes it give up earlier";
                 notes.add(Finding::failed("end", format!("given up after {} s in all", options.total.as_secs()), help));
             }
+            tell(&subject, &notes.0.borrow().findings);
         }
         groups.push((subject, notes.0.take().findings));
     }

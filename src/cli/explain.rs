@@ -15,7 +15,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use serde_json::{Value, json};
 
-use super::{check, complain, print};
+use super::{check, complain, config_path, print};
 use crate::config::{ListenerAccess, ListenerConfig, Snapshot};
 use crate::route::{Authority, Caller, ClientId};
 use crate::serve::{Foreseen, Rejected, SampleRequest, foresee};
@@ -24,8 +24,8 @@ use crate::syntax::suggest;
 /// The arguments of `countersign explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
-    /// Path of the config file
-    #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+    /// Path of the config file; COUNTERSIGN_CONFIG names another default
+    #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
     config: PathBuf,
     /// Method of the request to explain
     #[arg(short, long, default_value = "GET")]

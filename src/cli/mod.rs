@@ -10,6 +10,7 @@ mod ca;
 mod check;
 pub mod check_live;
 mod completions;
+mod config_path;
 mod consent;
 mod demo;
 mod demo_client;
@@ -25,10 +26,11 @@ mod store;
 mod table;
 mod token;
 
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -54,8 +56,11 @@ enum Command {
     /// Report every mistake in the config, with file, line, column and what to write instead
     #[command(alias = "validate")]
     Check {
-        /// Path of the config file
-        #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+        /// The config file, as with `--config`; `-` is standard input
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
+        /// Path of the config file; COUNTERSIGN_CONFIG names another default
+        #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
         config: PathBuf,
         /// Print the answer as JSON on standard output
         #[arg(long)]
@@ -103,8 +108,8 @@ enum Command {
         /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
         #[arg(long, value_name = "FILE")]
         admin_ca: Option<PathBuf>,
-        /// Path of the config file
-        #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+        /// Path of the config file; COUNTERSIGN_CONFIG names another default
+        #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
         config: PathBuf,
     },
     /// Make a key that a client authenticates with
@@ -131,8 +136,8 @@ enum Command {
     },
     /// Serve until SIGTERM or SIGINT, then drain
     Run {
-        /// Path of the config file
-        #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+        /// Path of the config file; COUNTERSIGN_CONFIG names another default
+        #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
         config: PathBuf,
     },
     /// Print the JSON Schema of proxy.toml, for editors
@@ -146,7 +151,7 @@ enum Command {
     Sim {
         /// Banks to simulate; all of them if none is named
         names: Vec<String>,
-        /// Write sim-ca.crt and a ready proxy.toml into this folder
+        /// Write sim-ca.crt and a ready proxy.toml into this folder; a proxy.toml of another origin is not replaced
         #[arg(long, value_name = "DIR")]
         write: Option<PathBuf>,
         /// Address at which that proxy.toml listens [default: 127.0.0.1:8080, or any free port if that is taken]
@@ -199,13 +204,23 @@ enum ProfilesCommand {
     },
 }
 
-/// Runs the command line of this process.
+/// Set once a result could not be written to standard output.
+static RESULT_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Runs the command line of this process. A result that could not be written is a failure, even if all else succeeded.
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let code = run_command(Arguments::parse().command);
+    if RESULT_LOST.load(Ordering::Relaxed) { ExitCode::from(1) } else { code }
+}
+
+fn run_command(command: Command) -> ExitCode {
+    match command {
         Command::Audit { command } => audit::run(&command),
         Command::Ca { command } => ca::run(&command),
-        Command::Check { config, json, live: false, .. } => check::run_check(&config, json),
-        Command::Check { config, json, live: true, var } => check::check_live(&config, json, &var),
+        Command::Check { file, config, json, live: false, .. } => check::run_check(&file.unwrap_or(config), json),
+        Command::Check { file, config, json, live: true, var } => {
+            check::check_live(&file.unwrap_or(config), json, &var)
+        }
         Command::Consent { command } => consent::run(&command),
         Command::Completions { shell } => completions::completions(command_line(), shell),
         Command::Demo { once, provider } => demo::run(once, provider.as_deref()),
@@ -236,10 +251,18 @@ pub fn command_line() -> clap::Command {
     Arguments::command()
 }
 
-/// Prints a command's result. A reader that has gone away, as `head` does, is no error.
+/// Prints a command's result. A reader that has gone away, as `head` does, is no error; any other failure ends the
+/// command with 1, and is reported once.
 fn print(text: &str) {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            if !RESULT_LOST.swap(true, Ordering::Relaxed) {
+                complain(&format!("the result cannot be written to standard output: {error}"));
+            }
+        }
+        Ok(()) | Err(_) => {}
+    }
 }
 
 /// Says on standard error what went wrong and what to do.

@@ -16,7 +16,7 @@ use crate::app::inherited::Inherited;
 use crate::app::reload::ConfigSource;
 use crate::app::supervisor;
 use crate::app::upgrade::{self, SuccessorProcess, UpgradeImage};
-use crate::config::{AsRead, Loaded, LogFormat, MachineFiles, load};
+use crate::config::{AsRead, Loaded, LogFormat, MachineFiles, STANDARD_INPUT_PATH, load};
 use crate::observe::logging;
 
 /// Requester name of a reload that SIGHUP triggers.
@@ -41,6 +41,12 @@ struct Succession {
 
 /// Serves with this config file.
 pub fn run(path: &Path) -> ExitCode {
+    if path == Path::new(STANDARD_INPUT_PATH) {
+        complain(
+            "`run` reads its config anew for each reload, which standard input cannot give: name a file with `-c`",
+        );
+        return ExitCode::from(2);
+    }
     // Before anything else: there are no threads yet, and nothing at our path was replaced.
     let inherited = match Inherited::from_env() {
         Ok(inherited) => inherited,

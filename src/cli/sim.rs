@@ -12,6 +12,9 @@ use super::{complain, print};
 use crate::base::time::Clock;
 use crate::sim::{Bank, Sim, SimAuthority, SimHandle, SimOptions};
 
+/// The first line of a config that this command wrote, and may replace.
+const MARK: &str = "# Written by `countersign sim --write`, which replaces this file as long as this line is in it.\n";
+
 /// Runs the named simulators, or all, until told to stop.
 pub fn run_sim(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
     let mut banks = Vec::new();
@@ -28,6 +31,13 @@ pub fn run_sim(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>)
     }
     if banks.is_empty() {
         banks.extend(Bank::ALL);
+    }
+    if let Some(foreign) = write.map(|folder| folder.join("proxy.toml")).filter(|file| !may_be_replaced(file)) {
+        complain(&format!(
+            "{} is not a file that `sim` wrote, so it stays as it is; name another folder with `--write`",
+            foreign.display()
+        ));
+        return ExitCode::from(2);
     }
     match start(&banks).and_then(|sims| serve(&sims, write, bind)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,14 +69,16 @@ fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> 
     text += "\n";
     match write {
         Some(folder) => {
-            let bind = bind.map_or_else(free_port, Ok)?;
+            let bind = bind.map_or_else(|| free_port(8080), Ok)?;
+            let admin = if bind.port() == 0 { (Ipv4Addr::LOCALHOST, 0).into() } else { free_port(9901)? };
             let file = folder.join("proxy.toml");
             fs::create_dir_all(folder)?;
             fs::write(folder.join("sim-ca.crt"), &ca)?;
-            write_private(&file, &(listener(sims, bind) + &settings))?;
+            write_private(&file, &(MARK.to_owned() + &listener(sims, bind, admin) + &settings))?;
             let _ = writeln!(text, "\nIn another terminal:\n\n  countersign run -c {}", file.display());
             if let (Some(first), true) = (sims.first(), bind.port() != 0) {
                 let _ = writeln!(text, "  curl -i http://{bind}/{}/echo/hello", first.bank().name());
+                let _ = writeln!(text, "\nThe dashboard is then at http://{admin}/");
             }
         }
         None => {
@@ -78,15 +90,26 @@ fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> 
     wait_for_the_end()
 }
 
-/// Returns a free loopback address: port 8080 if nothing listens there, else a port that is free now.
-fn free_port() -> io::Result<SocketAddr> {
-    let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, 8080));
+/// Returns whether there is no file at this path, or one that `sim` wrote.
+fn may_be_replaced(file: &Path) -> bool {
+    match fs::read_to_string(file) {
+        Ok(text) => text.starts_with(MARK),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Returns a free loopback address: the usual port if nothing listens there, else one that is free now.
+fn free_port(usual: u16) -> io::Result<SocketAddr> {
+    let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, usual));
     usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?.local_addr()
 }
 
-/// A listener on loopback with one route per bank, open to anyone on this machine.
-fn listener(sims: &[SimHandle], bind: SocketAddr) -> String {
-    let mut text = format!("[[listener]]\nname = \"gateway\"\nbind = \"{bind}\"\nclients = \"anyone\"\n\n");
+/// A listener on loopback with one route per bank, open to anyone on this machine, and an admin listener.
+fn listener(sims: &[SimHandle], bind: SocketAddr, admin: SocketAddr) -> String {
+    let mut text = format!(
+        "[[listener]]\nname = \"gateway\"\nbind = \"{bind}\"\nclients = \"anyone\"\n\n\
+         [admin]\nbind = \"{admin}\"\n\n"
+    );
     for sim in sims {
         let name = sim.bank().name();
         text += &format!("[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n\n");

@@ -88,9 +88,14 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
         .iter()
         .map(|one| {
             let until = one.get("rests_until").or_else(|| one.get("closed_until")).and_then(Value::as_str);
-            let why = one.get("last_failure").filter(|_| until.is_some()).map_or("", |failure| word(failure, "reason"));
+            let fails = matches!(word(one, "state"), "closed" | "failing" | "resting");
+            let why = one.get("last_failure").filter(|_| fails).map_or("", |failure| word(failure, "reason"));
             let live = format!("{} of {}", number(one, "live_tokens"), number(one, "token_keys"));
-            let until = until.map_or_else(|| "-".to_owned(), |until| moment(until, now));
+            let until = match until {
+                Some(until) => moment(until, now),
+                None if fails => "with the next call".to_owned(),
+                None => "-".to_owned(),
+            };
             row(&[word(one, "name"), word(one, "profile"), word(one, "state"), &live, &until, why])
         })
         .collect();
@@ -141,6 +146,9 @@ mod tests {
         let providers = json!({ "providers": [{
             "name": "scb", "profile": "scb", "state": "resting", "live_tokens": 0, "token_keys": 1,
             "rests_until": "2024-02-29T00:00:30.000Z", "last_failure": { "reason": "401 with code=9300" },
+        }, {
+            "name": "meed", "profile": "meed", "state": "resting", "live_tokens": 0, "token_keys": 1,
+            "last_failure": { "reason": "503" },
         }] });
         let text = told(&status, &providers, Now::at(0, 1_709_164_800_000));
         for wanted in [
@@ -149,6 +157,7 @@ mod tests {
             "was refused:\nline 3\n",
             "gateway   reverse  127.0.0.1:1  yes\n",
             "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300\n",
+            "meed      meed     resting  0 of 1       with the next call              503\n",
             "server.crt   in 10 d (2024-03-10T00:00:00Z)\n",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");

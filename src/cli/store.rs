@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use super::check::load_quietly;
-use super::{complain, print};
+use super::{complain, config_path, print};
 use crate::base::counted::counted;
 use crate::base::time::Clock;
 use crate::store::{Error, Patience, Rekeyed, Store};
@@ -18,8 +18,8 @@ use crate::store::{Error, Patience, Rekeyed, Store};
 pub enum StoreCommand {
     /// Seal every record under the first of the store's keys
     Rekey {
-        /// Path of the config file
-        #[arg(short, long, value_name = "FILE", default_value = "proxy.toml")]
+        /// Path of the config file; COUNTERSIGN_CONFIG names another default
+        #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
         config: std::path::PathBuf,
         /// Print the answer as JSON
         #[arg(long)]

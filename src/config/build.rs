@@ -37,13 +37,13 @@ use super::tracing;
 pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option<Snapshot>, Vec<Diagnostic>) {
     let source = SourceText::new(path.display().to_string(), text);
     let report = Diagnostics::new();
-    let mut root = Node::parse(&source, &report);
-    let whole = report.errors() == 0;
+    let (mut root, whole) = Node::parse_whole(&source, &report);
     let reader = Reader::new(files, path, &report);
     reader.read_text(path, source.text.as_bytes());
     let (included, parsed) = include::gather_includes(&mut root, files, &reader);
     let whole = whole && parsed;
-    let snapshot = assemble(&root, &reader, whole);
+    // Parts of a text that is not well-formed may be missing, so nothing in it can be judged.
+    let snapshot = if whole { assemble(&root, &reader) } else { None };
     if snapshot.is_none() && report.errors() == 0 {
         report.error(&source, 0..0, "the config could not be put together", "", None);
     }
@@ -55,7 +55,7 @@ pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option
     (snapshot.filter(|_| fine), diagnostics)
 }
 
-fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
+fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
     let report = reader.report;
     let fields = Fields::new(root, "the file", report);
     let known = client::read(&fields, reader);
@@ -74,10 +74,6 @@ fn assemble(root: &Node, reader: &Reader<'_>, whole: bool) -> Option<Snapshot> {
     let _heeded = fields.take("include");
     let audit = audit::read(&fields, &log, reader);
     fields.finish();
-    if !whole {
-        // Half of the file may be missing: what needs the whole of it cannot be judged.
-        return None;
-    }
     if listeners.is_empty() {
         let help = "add a `[[listener]]` with `bind = \"127.0.0.1:8443\"`";
         Position::head(root).error(report, "the file has no listener, so nothing could be served", help);

@@ -1,5 +1,6 @@
 //! Proofs of a client's identity besides its keys: a certificate's name, a local user, a signed token.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -229,7 +230,7 @@ fn read_issuer(
         }
     };
     let pem = match ca {
-        Some(word) => Some(reader.public_file(word)?),
+        Some(word) => Some(reader.ca_file(word)?),
         None => None,
     };
     let mut inputs = Vec::new();
@@ -263,6 +264,8 @@ pub(super) fn unix_path(word: &SpannedText, written: &str, reader: &Reader<'_>) 
         ("abstract sockets have no permissions", "write the path of a file: `unix:/run/countersign.sock`".to_owned())
     } else if path.as_os_str().len() > LONGEST {
         ("the path is too long for a socket", format!("{LONGEST} bytes are the most"))
+    } else if reader.appendable(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        ("the folder of this socket does not exist", "make it, writable for the user who runs countersign".to_owned())
     } else {
         return Some(path);
     };

@@ -2,18 +2,29 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Access, access};
 
+use crate::base::time::{Clock, Now};
+
 /// No certificate, key, secret or profile is longer; what is longer is a mistake, or a device that never ends.
 const LONGEST: u64 = 16 << 20;
+
+/// The path that means standard input, where a config is named.
+pub const STANDARD_INPUT_PATH: &str = "-";
 
 /// The outside world, as far as a config may name it.
 pub trait Files {
     /// Reads the whole file at `path`.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Reads the config at `path`. An implementation may know other places than files.
+    fn read_config(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read(path)
+    }
 
     /// Checks whether a file at this path could be appended to or created. Succeeds if that cannot be determined.
     fn appendable(&self, _path: &Path) -> io::Result<()> {
@@ -23,6 +34,11 @@ pub trait Files {
     /// Lists the files in a folder, links included, folders not. Returns an error if the implementation has no folders.
     fn list(&self, _folder: &Path) -> io::Result<Vec<PathBuf>> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The time by which certificates are judged; absent if none should be.
+    fn now(&self) -> Option<Now> {
+        None
     }
 
     /// An environment variable; absent when it is not set or not readable text.
@@ -35,9 +51,22 @@ pub struct MachineFiles;
 
 impl Files for MachineFiles {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LONGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+        bounded(std::fs::File::open(path)?)
+    }
+
+    /// `-` is standard input. It can be read once, so its bytes are kept for later readings.
+    fn read_config(&self, path: &Path) -> io::Result<Vec<u8>> {
+        static STANDARD_INPUT: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+
+        if path != Path::new(STANDARD_INPUT_PATH) {
+            return self.read(path);
+        }
+        let mut kept = STANDARD_INPUT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = &*kept {
+            return Ok(bytes.clone());
+        }
+        let bytes = bounded(io::stdin().lock())?;
+        Ok(kept.insert(bytes).clone())
     }
 
     fn appendable(&self, path: &Path) -> io::Result<()> {
@@ -64,9 +93,20 @@ impl Files for MachineFiles {
         Ok(found)
     }
 
+    fn now(&self) -> Option<Now> {
+        Some(Clock::System.now())
+    }
+
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+}
+
+/// Reads all of it; longer than [`LONGEST`] is an error.
+fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// Files and variables that exist in memory alone, for demonstrations and tests. `Debug` shows no contents.

@@ -13,7 +13,7 @@ use toml::{Table as PlainTable, Value};
 use crate::syntax::{Diagnostics, Kind, Node, SourceText, Table, TableEntry};
 
 use super::files::Files;
-use super::reader::{Reader, reason};
+use super::reader::{Reader, reason, utf8};
 use super::spanned_text::{Position, SpannedText};
 
 /// More files than this are a mistake.
@@ -27,6 +27,7 @@ const HOW: MatchOptions =
 pub(super) fn gather_includes(root: &mut Node, files: &dyn Files, reader: &Reader<'_>) -> (Vec<Arc<SourceText>>, bool) {
     let mut texts = Vec::new();
     let mut whole = true;
+    let own = PathBuf::from(&root.source.name);
     let Some(patterns) = take(root) else { return (texts, whole) };
     let Kind::Array(patterns) = &patterns.value.kind else {
         let help = "write `include = [\"conf.d/*.toml\"]`";
@@ -38,6 +39,13 @@ pub(super) fn gather_includes(root: &mut Node, files: &dyn Files, reader: &Reade
         let Some(word) = <SpannedText as crate::syntax::FromNode>::from_node(pattern, reader.report) else { continue };
         for path in named(&word, files, reader) {
             if seen.contains(&path) {
+                continue;
+            }
+            if path == own {
+                // A pattern that fits the config, too, means the others.
+                if !is_wild(&word.text) {
+                    word.place.error(reader.report, "the config includes itself", "take it out: it is read anyway");
+                }
                 continue;
             }
             seen.push(path.clone());
@@ -53,19 +61,18 @@ pub(super) fn gather_includes(root: &mut Node, files: &dyn Files, reader: &Reade
                     continue;
                 }
             };
-            let Ok(text) = String::from_utf8(bytes) else {
-                let title = format!("`{}` is not UTF-8 text", path.display());
-                word.place.error(reader.report, title, "a config is a TOML file");
-                continue;
+            let text = match utf8(bytes) {
+                Ok(text) => text,
+                Err(why) => {
+                    let title = format!("`{}` {why}", path.display());
+                    word.place.error(reader.report, title, "a config is a TOML file");
+                    continue;
+                }
             };
             reader.included(&path, text.as_bytes());
             let source = SourceText::new(path.display().to_string(), text);
-            let report = Diagnostics::new();
-            let part = Node::parse(&source, &report);
-            whole &= report.errors() == 0;
-            for found in report.into_diagnostics() {
-                reader.report.push(found);
-            }
+            let (part, parsed) = Node::parse_whole(&source, reader.report);
+            whole &= parsed;
             merge(root, part, reader.report);
             texts.push(source);
         }
@@ -83,7 +90,7 @@ pub fn sketch(path: &Path, files: &dyn Files) -> Result<PlainTable, String> {
     let mut seen: Vec<PathBuf> = Vec::new();
     for pattern in patterns.iter().filter_map(Value::as_str) {
         for found in matching(&folder.join(pattern), files) {
-            if !seen.contains(&found) && seen.len() < MOST_FILES {
+            if found != path && !seen.contains(&found) && seen.len() < MOST_FILES {
                 gather_plain(&mut whole, read_plain(&found, files)?);
                 seen.push(found);
             }
@@ -94,8 +101,8 @@ pub fn sketch(path: &Path, files: &dyn Files) -> Result<PlainTable, String> {
 
 fn read_plain(path: &Path, files: &dyn Files) -> Result<PlainTable, String> {
     let shown = path.display();
-    let bytes = files.read(path).map_err(|error| format!("{shown} cannot be read: {}", reason(&error)))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8 text; a config is a TOML file"))?;
+    let bytes = files.read_config(path).map_err(|error| format!("{shown} cannot be read: {}", reason(&error)))?;
+    let text = utf8(bytes).map_err(|why| format!("{shown} {why}; a config is a TOML file"))?;
     text.parse().map_err(|_| format!("{shown} is not well-formed TOML; `countersign check` shows where"))
 }
 

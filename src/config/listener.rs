@@ -19,7 +19,7 @@ use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 
 use super::client::{KnownClients, networks};
 use super::credentials::unix_path;
-use super::reader::Reader;
+use super::reader::{Reader, pem_help};
 use super::schema::{MAY, MUST, SchemaKey, SchemaShape, TLS_VERSIONS};
 use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
 use mode::{ModeKeys, ReadMode};
@@ -345,7 +345,7 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
     let identity = cert.zip(key).and_then(|(cert, key)| identity(&cert, &key, None, reader));
     let mut read = ReadTls { asks_certificates: client_ca.is_some(), ..ReadTls::default() };
     let pem = match &client_ca {
-        Some(word) => match reader.public_file(word) {
+        Some(word) => match reader.ca_file(word) {
             Some(pem) => Some((word, pem)),
             None => return Some(read),
         },
@@ -355,7 +355,8 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
         && let Err(error) = tls::certificates(pem)
     {
         let title = format!("`{}`: {error}", word.text);
-        word.place.error(reader.report, title, "it must hold the CAs of the clients' certificates, as PEM");
+        let help = pem_help(pem, &word.text, "x509", "it must hold the CAs of the clients' certificates, as PEM");
+        word.place.error(reader.report, title, help);
         return Some(read);
     }
     let client_ca = pem.as_ref().map(|(_, pem)| ClientCa { pem, required: required.unwrap_or(true) });
@@ -408,7 +409,8 @@ fn identity(
     let chain = chain?;
     if let Err(error) = tls::certificates(&chain) {
         let title = format!("`{}`: {error}", cert.text);
-        cert.place.error(reader.report, title, "it must hold the certificate and its chain, as PEM");
+        let help = pem_help(&chain, &cert.text, "x509", "it must hold the certificate and its chain, as PEM");
+        cert.place.error(reader.report, title, help);
         return None;
     }
     let private = private?;
@@ -430,7 +432,7 @@ fn identity(
                 (true, Some(_)) => "see the value that `client_key_password` names",
                 (false, _) => "it must hold the key that the certificate was made for, as PEM",
             };
-            key.place.error(reader.report, title, help);
+            key.place.error(reader.report, title, pem_help(&private, &key.text, "pkey", help));
             None
         }
     }

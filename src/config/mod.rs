@@ -42,7 +42,7 @@ pub use build::build;
 pub use client::{ClientConfig, Clients, Users};
 pub use consent::ConsentSettings;
 pub use credentials::{Issuer, IssuerKeys, JwtRule};
-pub use files::{Files, InMemory, MachineFiles};
+pub use files::{Files, InMemory, MachineFiles, STANDARD_INPUT_PATH};
 pub use include::sketch;
 pub use limits::Limits;
 pub use listener::*;
@@ -78,17 +78,25 @@ impl Loaded {
     }
 }
 
-/// Reads the config file at `path`.
+/// Returns the path as messages show it.
+pub fn displayed_path(path: &Path) -> &Path {
+    if path == Path::new(STANDARD_INPUT_PATH) { Path::new("<stdin>") } else { path }
+}
+
+/// Reads the config file at `path`; [`STANDARD_INPUT_PATH`] is standard input, where `files` has one.
 pub fn load(path: &Path, files: &dyn Files) -> Loaded {
-    let bytes = match files.read(path) {
+    let read = files.read_config(path);
+    let path = displayed_path(path);
+    let bytes = match read {
         Ok(bytes) => bytes,
         Err(error) => {
             let (path, kind) = (path.display(), reader::reason(&error));
             return Loaded::Unreadable(format!("{path} cannot be read: {kind}; name another file with `-c`"));
         }
     };
-    let Ok(text) = String::from_utf8(bytes) else {
-        return Loaded::Unreadable(format!("{} is not UTF-8 text; a config is a TOML file", path.display()));
+    let text = match reader::utf8(bytes) {
+        Ok(text) => text,
+        Err(why) => return Loaded::Unreadable(format!("{} {why}; a config is a TOML file", path.display())),
     };
     match build(path, text, files) {
         (Some(snapshot), warnings) => Loaded::Fine(Box::new(snapshot), warnings),

@@ -20,7 +20,7 @@ use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 use super::client::KnownClients;
 use super::consent::{self, ConsentSettings, ReadConsent};
 use super::listener::{client_identity_with, only_tls13};
-use super::reader::Reader;
+use super::reader::{Reader, pem_help};
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
 use super::snapshot::CertificateEnd;
 use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
@@ -461,11 +461,12 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
         client_tls.only_tls13 = only_tls13(&fields);
         inputs.push(u8::from(client_tls.only_tls13));
         let ca_word = fields.opt::<SpannedText>("ca");
-        ca = ca_word.as_ref().and_then(|word| reader.public_file(word));
+        ca = ca_word.as_ref().and_then(|word| reader.ca_file(word));
         if let (Some(word), Some(pem)) = (&ca_word, &ca) {
             inputs.extend(sha256(pem));
             if let Err(error) = tls::certificates(pem) {
-                word.place.error(report, format!("`{}`: {error}", word.text), "it must hold the CA, as PEM");
+                let help = pem_help(pem, &word.text, "x509", "it must hold the CA, as PEM");
+                word.place.error(report, format!("`{}`: {error}", word.text), help);
             }
         }
         client_tls.ca = ca.as_deref();

@@ -7,17 +7,23 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::base::counted::counted;
 use crate::base::secret::SecretString;
 use crate::base::time::Clock;
 use crate::provider::{FileContent, Profile, ReadValue};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText, suggest};
-use crate::tls::{self, TlsConfigError};
+use crate::tls::{self, ForeignForm, TlsConfigError};
 
 use super::files::Files;
 use super::redact::is_variable;
 use super::snapshot::CertificateEnd;
 use super::sources::{Gathering, Sources};
 use super::spanned_text::{Position, SpannedText};
+
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+/// A certificate that ends within this time, in seconds, is warned of.
+const SOON: i64 = 30 * DAY;
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
 pub(super) struct Reader<'a> {
@@ -103,8 +109,17 @@ impl<'a> Reader<'a> {
         self.files.appendable(path)
     }
 
-    /// The bytes of a file that holds no secret.
+    /// The bytes of a certificate and its chain: it ends when the first of them does.
     pub(super) fn public_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
+        self.certificate_file(word, tls::first_expiry)
+    }
+
+    /// The bytes of a file of CAs, which is of use as long as one of them is valid.
+    pub(super) fn ca_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
+        self.certificate_file(word, tls::last_expiry)
+    }
+
+    fn certificate_file(&self, word: &SpannedText, useful_until: fn(&[u8]) -> Option<i64>) -> Option<Vec<u8>> {
         let bytes = self.private_file(word)?;
         self.texts.borrow_mut().push(bytes.clone());
         if let Some(at) = tls::first_expiry(&bytes) {
@@ -112,9 +127,24 @@ impl<'a> Reader<'a> {
             let mut certificates = self.certificates.borrow_mut();
             if !certificates.contains(&end) {
                 certificates.push(end);
+                drop(certificates);
+                self.warn_of_end(word, useful_until(&bytes));
             }
         }
         Some(bytes)
+    }
+
+    /// Warns of certificates that have ended, or soon will.
+    fn warn_of_end(&self, word: &SpannedText, end: Option<i64>) {
+        let (Some(end), Some(now)) = (end, self.files.now()) else { return };
+        let left = end.saturating_sub(i64::try_from(now.wall / 1000).unwrap_or(i64::MAX));
+        let span = |seconds: i64| counted(usize::try_from(seconds / DAY).unwrap_or(usize::MAX), "day");
+        let title = match left {
+            ..=0 => format!("`{}` expired {} ago", word.text, span(left.saturating_neg())),
+            1..SOON => format!("`{}` expires in {}", word.text, span(left)),
+            SOON.. => return,
+        };
+        word.place.warning(self.report, title, "put a new certificate into this file; a running instance takes it up");
     }
 
     /// When the certificates that were read end, a file each.
@@ -125,7 +155,14 @@ impl<'a> Reader<'a> {
     /// A value that is a literal, `{ env = "…" }` or `{ file = "…" }`. The flag says whether it was a literal.
     pub(super) fn value(&self, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
         match &node.kind {
-            Kind::String(text) => Some((SecretString::from(text.clone()), true)),
+            Kind::String(text) => {
+                if let Some(name) = expansion(text) {
+                    let help = format!("write `{{ env = \"{name}\" }}`");
+                    Position::of(node).redacted().error(report, "variables are not expanded in a text", help);
+                    return None;
+                }
+                Some((SecretString::from(text.clone()), true))
+            }
             Kind::Table(_) => {
                 let fields = Fields::new(node, "a secret value", report);
                 let (env, file) = (fields.opt::<SpannedText>("env"), fields.opt::<SpannedText>("file"));
@@ -164,6 +201,7 @@ impl<'a> Reader<'a> {
         }
         match self.files.env(&name.text) {
             Some(value) if !value.is_empty() => {
+                warn_of_blank_ends(&value, &format!("the environment variable `{}`", name.text), &name.place, report);
                 self.gathering.borrow_mut().variable(&name.text, &value);
                 Some((SecretString::from(value), false))
             }
@@ -194,6 +232,7 @@ impl<'a> Reader<'a> {
                         text.pop();
                     }
                 }
+                warn_of_blank_ends(&text, &format!("`{}`", path.text), &path.place, report);
                 if text.is_empty() {
                     path.place.error(report, format!("`{}` is empty", path.text), "put the secret into it");
                     return None;
@@ -242,10 +281,10 @@ impl<'a> Reader<'a> {
             self.texts.borrow_mut().push(bytes.clone());
             self.read_text(&path, bytes);
         });
-        let profile = bytes.and_then(|bytes| match String::from_utf8(bytes) {
+        let profile = bytes.and_then(|bytes| match utf8(bytes) {
             Ok(text) => Profile::parse(&SourceText::new(path.display().to_string(), text), self.report),
-            Err(_) => {
-                word.place.error(self.report, format!("`{}` is not UTF-8 text", word.text), "a profile is a TOML file");
+            Err(why) => {
+                word.place.error(self.report, format!("`{}` {why}", word.text), "a profile is a TOML file");
                 None
             }
         });
@@ -274,11 +313,90 @@ impl ReadValue for Reader<'_> {
     }
 }
 
+/// The variable that a text would have expanded in other programs: `$NAME` or `${NAME}`, perhaps with a default.
+fn expansion(text: &str) -> Option<&str> {
+    let name = text.strip_prefix('$')?;
+    let name = match name.strip_prefix('{') {
+        Some(braced) => braced.strip_suffix('}')?.split([':', '-']).next()?,
+        None => name,
+    };
+    (!name.is_empty() && is_variable(name)).then_some(name)
+}
+
+/// Warns of a secret that begins or ends with a blank, which is hardly ever a part of it.
+fn warn_of_blank_ends(secret: &str, what: &str, place: &Position, report: &Diagnostics) {
+    let edge = match (secret.trim_start() == secret, secret.trim_end() == secret) {
+        (true, true) => return,
+        (false, _) => "begins",
+        (true, false) => "ends",
+    };
+    let help = "the blank is taken as a part of the secret; remove it unless it is";
+    place.warning(report, format!("{what} {edge} with a blank or an empty line"), help);
+}
+
+/// Reads a text that is no secret. The error continues a sentence that begins with the file's name.
+pub(super) fn utf8(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let bytes = error.as_bytes();
+        if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+            return "is UTF-16 text, not UTF-8: save it as UTF-8".to_owned();
+        }
+        let well = bytes.iter().take(error.utf8_error().valid_up_to());
+        let line = 1 + well.filter(|byte| **byte == b'\n').count();
+        format!("is not UTF-8 text, as line {line} shows: save it as UTF-8")
+    })
+}
+
+/// Says what to do about a file that was expected to be PEM. `tool` is the part of openssl that reads one of its kind:
+/// `x509` or `pkey`.
+pub(super) fn pem_help(bytes: &[u8], name: &str, tool: &str, otherwise: &str) -> String {
+    match tls::foreign_form(bytes) {
+        Some(ForeignForm::Der) => {
+            format!("it is in DER form; `openssl {tool} -inform der -in {name} -out NEW` writes it as PEM")
+        }
+        Some(ForeignForm::Pkcs12) => format!(
+            "it is in PKCS#12 form; `openssl pkcs12 -in {name} -nokeys -out NEW` writes its certificates as PEM, \
+             `-nocerts` in place of `-nokeys` its key"
+        ),
+        None => otherwise.to_owned(),
+    }
+}
+
 /// Describes the reason for which a file could not be read, without naming a system call.
 pub(super) fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_programs_would_expand_is_recognised() {
+        for (text, name) in [
+            ("$BANK_SECRET", Some("BANK_SECRET")),
+            ("${BANK_SECRET}", Some("BANK_SECRET")),
+            ("${BANK_SECRET:-none}", Some("BANK_SECRET")),
+            ("$ecret", None),
+            ("pa$$WORD", None),
+            ("$", None),
+            ("${}", None),
+            ("$1A", None),
+        ] {
+            assert_eq!(expansion(text), name, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf8_is_told_with_its_line() {
+        assert_eq!(
+            utf8(b"a\nb\n# caf\xe9\n".to_vec()).unwrap_err(),
+            "is not UTF-8 text, as line 3 shows: save it as UTF-8"
+        );
+        assert!(utf8(b"\xff\xfea\0".to_vec()).unwrap_err().contains("UTF-16"));
     }
 }

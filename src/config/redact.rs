@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::base::secret::is_wordy_secret;
 use crate::syntax::{Diagnostic, SourceText};
 
 /// The same text with stars in `spans`, byte for byte, so that lines and columns stay.
@@ -70,7 +71,13 @@ fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
             let open = (client || token) && !before.contains('{') && !key.is_empty();
             let from = start + at + 1;
             if (open || speaks_of_secrets(&key)) && !is_harmless(&key, after.get(1..).unwrap_or_default()) {
-                spans.push(from..value_end(text, from, parsed));
+                let end = value_end(text, from, parsed);
+                let note = if key == "key_sha256" && parsed {
+                    note_behind(text.get(from..end).unwrap_or_default())
+                } else {
+                    0
+                };
+                spans.push(from..end - note);
             }
         }
         spans.extend(user_information(line).map(|span| start + span.start..start + span.end));
@@ -150,6 +157,19 @@ fn value_end(text: &str, from: usize, parsed: bool) -> usize {
     from + end
 }
 
+/// A longer word in a comment may be a key.
+const LONGEST_WORD: usize = 16;
+
+/// The length of the comment behind a list of hashes, if it consists of words: it says whose key that is. The key itself
+/// would be no word.
+fn note_behind(list: &str) -> usize {
+    let Some((hashes, note)) = list.split_once(']') else { return 0 };
+    let words = note.trim_start().strip_prefix('#').map(str::trim).unwrap_or_default();
+    let is_word = |word: &str| word.len() <= LONGEST_WORD && !word.starts_with("csk_") && is_wordy_secret(word);
+    let readable = !words.is_empty() && words.split_whitespace().all(is_word);
+    if readable && !hashes.contains(['\n', '#']) { note.len() } else { 0 }
+}
+
 /// The spans between `://` and `@` in a line.
 fn user_information(line: &str) -> impl Iterator<Item = Range<usize>> {
     line.match_indices("://").filter_map(|(at, _)| {
@@ -187,6 +207,9 @@ mod tests {
             ("url = \"redis://u:p@h/0\"", "url = \"redis://***@h/0\""),
             ("client_secert = \"a\"", "client_secert =****"),
             ("[client]\nerp = \"k\"", "[client]\nerp =****"),
+            ("[client.erp]\nkey_sha256 = [\"zz\"] # the old one", "[client.erp]\nkey_sha256 =******* # the old one"),
+            ("key_sha256 = [\"z\"] # csk_dGhlIGtleTEy", "key_sha256 =*************************"),
+            ("key_sha256 = [\"z\"] # abcdefghijklmnopqr", "key_sha256 =***************************"),
         ] {
             assert_eq!(redact(text, true), shown);
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::Files;
 use crate::base::secret::sha256;
+use crate::base::time::Now;
 use crate::syntax::{Kind, Node};
 
 /// The files behind a snapshot. `Debug` shows no contents.
@@ -148,6 +149,10 @@ impl Files for AsRead<'_> {
 
     fn env(&self, name: &str) -> Option<String> {
         self.files.env(name)
+    }
+
+    fn now(&self) -> Option<Now> {
+        self.files.now()
     }
 
     fn appendable(&self, path: &Path) -> io::Result<()> {

@@ -11,7 +11,7 @@ use crate::syntax::{Fields, Kind, Node};
 use crate::tls::{self, ClientTls};
 
 use super::listener::client_identity;
-use super::reader::Reader;
+use super::reader::{Reader, pem_help};
 use super::schema::{MAY, SchemaSection, SchemaShape};
 use super::spanned_text::{Position, SpannedText};
 
@@ -199,11 +199,12 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport>
         let errors = reader.report.errors();
         let fields = Fields::new(node, "tls of [store]", reader.report);
         let word = fields.opt::<SpannedText>("ca");
-        ca = word.as_ref().and_then(|word| reader.public_file(word));
+        ca = word.as_ref().and_then(|word| reader.ca_file(word));
         if let (Some(word), Some(pem)) = (&word, &ca) {
             inputs.extend(sha256(pem));
             if let Err(error) = tls::certificates(pem) {
-                word.place.error(reader.report, format!("`{}`: {error}", word.text), "it must hold the CA, as PEM");
+                let help = pem_help(pem, &word.text, "x509", "it must hold the CA, as PEM");
+                word.place.error(reader.report, format!("`{}`: {error}", word.text), help);
             }
         }
         client_tls.ca = ca.as_deref();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::reader::Reader;
+use super::reader::{Reader, pem_help};
 use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
 use super::spanned_text::{Position, SpannedText};
 use crate::base::origin::BaseUrl;
@@ -139,12 +139,13 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
         }
         return Some(Collector { url, path, tls: None });
     }
-    let pem = ca.and_then(|word| Some((word, reader.public_file(word)?)));
+    let pem = ca.and_then(|word| Some((word, reader.ca_file(word)?)));
     let mut inputs = b"tracing".to_vec();
     if let Some((word, pem)) = &pem {
         inputs.extend(sha256(pem));
         if let Err(error) = tls::certificates(pem) {
-            word.place.error(report, format!("`{}`: {error}", word.text), "it must hold the CA, as PEM");
+            let help = pem_help(pem, &word.text, "x509", "it must hold the CA, as PEM");
+            word.place.error(report, format!("`{}`: {error}", word.text), help);
             return None;
         }
     } else if ca.is_some() {

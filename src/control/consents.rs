@@ -324,7 +324,7 @@ impl ConsentService {
         let consenting = match consent.judge(found, asked, callback, self.clock.now()) {
             Ok(consenting) => consenting,
             Err(rejection) => {
-                tracing::info!(provider = %provider.name, why = ?rejection.why, "consent failed");
+                tracing::info!(provider = %provider.name, why = %rejection.why, "consent failed");
                 return Finished::Rejected(rejection.why, rejection.return_to);
             }
         };

@@ -51,6 +51,22 @@ pub struct LedgerLine {
     pub fetches: FetchCounts,
 }
 
+impl LedgerLine {
+    /// Returns the state of the key as an operator is told it. A key without a token whose last fetches have failed is
+    /// at rest until the next call fetches, also where the time of its rest is over.
+    pub fn state(&self) -> PhaseKind {
+        match self.phase {
+            PhaseKind::Empty if self.failures > 0 && !self.awaits_consent() => PhaseKind::Resting,
+            phase => phase,
+        }
+    }
+
+    /// Returns whether it has no token because its user has to consent first.
+    fn awaits_consent(&self) -> bool {
+        self.last_failure.as_ref().is_some_and(|failure| failure.class == Class::Consent)
+    }
+}
+
 /// A valid token, without its secret value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LedgerToken {
@@ -135,4 +151,30 @@ pub trait Observer: Send {
 /// An observer that ignores all reports.
 impl Observer for () {
     fn fetched(&self, _provider: &str, _outcome: Result<(), Class>, _took: Duration) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::key::KeyBuilder;
+
+    #[test]
+    fn a_key_whose_fetches_fail_is_never_told_as_one_that_nobody_asked_for() {
+        let failed = |class| Some(LedgerFailure { class, inside: "503".into(), at: 0 });
+        let line = |phase, failures, last_failure| LedgerLine {
+            key: KeyBuilder::new("bank").finish(),
+            provider: "bank".into(),
+            phase,
+            token: None,
+            rest: None,
+            last_failure,
+            failures,
+            waiters: 0,
+            fetches: FetchCounts::default(),
+        };
+        assert_eq!(line(PhaseKind::Empty, 0, None).state(), PhaseKind::Empty);
+        assert_eq!(line(PhaseKind::Empty, 2, failed(Class::Transient)).state(), PhaseKind::Resting);
+        assert_eq!(line(PhaseKind::Empty, 1, failed(Class::Consent)).state(), PhaseKind::Empty);
+        assert_eq!(line(PhaseKind::Fetching, 2, failed(Class::Transient)).state(), PhaseKind::Fetching);
+    }
 }

@@ -112,9 +112,9 @@ impl Lines {
     /// Adds the line of a finished request, in the format in force; adds none if the log is off.
     pub fn push(&self, record: &AccessRecord) {
         match self.0.outlet().shape() {
-            AccessSink::Json => self.0.push(|now, buffer| record.write_json(now, buffer)),
+            AccessSink::Json => self.0.push(|_, buffer| record.write_json(buffer)),
             AccessSink::Off => {}
-            AccessSink::Text => self.0.push(|now, buffer| record.write_text(now, buffer)),
+            AccessSink::Text => self.0.push(|_, buffer| record.write_text(buffer)),
         }
     }
 

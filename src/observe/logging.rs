@@ -8,6 +8,8 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
+use super::log_line::{JsonLines, LineTime};
+
 /// The filter of this process, once logging has started.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
@@ -34,9 +36,9 @@ pub fn start_logging(level: &str, text: bool) -> Result<(), LogLevelError> {
     let registry = tracing_subscriber::registry().with(filter);
     let started = if text {
         let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-        registry.with(layer.with_target(false)).try_init()
+        registry.with(layer.with_target(false).with_timer(LineTime)).try_init()
     } else {
-        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        registry.with(fmt::layer().event_format(JsonLines).with_writer(std::io::stderr)).try_init()
     };
     if started.is_ok() {
         let _ = FILTER.set(handle);

@@ -7,6 +7,7 @@ pub mod access;
 pub mod audit;
 mod gather;
 mod json_line;
+mod log_line;
 pub mod logging;
 pub mod metrics;
 pub mod once;

@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Method};
 use uuid::Uuid;
@@ -49,10 +50,14 @@ pub struct AccessRecord {
     pub status: Option<u16>,
     /// Our own error, by its name in the error table.
     pub error: Option<&'static str>,
+    /// The reason for which no route was open to the caller, for the operator alone.
+    pub reason: Option<&'static str>,
     /// The error that it would have been, were its route's rules enforced.
     pub tolerated: Option<&'static str>,
     /// The outcome of the replay, if the token was refused.
     pub replay: Replay,
+    /// Time from the head to the end of the answer.
+    pub took: Duration,
     /// Milliseconds from sending the request on to the head of the answer.
     pub upstream_ms: Option<u64>,
     /// Bytes of the request body that were forwarded.
@@ -97,7 +102,7 @@ impl Replay {
 
 impl AccessRecord {
     /// Appends the record as one line of JSON.
-    pub fn write_json(&self, end: Now, out: &mut Vec<u8>) {
+    pub fn write_json(&self, out: &mut Vec<u8>) {
         let mut id = [0; Hyphenated::LENGTH];
         let mut line = JsonLine::begin(out, key!("time"), Rfc3339::of(self.start.wall).as_str());
         line.plain(key!("level"), "INFO");
@@ -127,9 +132,10 @@ impl AccessRecord {
             line.number(key!("http.response.status_code"), status);
         }
         line.optional(key!("error.type"), self.error);
+        line.optional(key!("countersign.reason"), self.reason);
         line.optional(key!("countersign.tolerated"), self.tolerated);
         line.optional(key!("countersign.replay"), self.replay.as_str());
-        line.number(key!("duration_ms"), millis(end, self.start));
+        line.millis(key!("duration_ms"), self.took);
         if let Some(millis) = self.upstream_ms {
             line.number(key!("upstream_ms"), millis);
         }
@@ -140,7 +146,7 @@ impl AccessRecord {
     }
 
     /// Appends the record as one line for people.
-    pub fn write_text(&self, end: Now, out: &mut Vec<u8>) {
+    pub fn write_text(&self, out: &mut Vec<u8>) {
         let time = Rfc3339::of(self.start.wall);
         let time = time.as_str();
         let status = self.status.map_or_else(|| "hung-up".to_owned(), |status| status.to_string());
@@ -164,13 +170,13 @@ impl AccessRecord {
         if let Some(error) = self.error {
             let _ = write!(out, " error={error}");
         }
+        if let Some(reason) = self.reason {
+            let _ = write!(out, " reason={reason:?}");
+        }
         if let Some(context) = self.trace {
             let _ = write!(out, " trace={}", context.trace);
         }
-        let _ = writeln!(out, " {}ms id={}", millis(end, self.start), self.id);
+        let micros = self.took.as_micros();
+        let _ = writeln!(out, " {}.{:03}ms id={}", micros / 1000, micros % 1000, self.id);
     }
-}
-
-fn millis(end: Now, start: Now) -> u64 {
-    end.boot.saturating_sub(start.boot)
 }

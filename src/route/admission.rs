@@ -139,12 +139,16 @@ impl AdmissionDraft {
 pub enum Denied {
     /// The path can be read in two ways, or a variable's value does not fit.
     Malformed(&'static str),
+    /// The one route that is meant does not take the method.
+    MethodNotListed(usize),
     /// A method that no route carries: `TRACE`, `TRACK` or `CONNECT`.
     MethodRefused,
     /// Something matches, but nothing that this client may use. The route, where exactly one was meant.
     NotAllowed(Option<usize>),
     /// No route of any client matches.
     NotFound,
+    /// The route has no line for the method and path in its `allow`.
+    NotListed(usize),
     /// The provider's own token or consent endpoint.
     Reserved(usize),
     /// The provider's token endpoint, which this route answers itself.

@@ -354,8 +354,8 @@ mod tests {
         ]);
         let ask = |to, path| inside(&table, ERP, to, path);
         assert_eq!(ask("scb.example:443", "/partners/sandbox/v1/x"), to(0, "/partners/sandbox/v1/x"));
-        assert_eq!(ask("scb.example:443", "/partners/sandbox/v2/x"), Err(Denied::NotAllowed(Some(0))));
-        assert_eq!(ask("scb.example:443", "/partners/sandbox"), Err(Denied::NotAllowed(Some(0))));
+        assert_eq!(ask("scb.example:443", "/partners/sandbox/v2/x"), Err(Denied::NotListed(0)));
+        assert_eq!(ask("scb.example:443", "/partners/sandbox"), Err(Denied::NotListed(0)));
         assert_eq!(ask("soft.example:443", "/api/a//b%2Fc"), to(3, "/api/a//b%2Fc"));
         for path in ["/api/oauth/token", "/api/oauth/%74oken?x", "/api/oauth/token/", "/api/oauth/token;a=b"] {
             assert_eq!(ask("meed.example:443", path), Err(Denied::Reserved(2)), "{path}");

@@ -89,7 +89,9 @@ pub(super) fn stays_in_its_route(path: &str, caller: Caller, host: Option<&str>)
         }
         Ok(Admission::AwaitsBody(_)) => panic!("no rule has variables"),
         Err(Denied::Malformed(_)) => {}
-        Err(Denied::NotAllowed(_)) => assert_eq!(expected, Err(true), "{path:?}"),
+        Err(Denied::MethodNotListed(_) | Denied::NotAllowed(_) | Denied::NotListed(_)) => {
+            assert_eq!(expected, Err(true), "{path:?}")
+        }
         Err(Denied::NotFound) => assert!(path == "*" || expected == Err(false), "{path:?}"),
         Err(Denied::Reserved(route)) => {
             assert_eq!(expected, Ok(route), "{path:?}");

@@ -112,7 +112,7 @@ proptest! {
             let expected = reference(&rules, caller, host, &path);
             match table.admit(caller, target) {
                 Ok(admitted) => prop_assert_eq!(expected, Ok(admitted.route())),
-                Err(Denied::NotAllowed(_)) => prop_assert_eq!(expected, Err(true)),
+                Err(Denied::MethodNotListed(_) | Denied::NotAllowed(_)) => prop_assert_eq!(expected, Err(true)),
                 Err(refusal) => prop_assert_eq!((expected, refusal), (Err(false), Denied::NotFound)),
             }
         }

@@ -118,7 +118,7 @@ impl RouteTable {
         }
         let tolerated = !rule.allow.is_empty() && !rule.allow.iter().any(|line| line.admits(method, read));
         if tolerated && rule.enforce {
-            return Err(Denied::NotAllowed(Some(rule.route)));
+            return Err(Denied::NotListed(rule.route));
         }
         let path_and_query = if rule.strip && rule.base == rule.prefix {
             // The base path to add equals the prefix that was cut off, so the path is sent as received.
@@ -165,10 +165,11 @@ impl RouteTable {
             return Ok(rule);
         }
         match named.and_then(|found| found.closed).or(anywhere.closed) {
-            Some(Tree { here, .. }) => {
-                let only = if let [only] = here.as_slice() { Some(only.route) } else { None };
-                Err(Denied::NotAllowed(only))
-            }
+            Some(Tree { here, .. }) => Err(match here.as_slice() {
+                [only] if only.opens.admits(caller) => Denied::MethodNotListed(only.route),
+                [only] => Denied::NotAllowed(Some(only.route)),
+                _ => Denied::NotAllowed(None),
+            }),
             None => Err(Denied::NotFound),
         }
     }
@@ -333,7 +334,7 @@ mod tests {
         let ask = |method: &Method, path| ask(&table, ERP, method, None, path);
         assert_eq!(ask(&Method::GET, "/a"), to(0, "/read"));
         assert_eq!(ask(&Method::POST, "/a"), to(1, "/write"));
-        assert_eq!(ask(&Method::POST, "/b"), Err(Denied::NotAllowed(Some(2))));
+        assert_eq!(ask(&Method::POST, "/b"), Err(Denied::MethodNotListed(2)));
         for method in ["TRACE", "TRACK", "trace", "CONNECT"] {
             assert_eq!(ask(&Method::from_bytes(method.as_bytes()).unwrap(), "/a"), Err(Denied::MethodRefused));
         }
@@ -410,7 +411,7 @@ mod tests {
             let sent = path.strip_prefix("/scb").expect("the prefix");
             assert_eq!(get(&table, path), to(0, sent), "{path}");
         }
-        assert_eq!(get(&table, "/scb/v1/a%2541"), Err(Denied::NotAllowed(Some(0))));
+        assert_eq!(get(&table, "/scb/v1/a%2541"), Err(Denied::NotListed(0)));
     }
 
     // T5
@@ -419,11 +420,11 @@ mod tests {
         let allow = ["GET /v1/*", "POST /v1/payment/qrcode/create"].map(|line| Allow::parse(line).unwrap()).to_vec();
         let table = table([RouteRule { allow, ..rule(0, "/scb", "/partners/sandbox") }]);
         assert_eq!(get(&table, "/scb/v1/x/y"), to(0, "/partners/sandbox/v1/x/y"));
-        assert_eq!(get(&table, "/scb/v2/x"), Err(Denied::NotAllowed(Some(0))));
-        assert_eq!(get(&table, "/scb"), Err(Denied::NotAllowed(Some(0))));
+        assert_eq!(get(&table, "/scb/v2/x"), Err(Denied::NotListed(0)));
+        assert_eq!(get(&table, "/scb"), Err(Denied::NotListed(0)));
         let post = |path| ask(&table, ERP, &Method::POST, None, path);
         assert!(post("/scb/v1/payment/qrcode/create?x=1").is_ok());
-        assert_eq!(post("/scb/v1/x"), Err(Denied::NotAllowed(Some(0))));
+        assert_eq!(post("/scb/v1/x"), Err(Denied::NotListed(0)));
     }
 
     #[test]

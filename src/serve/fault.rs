@@ -21,11 +21,75 @@ use crate::upstream::DialError;
 /// The `Proxy-Status` field (RFC 9209).
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+/// The refusal of a request whose caller is known: for the operator, since the answer does not tell it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// The one route that the request meant, as an index into the config's routes; `None` if it meant none, or several.
+    pub route: Option<u32>,
+    /// The rule that it does not keep.
+    pub cause: RefusalCause,
+}
+
+impl Refusal {
+    /// Builds the refusal of a request that means no single route, or whose route is known otherwise.
+    pub const fn of(cause: RefusalCause) -> Self {
+        Self { route: None, cause }
+    }
+
+    /// Builds the refusal of a request that means this route.
+    pub fn at(route: usize, cause: RefusalCause) -> Self {
+        Self { route: u32::try_from(route).ok(), cause }
+    }
+}
+
+/// The rule that a refused request does not keep.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RefusalCause {
+    /// The route is not open to the client.
+    Client,
+    /// The endpoint is the provider's own.
+    Endpoint,
+    /// The listener is not open to the client.
+    Listener,
+    /// The route does not take the method.
+    Method,
+    /// The route's `allow` has no such line.
+    Path,
+    /// No route of the provider is open to the client.
+    Provider,
+    /// Several routes match, and none is open.
+    Routes,
+    /// The client may not speak for the user.
+    User,
+    /// The client may not name the value of a variable.
+    Value,
+    /// A web page made the request.
+    WebPage,
+}
+
+impl RefusalCause {
+    /// The sentence for the operator, without a full stop.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RefusalCause::Client => "the route is not open to this client: see its `clients`",
+            RefusalCause::Endpoint => "a provider's token and consent endpoints are never reached through a route",
+            RefusalCause::Listener => "the listener is not open to this client: see its `clients`",
+            RefusalCause::Method => "the route does not take this method: see its `methods`",
+            RefusalCause::Path => "no line of the route's `allow` has this method and path",
+            RefusalCause::Provider => "no route of this provider is open to this client",
+            RefusalCause::Routes => "several routes match, and none is open to this client with this method",
+            RefusalCause::User => "the client may not call for this user: see its `users`",
+            RefusalCause::Value => "the client may not name this value of a variable: see its `vars`",
+            RefusalCause::WebPage => "a web page made the request, and nobody is asked for credentials here",
+        }
+    }
+}
+
 /// Something that we answer ourselves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
     /// Identified, but not for this.
-    ClientNotAllowed,
+    ClientNotAllowed(Refusal),
     /// Missing or wrong credentials of a client.
     ClientUnidentified,
     /// No or wrong credentials at a forward listener.
@@ -116,6 +180,17 @@ const fn row(
 }
 
 impl Fault {
+    /// Returns the rule that the request does not keep, if its caller is known and no route is open to it.
+    pub const fn refusal(self) -> Option<Refusal> {
+        if let Fault::ClientNotAllowed(refusal) = self {
+            Some(refusal)
+        } else if matches!(self, Fault::ReservedEndpoint) {
+            Some(Refusal::of(RefusalCause::Endpoint))
+        } else {
+            None
+        }
+    }
+
     /// Returns its row of the error table.
     #[expect(clippy::too_many_lines, reason = "one table, one row each")]
     pub const fn row(self) -> Row {
@@ -136,7 +211,7 @@ impl Fault {
                 "The request body comes too slowly",
                 "Nobody can wait for it any longer. The provider may have received its beginning, never all of it.",
             ),
-            Fault::ClientNotAllowed => row(
+            Fault::ClientNotAllowed(_) => row(
                 "client-not-allowed",
                 StatusCode::FORBIDDEN,
                 "http_request_denied",
@@ -399,7 +474,7 @@ impl Fault {
             | Fault::TokenUnavailable(after) => Some(after),
             Fault::BodyTooLarge
             | Fault::BodyTooSlow
-            | Fault::ClientNotAllowed
+            | Fault::ClientNotAllowed(_)
             | Fault::ClientUnidentified
             | Fault::ClientUnidentifiedToProxy
             | Fault::ConsentRequired
@@ -519,7 +594,7 @@ impl From<&DialError> for Fault {
 const ALL: [Fault; 31] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
-    Fault::ClientNotAllowed,
+    Fault::ClientNotAllowed(Refusal::of(RefusalCause::Client)),
     Fault::ReservedEndpoint,
     Fault::ConsentRequired,
     Fault::RouteNotFound,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostics;
 use super::fields::FromNode;
-use super::node::Node;
+use super::node::{Kind, Node};
 
 /// A duration: `"250ms"`, `"30s"`, `"5m"`, `"1h30m"`, `"2d"`.
 pub fn duration(text: &str) -> Option<Duration> {
@@ -50,8 +50,11 @@ impl FromNode for Duration {
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         let read = node.as_str().and_then(duration);
         if read.is_none() {
-            let help = "a number with a unit: `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"1h30m\"`";
-            node.error(report, "not a duration", "expected a duration", Some(help.to_owned()));
+            let help = match likely_duration(&node.kind) {
+                Some(likely) => format!("did you mean `\"{likely}\"`?"),
+                None => "a number with a unit: `\"250ms\"`, `\"30s\"`, `\"5m\"`, `\"1h30m\"`".to_owned(),
+            };
+            node.error(report, "not a duration", "expected a duration", Some(help));
         }
         read
     }
@@ -63,14 +66,57 @@ pub struct ByteSize(pub u64);
 
 impl FromNode for ByteSize {
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
-        let zero = matches!(node.kind, super::node::Kind::Integer(0));
+        let zero = matches!(node.kind, Kind::Integer(0));
         let read = if zero { Some(0) } else { node.as_str().and_then(size) };
         if read.is_none() {
-            let help = "a number with a unit: `\"512B\"`, `\"64KiB\"`, `\"10MiB\"`";
-            node.error(report, "not a size", "expected a size", Some(help.to_owned()));
+            let help = match likely_size(&node.kind) {
+                Some(likely) => format!("did you mean `\"{likely}\"`?"),
+                None => "a number with a unit: `\"512B\"`, `\"64KiB\"`, `\"10MiB\"`".to_owned(),
+            };
+            node.error(report, "not a size", "expected a size", Some(help));
         }
         read.map(ByteSize)
     }
+}
+
+/// The duration that a value without a unit, or with another word for it, likely means.
+fn likely_duration(kind: &Kind) -> Option<String> {
+    likely(kind, |unit| match unit {
+        "" | "sec" | "secs" | "second" | "seconds" => Some("s"),
+        "msec" | "msecs" | "millisecond" | "milliseconds" => Some("ms"),
+        "min" | "mins" | "minute" | "minutes" => Some("m"),
+        "hr" | "hrs" | "hour" | "hours" => Some("h"),
+        "day" | "days" => Some("d"),
+        "ms" => Some("ms"),
+        "s" => Some("s"),
+        "m" => Some("m"),
+        "h" => Some("h"),
+        "d" => Some("d"),
+        _ => None,
+    })
+}
+
+/// The size that a value without a unit, or with a decimal one, likely means.
+fn likely_size(kind: &Kind) -> Option<String> {
+    likely(kind, |unit| match unit {
+        "" | "b" | "byte" | "bytes" => Some("B"),
+        "k" | "kb" | "ki" | "kib" => Some("KiB"),
+        "m" | "mb" | "mi" | "mib" => Some("MiB"),
+        "g" | "gb" | "gi" | "gib" => Some("GiB"),
+        _ => None,
+    })
+}
+
+/// The number of a value, with the unit that `unit` knows for what stands behind it.
+fn likely(kind: &Kind, unit: impl Fn(&str) -> Option<&'static str>) -> Option<String> {
+    let text = match kind {
+        Kind::Integer(number) if *number > 0 => number.to_string(),
+        Kind::String(text) => text.trim().to_ascii_lowercase(),
+        Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::Table(_) => return None,
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, behind) = text.split_at_checked(digits).filter(|(number, _)| (1..=12).contains(&number.len()))?;
+    Some(format!("{number}{}", unit(behind.trim())?))
 }
 
 #[cfg(test)]
@@ -87,6 +133,30 @@ mod tests {
         assert_eq!(size("64KiB"), Some(65_536));
         for bad in ["", "64", "64KB", "KiB", "99999999999GiB", "1.5MiB"] {
             assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_likely_unit_is_named() {
+        let text = |text: &str| Kind::String(text.to_owned());
+        for (kind, likely) in [
+            (Kind::Integer(5), Some("5s")),
+            (text("5"), Some("5s")),
+            (text("5 s"), Some("5s")),
+            (text("90sec"), Some("90s")),
+            (text("2 minutes"), Some("2m")),
+            (text("1w"), None),
+            (text("soon"), None),
+            (Kind::Integer(-5), None),
+        ] {
+            assert_eq!(likely_duration(&kind).as_deref(), likely, "{kind:?}");
+            assert!(likely.is_none_or(|likely| duration(likely).is_some()));
+        }
+        for (kind, likely) in
+            [(text("32KB"), Some("32KiB")), (text("1 mb"), Some("1MiB")), (Kind::Integer(64), Some("64B"))]
+        {
+            assert_eq!(likely_size(&kind).as_deref(), likely, "{kind:?}");
+            assert!(likely.is_none_or(|likely| size(likely).is_some()));
         }
     }
 }

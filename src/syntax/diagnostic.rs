@@ -128,6 +128,11 @@ impl Diagnostics {
         self.push(Diagnostic { severity: Severity::Warning, source, span, title, label, help });
     }
 
+    /// Takes back the mistakes with this title in this text, because a better one tells the cause.
+    pub fn withdraw(&self, source: &Arc<SourceText>, title: &str) {
+        self.found.borrow_mut().retain(|found| found.title != title || !Arc::ptr_eq(&found.source, source));
+    }
+
     /// Returns the number of errors found so far, without warnings.
     pub fn errors(&self) -> usize {
         self.found.borrow().iter().filter(|d| d.severity == Severity::Error).count()

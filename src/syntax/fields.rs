@@ -24,6 +24,8 @@ pub struct Fields<'a> {
     /// The name of this table in messages: `[[route]]`, `[provider.scb]`.
     what: String,
     known: RefCell<Vec<String>>,
+    /// Keys that were reported as missing.
+    missing: RefCell<Vec<String>>,
     report: &'a Diagnostics,
 }
 
@@ -37,7 +39,7 @@ impl<'a> Fields<'a> {
             node.error(report, format!("{what} must be a table, not {}", node.kind_name()), "", None);
             &EMPTY
         });
-        Self { node, table, what, known: RefCell::default(), report }
+        Self { node, table, what, known: RefCell::default(), missing: RefCell::default(), report }
     }
 
     /// The value of `key`, if it is there. Counts as known from now on.
@@ -74,8 +76,17 @@ impl<'a> Fields<'a> {
 
     /// Reports that `key` is missing.
     pub fn missing(&self, key: &str, example: &str) {
-        let title = format!("{} has no `{key}`", self.what);
-        self.error(self.head(), title, format!("`{key}` is missing here"), Some(format!("add `{key} = {example}`")));
+        self.missing.borrow_mut().push(key.to_owned());
+        self.error(
+            self.head(),
+            self.lack_of(key),
+            format!("`{key}` is missing here"),
+            Some(format!("add `{key} = {example}`")),
+        );
+    }
+
+    fn lack_of(&self, key: &str) -> String {
+        format!("{} has no `{key}`", self.what)
     }
 
     /// Reports an error about `span` in this table's file.
@@ -117,7 +128,13 @@ impl<'a> Fields<'a> {
         for entry in self.table.entries.iter().filter(|entry| !known.contains(&entry.key)) {
             let near = suggest(&entry.key, known.iter().map(String::as_str));
             let help = match near {
-                Some(near) => format!("did you mean `{near}`?"),
+                Some(near) => {
+                    if self.missing.borrow().iter().any(|missing| missing == near) {
+                        // The misspelt key is the missing one: one mistake.
+                        self.report.withdraw(&self.node.source, &self.lack_of(near));
+                    }
+                    format!("did you mean `{near}`?")
+                }
                 None => {
                     let mut names: Vec<&str> = known.iter().map(String::as_str).collect();
                     names.sort_unstable();
@@ -176,12 +193,14 @@ impl FromNode for u64 {
     fn from_node(node: &Node, report: &Diagnostics) -> Option<Self> {
         match &node.kind {
             Kind::Integer(number) if *number >= 0 => Some(number.unsigned_abs()),
-            Kind::Array(_)
-            | Kind::Boolean(_)
-            | Kind::Float(_)
-            | Kind::Integer(_)
-            | Kind::String(_)
-            | Kind::Table(_) => mismatch(node, report, "a whole number, zero or more"),
+            Kind::Integer(number) => {
+                let title = format!("expected a whole number, zero or more, found {number}");
+                node.error(report, title, "expected a whole number, zero or more", None);
+                None
+            }
+            Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::String(_) | Kind::Table(_) => {
+                mismatch(node, report, "a whole number, zero or more")
+            }
         }
     }
 }
@@ -247,8 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelt_key_that_is_required_is_one_mistake() {
+        let source = SourceText::new("proxy.toml", "base_ulr = \"https://bank\"\n");
+        let report = Diagnostics::new();
+        let node = Node::parse(&source, &report);
+        let fields = Fields::new(&node, "[provider.a]", &report);
+        assert_eq!(fields.req::<String>("base_url", "\"…\""), None);
+        assert_eq!(fields.req::<String>("profile", "\"scb\""), None);
+        fields.finish();
+        let titles: Vec<String> = report.into_diagnostics().into_iter().map(|found| found.title).collect();
+        assert_eq!(titles, ["[provider.a] has no `profile`", "unknown key `base_ulr` in [provider.a]"]);
+    }
+
+    #[test]
     fn syntax_errors_are_all_reported() {
-        let source = SourceText::new("proxy.toml", "a = = 1\nb = \"ok\"\nc = [1,\n");
+        let source = SourceText::new("proxy.toml", "a = = 1\nb = \"ok\"\nc = , 1\n");
         let report = Diagnostics::new();
         let _ = Node::parse(&source, &report);
         assert!(report.errors() >= 2);

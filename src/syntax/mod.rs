@@ -7,6 +7,7 @@
 pub mod byte_size;
 mod diagnostic;
 mod fields;
+mod malformed;
 mod node;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, SourceText};

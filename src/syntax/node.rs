@@ -6,6 +6,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostics, SourceText};
+use super::malformed::{SyntaxError, report_errors};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -18,15 +19,15 @@ pub struct Node {
     pub kind: Kind,
 }
 
-/// The content of a value. Dates are read as strings: no key takes one.
+/// The content of a value. A date is reported, and read as a string: no key takes one.
 #[derive(Clone, Debug)]
 pub enum Kind {
     Array(Vec<Node>),
     Boolean(bool),
     Float(f64),
-    /// An integer that fits into `i64`; a larger one is read as a string.
+    /// An integer; one that does not fit into `i64` is reported, and read as the largest.
     Integer(i64),
-    /// A string; also a date, or an integer beyond `i64`, as text.
+    /// A string; also a date, as text.
     String(String),
     /// An inline table `{…}`, or one made of `[…]` headers.
     Table(Table),
@@ -58,13 +59,26 @@ impl Table {
 impl Node {
     /// Parses a whole file. All syntax errors go to `report`; what could be read comes back.
     pub fn parse(source: &Arc<SourceText>, report: &Diagnostics) -> Node {
+        Self::parse_whole(source, report).0
+    }
+
+    /// Parses a whole file as [`Node::parse`] does. The flag says whether the text is well-formed.
+    pub fn parse_whole(source: &Arc<SourceText>, report: &Diagnostics) -> (Node, bool) {
         let (table, errors) = DeTable::parse_recoverable(&source.text);
-        for error in errors {
-            let span = error.span().unwrap_or(0..0);
-            report.error(source, span, error.message().trim().replace('\n', ", "), "", None);
+        let errors: Vec<SyntaxError> = errors
+            .iter()
+            .map(|error| SyntaxError {
+                span: error.span().unwrap_or(0..0),
+                message: error.message().trim().replace('\n', ", "),
+            })
+            .collect();
+        let well_formed = errors.is_empty();
+        if !well_formed {
+            report_errors(source, errors, report);
         }
         let span = table.span();
-        Node { source: source.clone(), span, kind: Kind::Table(own_table(source, table.into_inner())) }
+        let kind = Kind::Table(own_table(source, table.into_inner(), report));
+        (Node { source: source.clone(), span, kind }, well_formed)
     }
 
     /// The table, if it is one.
@@ -118,33 +132,41 @@ impl Node {
     }
 }
 
-fn own_table(source: &Arc<SourceText>, table: DeTable<'_>) -> Table {
+fn own_table(source: &Arc<SourceText>, table: DeTable<'_>, report: &Diagnostics) -> Table {
     let mut entries: Vec<TableEntry> = table
         .into_iter()
         .map(|(key, value)| TableEntry {
             key_span: key.span(),
             key: key.into_inner().into_owned(),
-            value: own(source, value.span(), value.into_inner()),
+            value: own(source, value.span(), value.into_inner(), report),
         })
         .collect();
     entries.sort_by_key(|entry| entry.key_span.start);
     Table { entries }
 }
 
-fn own(source: &Arc<SourceText>, span: Range<usize>, value: DeValue<'_>) -> Node {
+fn own(source: &Arc<SourceText>, span: Range<usize>, value: DeValue<'_>, report: &Diagnostics) -> Node {
+    // Neither message quotes the value: it may be a secret that lacks its quotes.
+    let refuse = |title: &str, help: &str| report.error(source, span.clone(), title, "", Some(help.to_owned()));
     let kind = match value {
         DeValue::String(text) => Kind::String(text.into_owned()),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => Kind::Integer(number),
-            Err(_) => Kind::String(number.to_string()),
+            Err(_) => {
+                refuse("this number is too large", "9223372036854775807 is the largest; a text stands in quotes");
+                Kind::Integer(i64::MAX)
+            }
         },
         DeValue::Float(number) => Kind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(yes) => Kind::Boolean(yes),
-        DeValue::Datetime(date) => Kind::String(date.to_string()),
-        DeValue::Array(items) => {
-            Kind::Array(items.into_iter().map(|item| own(source, item.span(), item.into_inner())).collect())
+        DeValue::Datetime(date) => {
+            refuse("a date without quotes is no value here", "put it in quotes, which make it a text");
+            Kind::String(date.to_string())
         }
-        DeValue::Table(table) => Kind::Table(own_table(source, table)),
+        DeValue::Array(items) => {
+            Kind::Array(items.into_iter().map(|item| own(source, item.span(), item.into_inner(), report)).collect())
+        }
+        DeValue::Table(table) => Kind::Table(own_table(source, table, report)),
     };
     Node { source: source.clone(), span, kind }
 }

@@ -27,7 +27,7 @@ pub use intercept::Interception;
 pub use internal::{Internal, InternalCa, InternalCaError};
 pub use leaf::{CertName, LeafIdentity, leaf};
 pub use paper::{Paper, paper};
-pub use pem::{PemError, certificates, is_encrypted};
+pub use pem::{ForeignForm, PemError, certificates, foreign_form, is_encrypted};
 pub use pin::pinned;
 pub use presented_chain::{Demand, PresentedChain, attentive, onlooker, own_chain, short_onlooker};
 pub use server::{Certificate, ClientCa, ServerTls, server};
@@ -69,10 +69,18 @@ impl Identity {
 
 /// When the first of a PEM file's certificates ends, in seconds since 1970; absent where there is none to read.
 pub fn first_expiry(pem: &[u8]) -> Option<i64> {
-    let chain = certificates(pem).ok()?;
-    let ends = chain.iter().filter_map(|certificate| {
+    expiries(pem).into_iter().min()
+}
+
+/// When the last of a PEM file's certificates ends, in seconds since 1970; absent where there is none to read.
+pub fn last_expiry(pem: &[u8]) -> Option<i64> {
+    expiries(pem).into_iter().max()
+}
+
+fn expiries(pem: &[u8]) -> Vec<i64> {
+    let ends = |certificate: &CertificateDer<'_>| {
         let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
         Some(read.validity().not_after.timestamp())
-    });
-    ends.min()
+    };
+    certificates(pem).iter().flatten().filter_map(ends).collect()
 }

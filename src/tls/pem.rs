@@ -48,6 +48,27 @@ pub enum PemError {
     UnknownEncryption,
 }
 
+/// A form in which certificates and keys are handed out that is not read here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ForeignForm {
+    /// One certificate or key in DER (ITU-T X.690).
+    Der,
+    /// Certificates and a key together, PKCS#12 (RFC 7292).
+    Pkcs12,
+}
+
+/// Recognises a file that is in another form than PEM.
+pub fn foreign_form(bytes: &[u8]) -> Option<ForeignForm> {
+    let [0x30, length, rest @ ..] = bytes else { return None };
+    // The long form: so many bytes of length follow.
+    let behind = rest.get(usize::from(length & 0x7f) * usize::from(length >> 7)..)?;
+    match behind {
+        [0x02, 0x01, 0x03, ..] => Some(ForeignForm::Pkcs12),
+        [0x30 | 0x02, ..] => Some(ForeignForm::Der),
+        _ => None,
+    }
+}
+
 /// All certificates of a PEM file; at least one.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&unmarked_pem(pem)).collect();
@@ -172,5 +193,16 @@ mod tests {
         let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n";
         assert!(private_key(old.as_bytes(), Some(PASSWORD)).unwrap_err().to_string().contains("old form"));
         assert!(private_key(certificate().as_bytes(), None).unwrap_err().to_string().contains("no private key"));
+    }
+
+    #[test]
+    fn files_in_other_forms_are_recognised() {
+        assert_eq!(foreign_form(b"-----BEGIN CERTIFICATE-----"), None);
+        assert_eq!(foreign_form(&[0x30, 0x82, 1, 0, 0x30, 0x82]), Some(ForeignForm::Der), "a certificate");
+        assert_eq!(foreign_form(&[0x30, 0x77, 0x02, 0x01, 0x01, 0x04]), Some(ForeignForm::Der), "a key");
+        assert_eq!(foreign_form(&[0x30, 0x82, 9, 0, 0x02, 0x01, 0x03, 0x30]), Some(ForeignForm::Pkcs12));
+        for bytes in [&b""[..], b"0", b"0\xff", b"0\x82\x01", b"00000000"] {
+            let _ = foreign_form(bytes);
+        }
     }
 }

@@ -285,6 +285,11 @@ fn what_is_told_of_routes_and_providers_is_so() {
         let provider = way.json("/api/v1/providers", "").await["providers"][0].clone();
         assert_eq!((&provider["state"], &provider["last_failure"]["class"]), (&"resting".into(), &"transient".into()));
         assert!(provider["rests_until"].as_str().is_some_and(|at| at.starts_with("20")), "{provider}");
+        // The dashboard's first page has it, by name.
+        let page = String::from_utf8(stage.admin("/").await.body.to_vec()).expect("text");
+        let wrong =
+            page.split("id=\"h-wrong\"").nth(1).and_then(|rest| rest.split("</section>").next()).expect("a section");
+        assert!(wrong.contains("<strong>scb</strong>") && wrong.contains("asked again in"), "{wrong}");
         assert_eq!(way.json("/api/v1/routes", "").await["routes"][0]["requests"]["5xx"], 1);
         let status = way.json("/api/v1/status", "").await;
         assert_eq!((&status["listeners"][0]["mode"], &status["store"]["kind"]), (&"reverse".into(), &"memory".into()));

@@ -225,6 +225,108 @@ fn check_reports_every_mistake_and_says_how_it_went() {
 }
 
 #[test]
+fn a_config_is_named_by_its_path_by_the_environment_or_comes_from_standard_input() {
+    let sim = bank(Bank::Scb);
+    let (folder, file) = folder(&sim, KEY, "127.0.0.1:0");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let mut named = command(&["check", &file]);
+    named.current_dir(elsewhere.path());
+    let found = ended(named);
+    assert_eq!(found.code, 0, "{found:?}");
+    let mut named = command(&["check"]);
+    named.current_dir(elsewhere.path()).env("COUNTERSIGN_CONFIG", &file);
+    let found = ended(named);
+    assert!(found.code == 0 && found.out.starts_with(&file), "{found:?}");
+    for arguments in [&["check", "-c", "-"][..], &["check", "-"], &["explain", "-c", "-", "/bank/x", "--client", "erp"]]
+    {
+        let mut piped = command(arguments);
+        piped.current_dir(folder.path()).stdin(fs::File::open(&file).expect("a config"));
+        let found = ended(piped);
+        assert_eq!(found.code, 0, "{arguments:?}: {found:?}");
+    }
+    assert_eq!(told(&["check", &file, "-c", &file]).code, 2, "one of them");
+    let found = told(&["run", "-c", "-"]);
+    assert!(found.code == 2 && found.err.contains("name a file"), "{found:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    for arguments in [&["key", "new", "erp"][..], &["profiles"], &["profiles", "scb"], &["schema"], &["man"]] {
+        let mut full = command(arguments);
+        full.stdout(fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there"));
+        let found = full.stderr(Stdio::piped()).output().expect("it runs");
+        assert_eq!(found.status.code(), Some(1), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&found.stderr).contains("standard output"), "{found:?}");
+    }
+}
+
+#[test]
+fn help_names_the_options_of_forward_commands() {
+    for name in ["exec", "env"] {
+        let help = told(&[name, "--help"]).out;
+        assert!(help.contains("--proxy") && help.contains("--ca"), "{help}");
+    }
+    assert!(told(&["sim", "--help"]).out.contains("sim-ca.crt"));
+}
+
+#[test]
+fn what_a_start_would_meet_is_told_before() {
+    let sim = bank(Bank::Scb);
+    let (folder, file) = folder(&sim, KEY, "127.0.0.1:0");
+    let good = fs::read_to_string(&file).expect("text");
+    let checked = |text: &str| {
+        fs::write(&file, text).expect("written");
+        told(&["check", &file])
+    };
+    let found = checked(&good.replacen("bind = \"127.0.0.1:0\"", "bind = \"unix:nowhere/x.sock\"", 1));
+    assert!(found.code == 1 && found.err.contains("folder of this socket does not exist"), "{found:?}");
+    // The folder of a store is made.
+    fs::write(folder.path().join("store.key"), "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").expect("written");
+    let stored = format!("{good}\n[store]\nurl = \"file:var/deep/store.redb\"\nkeys = [{{ file = \"store.key\" }}]\n");
+    assert_eq!(checked(&stored).code, 0);
+    let mut proxy = Running::start(command(&["run", "-c", &file]));
+    proxy.address("listening");
+    assert!(folder.path().join("var/deep/store.redb").exists());
+    // A secret with a blank, and one that is meant to be expanded.
+    let secret = good.lines().find(|line| line.contains("secret")).expect("a secret").to_owned();
+    let key = secret.split('=').next().expect("a key").trim().to_owned();
+    fs::write(folder.path().join("s.txt"), "hush-hush-12345 \n").expect("written");
+    let found = checked(&good.replacen(&secret, &format!("{key} = {{ file = \"s.txt\" }}"), 1));
+    // This one goes into a header, where it could not even stand.
+    assert!(found.code == 1 && found.err.contains("ends with a blank") && !found.err.contains("hush"), "{found:?}");
+    let found = checked(&good.replacen(&secret, &format!("{key} = \"${{BANK_SECRET}}\""), 1));
+    assert!(found.code == 1 && found.err.contains("{ env = \"BANK_SECRET\" }"), "{found:?}");
+}
+
+#[test]
+fn certificates_that_have_ended_or_soon_will_are_warned_of() {
+    let sim = bank(Bank::Scb);
+    let (folder, file) = folder(&sim, KEY, "127.0.0.1:0");
+    let config = fs::read_to_string(&file).expect("text");
+    let mut known = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
+    known.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let now = i64::try_from(countersign::base::time::Clock::System.now().unix_seconds()).expect("a moment");
+    let ca = config.split("ca = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a CA").to_owned();
+    for (days, wanted) in [(-30, Some("expired 29 days ago")), (5, Some("expires in 5 days")), (60, None)] {
+        let at = |days: i64| {
+            let seconds = u64::try_from(now + days * 86_400 + 600).expect("after 1970");
+            rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds)
+        };
+        (known.not_before, known.not_after) = (at(-400), at(days));
+        let made = known.clone().self_signed(&key).expect("a certificate");
+        fs::write(folder.path().join(&ca), made.pem()).expect("written");
+        let found = told(&["check", &file]);
+        assert_eq!(found.code, 0, "{found:?}");
+        match wanted {
+            Some(wanted) => assert!(found.err.contains(&format!("`{ca}` {wanted}")), "{found:?}"),
+            None => assert!(!found.err.contains("expire"), "{found:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_new_key_is_printed_with_its_hash_and_opens_the_door() {
     let found = told(&["key", "new", "erp"]);
     assert_eq!((found.code, found.err.as_str()), (0, ""));
@@ -372,6 +474,30 @@ fn sim_writes_a_config_that_runs() {
     proxy.terminate();
     assert_eq!(proxy.end().code, 0);
     assert_eq!(told(&["sim", "sbc"]).code, 2);
+}
+
+#[test]
+fn sim_replaces_its_own_config_and_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().to_str().expect("text");
+    let file = folder.path().join("proxy.toml");
+    fs::write(&file, "# of another origin\n").expect("written");
+    let found = told(&["sim", "scb", "--write", place]);
+    assert_eq!(found.code, 2, "{found:?}");
+    assert!(found.err.contains("proxy.toml is not a file that `sim` wrote"), "{}", found.err);
+    assert_eq!(fs::read_to_string(&file).expect("text"), "# of another origin\n");
+    assert!(!folder.path().join("sim-ca.crt").exists());
+    fs::remove_file(&file).expect("removed");
+    for _ in 0..2 {
+        let mut sims = command(&["sim", "scb", "--write", place, "--bind", "127.0.0.1:0"]);
+        let mut sims = Ending(sims.stdout(Stdio::piped()).spawn().expect("it starts"));
+        let mut printed = BufReader::new(sims.0.stdout.take().expect("piped"));
+        let mut said = String::new();
+        while !said.contains("countersign run -c ") {
+            assert!(printed.read_line(&mut said).expect("text") > 0, "{said}");
+        }
+        assert!(fs::read_to_string(&file).expect("text").starts_with("# Written by `countersign sim"));
+    }
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn the_sample_leads_requests_where_it_says() {
     let get = |client, path| ask(&snapshot, client, &Method::GET, path, &[]);
     assert_eq!(get(erp, "/scb/v1/x?y=1"), to("scb", "/partners/sandbox/v1/x?y=1"));
     assert_eq!(get(treasury, "/scb/v1/x"), Err(Denied::NotAllowed(Some(0))));
-    assert_eq!(get(erp, "/scb/v3/x"), Err(Denied::NotAllowed(Some(0))), "not on the allow list");
+    assert_eq!(get(erp, "/scb/v3/x"), Err(Denied::NotListed(0)), "not on the allow list");
     assert_eq!(ask(&snapshot, erp, &Method::POST, "/scb/v1/oauth/token", &[]), Err(Denied::Reserved(0)));
     assert_eq!(get(erp, "/meed/v1/oauth/%74oken"), Err(Denied::Reserved(1)));
     assert_eq!(get(treasury, "/rak/v1/partner_auth/token"), Err(Denied::Reserved(3)));

@@ -525,8 +525,11 @@ fn a_store_is_reached_or_it_is_said_why_not() {
     let url = format!("file:{}", path.display());
     judged(&with_store(&sim, &url).try_it(), "store", Mark::Fine, &["the first start makes it"], "");
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was left behind");
-    let lost = format!("file:{}/no/s.redb", folder.path().display());
-    fails(&with_store(&sim, &lost).try_it(), "store", &["cannot be made"], "make the folder");
+    let deep = format!("file:{}/with/its/folder/s.redb", folder.path().display());
+    judged(&with_store(&sim, &deep).try_it(), "store", Mark::Fine, &["the first start makes it"], "");
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing was left behind");
+    // No process may make a file there.
+    fails(&with_store(&sim, "file:/proc/none/s.redb").try_it(), "store", &["cannot be made"], "make the folder");
     // A store that is there, alone and then in use.
     let (snapshot, _) = {
         let site = with_store(&sim, &url);

@@ -13,7 +13,7 @@ use countersign::sim::{Bank, Hours, ResponseFault, SimAuthority, SimFault, SimHa
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{PATIENCE, converse, get};
+use crate::client::{PATIENCE, converse, get, request};
 use crate::harness::{Harness, KEY, OTHER_KEY, Plan, bank};
 use crate::token_endpoint::{bad_leaves, bank_and_impostor};
 
@@ -499,6 +499,26 @@ fn the_same_refusals_hold_over_h2() {
         }
     });
     assert_eq!(scb.connections() + rak.connections(), 0);
+}
+
+#[test]
+fn the_access_line_says_which_route_was_meant_and_why_it_was_refused() {
+    let sim = bank(Bank::Scb);
+    let route = "allow = [\"GET /echo/*\"]\nmethods = [\"GET\", \"POST\"]\nclients = [\"erp\"]";
+    let stage = Plan::default().with_two_clients().with(&sim, "scb", "", route).start();
+    converse(async {
+        let delete = request("DELETE", "/scb/echo/x", KEY, &[], Bytes::new());
+        for request in [get("/scb/v9/x", KEY), delete, get("/scb/echo/x", OTHER_KEY)] {
+            let answer = stage.client.send(request).await;
+            assert_eq!((answer.status, answer.error().as_str()), (403, "client-not-allowed"));
+        }
+    });
+    let lines = stage.stop();
+    assert!(lines.len() == 3 && lines.iter().all(|line| line["http.route"] == "scb"), "{lines:#?}");
+    for word in ["`allow`", "`methods`", "`clients`"] {
+        let tells = |line: &&Value| line["countersign.reason"].as_str().is_some_and(|reason| reason.contains(word));
+        assert_eq!(lines.iter().filter(tells).count(), 1, "{word}: {lines:#?}");
+    }
 }
 
 // T8, T9: TLS says which host is meant, or nothing; and without TLS nobody is heard at all.

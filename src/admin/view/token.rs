@@ -57,7 +57,7 @@ impl TokenView {
         Self {
             key: line.key.to_string(),
             provider: line.provider.to_string(),
-            state: line.phase.as_str(),
+            state: line.state().as_str(),
             generation: token.map(|token| token.generation),
             fingerprint: token.map(|token| token.fingerprint.to_string()),
             issued_at: token.map(|token| rfc3339(token.issued)),

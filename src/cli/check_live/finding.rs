@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::base::counted::counted;
 
+/// The longest name of a step is `certificate`.
+const STEP_WIDTH: usize = 11;
+
 /// The subject of a trial: an issuer, a provider or the store.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TrialSubject {
@@ -110,27 +113,13 @@ impl TrialReport {
 
     /// For a person: a block for each subject, a line for each step, and what to do below those that need it.
     pub fn text(&self) -> String {
-        let steps = self.groups.iter().flat_map(|(_, findings)| findings).map(|finding| finding.step.len());
-        let width = steps.max().unwrap_or(0);
+        let blocks: String = self.groups.iter().map(|(subject, findings)| block(subject, findings)).collect();
+        blocks + &self.verdict()
+    }
+
+    /// Returns the lines below the blocks: the token calls that were made, and whether everything works.
+    pub fn verdict(&self) -> String {
         let mut text = String::new();
-        for (subject, findings) in &self.groups {
-            let _ = match subject {
-                TrialSubject::Issuer(name) => writeln!(text, "\nissuer {name}"),
-                TrialSubject::Provider(name) => writeln!(text, "\nprovider {name}"),
-                TrialSubject::Store => writeln!(text, "\nstore"),
-            };
-            let mut here = &None;
-            for Finding { place, step, mark, detail, help, .. } in findings {
-                if let (true, Some(place)) = (place != here, place) {
-                    let _ = writeln!(text, "  {place}");
-                }
-                here = place;
-                let _ = writeln!(text, "    {:<7}  {step:<width$}  {detail}", mark.word());
-                if let Some(help) = help {
-                    let _ = writeln!(text, "    {:<7}  {:<width$}  -> {help}", "", "");
-                }
-            }
-        }
         let called: Vec<&str> = self.called().collect();
         if !called.is_empty() {
             let _ = writeln!(
@@ -191,6 +180,27 @@ impl TrialReport {
         });
         Value::Array(steps.collect())
     }
+}
+
+/// Returns the block of one subject, for a person: a line for each step, and what to do below those that need it.
+pub fn block(subject: &TrialSubject, findings: &[Finding]) -> String {
+    let mut text = match subject {
+        TrialSubject::Issuer(name) => format!("\nissuer {name}\n"),
+        TrialSubject::Provider(name) => format!("\nprovider {name}\n"),
+        TrialSubject::Store => "\nstore\n".to_owned(),
+    };
+    let mut here = &None;
+    for Finding { place, step, mark, detail, help, .. } in findings {
+        if let (true, Some(place)) = (place != here, place) {
+            let _ = writeln!(text, "  {place}");
+        }
+        here = place;
+        let _ = writeln!(text, "    {:<7}  {step:<STEP_WIDTH$}  {detail}", mark.word());
+        if let Some(help) = help {
+            let _ = writeln!(text, "    {:<7}  {:<STEP_WIDTH$}  -> {help}", "", "");
+        }
+    }
+    text
 }
 
 /// A span of time for a person: `45 s`, `12 min`, `3 h`, `40 days`.

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::bypass::Bypass;
 use super::gateway::{ForwardArguments, Gateway, remark};
-use crate::cli::complain;
+use crate::cli::{complain, print};
 use crate::config::{Files, MachineFiles};
 use crate::tls::certificates;
 use crate::tls::trust_store::{STORE_PASSWORD, Wrapping, pem, public_roots, trust_store};
@@ -59,7 +59,6 @@ pub struct EnvArguments {
 }
 
 /// Writes the CA files and prints the variables.
-#[expect(clippy::print_stdout, reason = "the variables are this command's result")]
 pub fn run(arguments: &EnvArguments) -> ExitCode {
     let made = Gateway::find(&arguments.through).and_then(|gateway| {
         let named = |error: io::Error| format!("{} cannot be written: {error}", arguments.dir.display());
@@ -70,7 +69,7 @@ pub fn run(arguments: &EnvArguments) -> ExitCode {
     });
     match made {
         Ok(variables) => {
-            println!("{}", variables.printed(arguments.shell));
+            print(&format!("{}\n", variables.printed(arguments.shell)));
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::config_sketch::ConfigSketch;
-use crate::cli::complain;
+use crate::cli::{complain, config_path};
 use crate::config::{Files, MachineFiles};
 use crate::tls::certificates;
 
@@ -25,24 +25,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The arguments that select the forward listener and the client.
 #[derive(Args, Debug)]
 pub struct ForwardArguments {
-    /// Path of the config file; default: proxy.toml, if it exists
+    /// Path of the config file; default: what COUNTERSIGN_CONFIG names, or proxy.toml, if it exists
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The client to be; its key is taken from COUNTERSIGN_KEY, or asked for
     #[arg(long, value_name = "NAME")]
     pub client: Option<String>,
     /// URL of the forward listener; default: the address in the config
-    #[arg(long, value_name = "URL", hide = true)]
+    #[arg(long, value_name = "URL")]
     pub proxy: Option<String>,
-    /// The CA that it shows, PEM
-    #[arg(long, value_name = "FILE", hide = true)]
+    /// The CA that it shows, PEM; default: the one in the config
+    #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 }
 
 impl ForwardArguments {
     /// The config file: the one that is named, or the usual one if it is there.
     pub fn config(&self) -> Option<PathBuf> {
-        self.config.clone().or_else(|| Some(PathBuf::from("proxy.toml")).filter(|path| path.exists()))
+        let named = self.config.clone().or_else(config_path::named_by_environment);
+        named.or_else(|| Some(config_path::usual()).filter(|path| path.exists()))
     }
 }
 

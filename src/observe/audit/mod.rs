@@ -29,6 +29,7 @@ use uuid::Uuid;
 pub use chain::{ChainKey, Head, Seal};
 pub use entry::{AuditAction, AuditContext};
 pub use lines::AuditLines;
+pub use writer::is_mark_of_rotation;
 
 use self::entry::RecordEncoder;
 use self::writer::Writer;

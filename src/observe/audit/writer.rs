@@ -422,7 +422,15 @@ impl Writer {
     }
 }
 
+/// Digits of a [`numbered`] mark.
+const MARK_DIGITS: usize = 12;
+
 /// The mark of a file that ends with this record: marks sort as files do.
 fn numbered(seq: u64) -> String {
-    format!("{seq:012}")
+    format!("{seq:0MARK_DIGITS$}")
+}
+
+/// Returns whether a file with this mark was moved aside while its chain went on.
+pub fn is_mark_of_rotation(mark: &str) -> bool {
+    mark.len() >= MARK_DIGITS && mark.bytes().all(|byte| byte.is_ascii_digit())
 }

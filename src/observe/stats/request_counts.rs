@@ -180,6 +180,8 @@ pub struct RequestSample {
     pub status: Option<u16>,
     /// Our own error, by its name in the error table.
     pub error: Option<&'static str>,
+    /// The reason for which no route was open to the caller.
+    pub reason: Option<&'static str>,
     /// The party at fault if the request failed.
     pub blame: Blame,
     /// The outcome of the replay, if the token was refused.
@@ -199,6 +201,7 @@ impl RequestSample {
             route: record.route.clone(),
             status: record.status,
             error: record.error,
+            reason: record.reason,
             blame,
             replay: record.replay,
         }
@@ -232,8 +235,10 @@ pub(super) fn tests_record(path: &str) -> AccessRecord {
         token: None,
         status: Some(200),
         error: None,
+        reason: None,
         tolerated: None,
         replay: Replay::None,
+        took: Duration::ZERO,
         upstream_ms: None,
         request_bytes: 0,
         response_bytes: 0,

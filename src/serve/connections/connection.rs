@@ -232,7 +232,8 @@ where
     match accepted_tls {
         Ok(Ok((stream, server_name))) => Some((Box::new(stream), server_name)),
         Ok(Err(error)) => {
-            tracing::debug!(listener = %config.name, ?peer, %error, "TLS handshake failed");
+            let peer = peer.map(tracing::field::display);
+            tracing::debug!(listener = %config.name, peer, %error, "TLS handshake failed");
             None
         }
         Err(_) => {

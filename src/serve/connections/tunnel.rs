@@ -77,13 +77,14 @@ async fn accept_tls(
         Ok(Err(why)) => why,
         Err(_) => TunnelFailure::Silent,
     };
-    let (host, peer, client) = (&tunnel.to, peer.address, worker.name_of(tunnel.opener.get().1.caller));
+    let (host, client) = (&tunnel.to, worker.name_of(tunnel.opener.get().1.caller));
+    let peer = peer.address.map(tracing::field::display);
     let client = client.as_deref();
     match why {
         TunnelFailure::Distrust(said) => {
             if let Some(count) = worker.shared.connection_limits.distrusts.note(worker.now()) {
                 tracing::warn!(
-                    listener, %host, ?peer, client, said, count,
+                    listener, %host, peer, client, said, count,
                     "a client does not trust the interception CA: give it the CA's certificate; this listener's own page \
                      and `countersign ca trust` say how"
                 );
@@ -91,14 +92,14 @@ async fn accept_tls(
         }
         TunnelFailure::Mint(error) => tracing::error!(listener, %host, %error, "no certificate for a tunnel"),
         TunnelFailure::NoTls => {
-            tracing::info!(listener, %host, ?peer, client, "tunnel closed: not TLS")
+            tracing::info!(listener, %host, peer, client, "tunnel closed: not TLS")
         }
         TunnelFailure::OtherName => {
-            tracing::info!(listener, %host, ?peer, client, "tunnel closed: its server name differs from its CONNECT");
+            tracing::info!(listener, %host, peer, client, "tunnel closed: its server name differs from its CONNECT");
         }
-        TunnelFailure::Silent => tracing::info!(listener, %host, ?peer, client, "tunnel TLS handshake timed out"),
+        TunnelFailure::Silent => tracing::info!(listener, %host, peer, client, "tunnel TLS handshake timed out"),
         TunnelFailure::Tls(error) => {
-            tracing::info!(listener, %host, ?peer, client, %error, "tunnel TLS handshake failed")
+            tracing::info!(listener, %host, peer, client, %error, "tunnel TLS handshake failed")
         }
     }
     None

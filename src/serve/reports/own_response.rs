@@ -1,6 +1,7 @@
 //! Responses that countersign makes itself, and the access record that a request begins with.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{Request, Response};
@@ -56,8 +57,10 @@ pub(in crate::serve) fn access_record<B>(
         refused: None,
         status: None,
         error: None,
+        reason: None,
         tolerated: None,
         replay: Replay::None,
+        took: Duration::ZERO,
         upstream_ms: None,
         request_bytes: 0,
         response_bytes: 0,

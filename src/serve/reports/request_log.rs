@@ -15,7 +15,7 @@ use crate::observe::stats::Blame;
 use crate::observe::trace::Context;
 use crate::provider::Verdict;
 use crate::serve::exchanges::replay_body::ReplayBody;
-use crate::serve::fault::Fault;
+use crate::serve::fault::{Fault, Refusal};
 use crate::serve::reports::request_spans::RequestSpans;
 use crate::serve::worker_state::{RouteState, WorkerState};
 
@@ -120,6 +120,13 @@ impl RequestLog {
 
     /// It is answered with this fault.
     pub fn fail(&mut self, fault: Fault) {
+        if let Some(Refusal { route, cause }) = fault.refusal() {
+            let routes = &self.worker.shared.snapshot.routes;
+            let meant = route.and_then(|route| routes.get(usize::try_from(route).ok()?));
+            let record = &mut self.record;
+            record.reason = Some(cause.as_str());
+            record.route = record.route.take().or_else(|| meant.map(|route| route.name.clone()));
+        }
         self.record.error = Some(fault.name());
         self.blame = Some(fault.blame());
     }
@@ -182,6 +189,7 @@ impl Drop for RequestLog {
         }
         let status = self.record.status.unwrap_or(HUNG_UP);
         let took = self.watch.elapsed();
+        self.record.took = took;
         let meters = match &self.route {
             Some(route) => route.meters(self.listener),
             None => self.worker.unrouted(self.listener),

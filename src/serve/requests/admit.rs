@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Version};
 
 use crate::config::Limits;
 use crate::route::{Admission, Caller, Denied, RequestTarget};
-use crate::serve::fault::Fault;
+use crate::serve::fault::{Fault, Refusal, RefusalCause};
 use crate::serve::modes::{AbsoluteTarget, RoutingTarget};
 use crate::serve::requests::headers;
 
@@ -27,11 +27,15 @@ impl From<Fault> for Declined {
 
 impl From<Denied> for Declined {
     fn from(refusal: Denied) -> Self {
+        let not_allowed = |refusal| Declined::Fault(Fault::ClientNotAllowed(refusal));
         match refusal {
             Denied::Malformed(why) => Declined::Fault(Fault::Malformed(why)),
+            Denied::MethodNotListed(route) => not_allowed(Refusal::at(route, RefusalCause::Method)),
             Denied::MethodRefused => Declined::Fault(Fault::MethodRefused),
-            Denied::NotAllowed(_) => Declined::Fault(Fault::ClientNotAllowed),
+            Denied::NotAllowed(Some(route)) => not_allowed(Refusal::at(route, RefusalCause::Client)),
+            Denied::NotAllowed(None) => not_allowed(Refusal::of(RefusalCause::Routes)),
             Denied::NotFound => Declined::Fault(Fault::RouteNotFound),
+            Denied::NotListed(route) => not_allowed(Refusal::at(route, RefusalCause::Path)),
             Denied::Reserved(_) => Declined::Fault(Fault::ReservedEndpoint),
             Denied::Stub(route) => Declined::Stub(route),
         }

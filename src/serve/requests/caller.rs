@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use crate::route::Caller;
 use crate::serve::connections::connection_context::ConnectionContext;
-use crate::serve::fault::Fault;
+use crate::serve::fault::{Fault, Refusal, RefusalCause};
 use crate::serve::modes::Tunnel;
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::identify::{IdentifyContext, IdentifyError, Peer, Proven, prove};
@@ -36,11 +36,13 @@ pub(in crate::serve) async fn caller(
             log.record().client = worker.name_of(known.caller);
             Ok(known)
         }
-        Ok(Proven { caller: Caller::Anyone, .. }) if from_a_web_page(headers) => Err(Fault::ClientNotAllowed),
+        Ok(Proven { caller: Caller::Anyone, .. }) if from_a_web_page(headers) => {
+            Err(Fault::ClientNotAllowed(Refusal::of(RefusalCause::WebPage)))
+        }
         Ok(anyone @ Proven { caller: Caller::Anyone, .. }) => Ok(anyone),
         Err(IdentifyError::NotLetIn(id)) => {
             log.record().client = worker.name_of(Caller::Client(id));
-            Err(Fault::ClientNotAllowed)
+            Err(Fault::ClientNotAllowed(Refusal::of(RefusalCause::Listener)))
         }
         Err(IdentifyError::Unknown) => Err(unidentified),
         // Wrong guesses are slowed; right credentials were accepted above, so no client is locked out by a neighbour's

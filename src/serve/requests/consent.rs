@@ -26,7 +26,7 @@ use crate::provider::CompiledConsent;
 use crate::route::Caller;
 use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::exchanges::response_body::ResponseBody;
-use crate::serve::fault::Fault;
+use crate::serve::fault::{Fault, Refusal, RefusalCause};
 use crate::serve::reports::own_response::{access_record, own_response};
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::admit::clear;
@@ -112,9 +112,11 @@ async fn serve(
     }
     let (provider, consents, consent) = known(worker, name).ok_or(Fault::RouteNotFound)?;
     if !consents.opens.admits(caller) {
-        return Err(Fault::ClientNotAllowed);
+        return Err(Fault::ClientNotAllowed(Refusal::of(RefusalCause::Provider)));
     }
-    let Caller::Client(id) = caller else { return Err(Fault::ClientNotAllowed) };
+    let Caller::Client(id) = caller else {
+        return Err(Fault::ClientNotAllowed(Refusal::of(RefusalCause::Provider)));
+    };
     let client = worker.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let body = Limited::new(body, MOST_BODY).collect().await;
     let body = Zeroizing::new(
@@ -172,7 +174,7 @@ pub fn user_key(client: &ClientConfig, provider: &ProviderConfig, user: &str) ->
         Fault::Malformed("A user name has 1 to 256 bytes, no control characters and no white space around it.")
     })?;
     if !client.users.include(&user) {
-        return Err(Fault::ClientNotAllowed);
+        return Err(Fault::ClientNotAllowed(Refusal::of(RefusalCause::User)));
     }
     Ok(UserKey { owner: client.owner(), provider: provider.name.clone(), user })
 }

@@ -17,7 +17,7 @@ use crate::config::{ListenerConfig, Route, Snapshot};
 use crate::control::Issuers;
 use crate::provider::StandIn;
 use crate::route::{Admission, Authority, Caller, ClientId, Denied, RequestTarget};
-use crate::serve::fault::Fault;
+use crate::serve::fault::{Fault, Refusal, RefusalCause};
 use crate::serve::modes::RoutingTarget;
 use crate::serve::requests::admit::{Declined, admit};
 use crate::serve::requests::caller::from_a_web_page;
@@ -145,11 +145,15 @@ fn caller(snapshot: &Snapshot, asked: &SampleRequest<'_>) -> Result<Caller, Reje
     let refused = |fault, caller| Rejected { fault, caller, route: None, stub: false };
     match found {
         Ok(Caller::Anyone) if from_a_web_page(&head.headers) => {
-            Err(refused(Fault::ClientNotAllowed, Some(Caller::Anyone)))
+            let fault = Fault::ClientNotAllowed(Refusal::of(RefusalCause::WebPage));
+            Err(refused(fault, Some(Caller::Anyone)))
         }
         Ok(Caller::Anyone) => Ok(Caller::Anyone),
         Ok(Caller::Client(id)) => Ok(Caller::Client(id)),
-        Err(IdentifyError::NotLetIn(id)) => Err(refused(Fault::ClientNotAllowed, Some(Caller::Client(id)))),
+        Err(IdentifyError::NotLetIn(id)) => {
+            let fault = Fault::ClientNotAllowed(Refusal::of(RefusalCause::Listener));
+            Err(refused(fault, Some(Caller::Client(id))))
+        }
         Err(IdentifyError::Unknown | IdentifyError::Wrong) if listener.forward().is_some() => {
             Err(refused(Fault::ClientUnidentifiedToProxy, None))
         }
@@ -186,7 +190,9 @@ fn meant(ground: RoutingTarget<'_>, asked: &SampleRequest<'_>, caller: Caller) -
     let target = RequestTarget { method: &head.method, host, path_and_query, headers: &head.headers };
     match ground.admit(caller, None, target) {
         Err(Denied::NotAllowed(route)) => route,
-        Err(Denied::Reserved(route) | Denied::Stub(route)) => Some(route),
+        Err(
+            Denied::MethodNotListed(route) | Denied::NotListed(route) | Denied::Reserved(route) | Denied::Stub(route),
+        ) => Some(route),
         Ok(_) | Err(Denied::Malformed(_) | Denied::MethodRefused | Denied::NotFound) => None,
     }
 }

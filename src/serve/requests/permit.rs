@@ -13,7 +13,7 @@ use crate::config::Clients;
 use crate::control::{TokenSpec, user_spec};
 use crate::observe::trace::Context;
 use crate::route::{Admitted, Caller};
-use crate::serve::fault::Fault;
+use crate::serve::fault::{Fault, Refusal, RefusalCause};
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::consent;
 use crate::serve::worker_state::{RouteState, WorkerState};
@@ -52,7 +52,7 @@ impl Permit {
             done => done?,
         }
         if admitted.tolerated() {
-            log.tolerate(Fault::ClientNotAllowed);
+            log.tolerate(Fault::ClientNotAllowed(Refusal::of(RefusalCause::Path)));
         }
         let user = match &route.route.user {
             None => None,
@@ -122,12 +122,18 @@ pub fn within_bounds(clients: &Clients, caller: Caller, admitted: &Admitted) -> 
     let fits = |(name, value): (&str, &str)| {
         bounded(name).is_none_or(|values| values.iter().any(|permitted| permitted == value))
     };
-    if client.vars.is_empty() || admitted.vars().iter().all(fits) { Ok(()) } else { Err(Fault::ClientNotAllowed) }
+    if client.vars.is_empty() || admitted.vars().iter().all(fits) {
+        Ok(())
+    } else {
+        Err(Fault::ClientNotAllowed(Refusal::of(RefusalCause::Value)))
+    }
 }
 
 /// The token of a user in whose name the caller may call.
 fn users_token(worker: &WorkerState, route: &RouteState, caller: Caller, user: &str) -> Result<Arc<TokenSpec>, Fault> {
-    let Caller::Client(id) = caller else { return Err(Fault::ClientNotAllowed) };
+    let Caller::Client(id) = caller else {
+        return Err(Fault::ClientNotAllowed(Refusal::of(RefusalCause::Client)));
+    };
     let client = worker.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
     let provider = &route.route.provider;
     let key = consent::user_key(client, provider, user)?;

@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use aws_lc_rs::rand;
@@ -17,6 +17,8 @@ use crate::base::secret::hex;
 
 /// The only one who may read and write the file is its owner.
 const MODE: u32 = 0o600;
+/// The same for a folder that is made for it.
+const FOLDER_MODE: u32 = 0o700;
 /// Enough for thousands of records.
 const CACHE: usize = 4 << 20;
 
@@ -42,6 +44,7 @@ pub(super) fn open(path: &Path) -> Result<Database, Error> {
             seen
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_folder(path).map_err(|error| io_error(path, &error))?;
             make(path)?;
             OpeningResult::Unclean
         }
@@ -49,6 +52,16 @@ pub(super) fn open(path: &Path) -> Result<Database, Error> {
     };
     let database = builder().open(path).map_err(|error| refused(path, error))?;
     sound(path, database, seen)
+}
+
+/// Makes the folder that the file is to lie in, for its owner alone, if there is none.
+fn make_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+            fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The result of a trial opening of the file.

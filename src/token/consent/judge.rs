@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use thiserror::Error;
+
 use crate::base::secret::SecretString;
 use crate::base::time::{Deadline, Now};
 use crate::token::consent::ConsentRealm;
@@ -77,25 +79,34 @@ impl Consenting {
 }
 
 /// The reason for which a consent is not exchanged.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum NotExchanged {
     /// The provider's settings changed since it was started.
+    #[error("the provider's settings have changed since it was started")]
     Changed,
     /// It was started too long ago.
+    #[error("it was started too long ago")]
     Expired,
     /// Neither a code nor an error came back.
+    #[error("neither a code nor an error came back")]
     NoCode,
     /// Another client, or another group, started it.
+    #[error("another client or group started it")]
     OtherOwner,
     /// It was started for another provider.
+    #[error("it was started for another provider")]
     OtherProvider,
     /// It was started for another user.
+    #[error("it was started for another user")]
     OtherUser,
     /// The provider says no; with its error code, where that reads like a word (RFC 6749 section 4.1.2.1).
+    #[error("the provider refuses it{}", .0.as_ref().map(|code| format!(": {code}")).unwrap_or_default())]
     Refused(Option<String>),
     /// The state was used before ([`PendingEntry::Spent`]).
+    #[error("its state was used before")]
     Reused,
     /// The store has no entry for the state: the consent was never started, or it was started long ago.
+    #[error("its state is not known")]
     Unknown,
 }
 

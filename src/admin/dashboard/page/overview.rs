@@ -2,12 +2,13 @@
 
 use askama::Template;
 
-use super::super::super::view::StatusView;
+use super::super::super::view::{ProviderView, StatusView};
 use super::super::Admin;
 use super::super::draw;
 use super::super::format::{ShownMoment, count, format_span, rate, share, took};
 use super::super::session::SessionVisitor;
 use super::{LATELY, StatusBadge, Top, ends, quantile};
+use crate::base::time::Now;
 
 /// The chart: so many bars of so many milliseconds.
 const BARS: usize = 90;
@@ -18,6 +19,7 @@ const BAR: u64 = 10_000;
 pub(super) struct Overview {
     top: Top,
     health: StatusBadge,
+    problems: Vec<CurrentProblem>,
     rate: String,
     lately: String,
     error_share: String,
@@ -41,6 +43,16 @@ pub(super) struct Overview {
     csrf: String,
 }
 
+/// Something that is wrong now.
+struct CurrentProblem {
+    /// The name that the config gives to what is affected.
+    name: String,
+    badge: StatusBadge,
+    detail: String,
+    /// The page that says more; empty if there is none.
+    page: &'static str,
+}
+
 /// Errors by whose fault they are.
 struct Blamed {
     kind: &'static str,
@@ -50,9 +62,54 @@ struct Blamed {
     share: String,
 }
 
+/// Lists what is wrong now: banks without tokens, a store out of reach, a refused config, certificates that have ended.
+fn problems(status: &StatusView, providers: &[ProviderView], now: Now) -> Vec<CurrentProblem> {
+    let mut problems = Vec::new();
+    for view in providers {
+        let badge = match view.state {
+            "closed" => StatusBadge::new("warn", "Closed"),
+            "failing" => StatusBadge::new("warn", "Renewals fail"),
+            "resting" => StatusBadge::new("bad", "No token"),
+            _ => continue,
+        };
+        let mut detail = match &view.last_failure {
+            Some(failure) => format!("{}, {}", failure.reason, ShownMoment::of(&failure.at, now).relative),
+            None => "its token endpoint is not asked for now".to_owned(),
+        };
+        match view.rests_until.as_deref().or(view.closed_until.as_deref()) {
+            Some(until) => detail += &format!("; asked again {}", ShownMoment::of(until, now).relative),
+            None => detail += "; asked again with the next call",
+        }
+        if !view.routes.is_empty() {
+            detail += &format!("; routes: {}", view.routes.join(", "));
+        }
+        problems.push(CurrentProblem { name: view.name.clone(), badge, detail, page: "/ui/providers" });
+    }
+    if let Some(error) = &status.store.error {
+        let badge = StatusBadge::new("bad", "Out of reach");
+        problems.push(CurrentProblem { name: "store".to_owned(), badge, detail: error.clone(), page: "" });
+    }
+    if status.last_reload.error.is_some() {
+        let badge = StatusBadge::new("bad", "Refused");
+        let detail = "the config on the disk has mistakes; the one before it is in force".to_owned();
+        problems.push(CurrentProblem { name: "configuration".to_owned(), badge, detail, page: "" });
+    }
+    for end in status.certificates.iter().filter(|end| end.days_left < 0) {
+        let (at, badge) = ends(&end.expires_at, now, end.days_left);
+        problems.push(CurrentProblem {
+            name: end.what.clone(),
+            badge,
+            detail: format!("ended {}", at.relative),
+            page: "",
+        });
+    }
+    problems
+}
+
 pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Overview {
-    let status = admin.status().await;
+    let (status, providers) = (admin.status().await, admin.providers().await.providers);
     let now = admin.clock.now();
+    let problems = problems(&status, &providers, now);
     let request_stats = admin.dashboard.request_stats.borrow();
     let (minute, lately) = (request_stats.sum(now, 60_000), request_stats.sum(now, LATELY));
     let series = request_stats.series(now, BAR, BARS);
@@ -73,7 +130,12 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) ->
         (end.what.clone(), at, pill)
     });
     Overview {
-        health: if top.draining { StatusBadge::new("warn", "Draining") } else { StatusBadge::new("good", "Ready") },
+        health: match (top.draining, problems.is_empty()) {
+            (true, _) => StatusBadge::new("warn", "Draining"),
+            (false, true) => StatusBadge::new("good", "Ready"),
+            (false, false) => StatusBadge::new("warn", "Ready, with problems"),
+        },
+        problems,
         rate: rate(minute.requests, 60),
         lately: count(lately.requests),
         error_share: share(lately.errors(), lately.requests),

@@ -30,6 +30,7 @@ struct RequestRow {
     status: String,
     result: StatusBadge,
     error: &'static str,
+    reason: &'static str,
     took: String,
     replay: &'static str,
 }
@@ -62,7 +63,12 @@ pub(super) fn gather(admin: &Admin, top: Top, query: &Query) -> Requests {
     }
 }
 
+/// Returns whether each of the words fits something of the request.
 fn mentions(sample: &RequestSample, wanted: &str) -> bool {
+    wanted.split_whitespace().all(|word| mentions_word(sample, word.strip_prefix("urn:uuid:").unwrap_or(word)))
+}
+
+fn mentions_word(sample: &RequestSample, wanted: &str) -> bool {
     let names = [sample.client.as_deref(), sample.route.as_deref(), sample.error];
     sample.path.to_lowercase().contains(wanted)
         || sample.method.as_str().to_lowercase() == wanted
@@ -87,11 +93,47 @@ fn line(sample: &RequestSample, now: Now) -> RequestRow {
             Blame::Provider => StatusBadge::new("warn", "provider's error"),
         },
         error: sample.error.unwrap_or(""),
+        reason: sample.reason.unwrap_or(""),
         took: lasted(sample.took),
         replay: match sample.replay {
             Replay::Impossible => "could not be sent again",
             Replay::None => "",
             Replay::Replayed => "sent again with a new token",
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::Method;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_found_by_its_id_as_callers_have_it_and_by_several_words() {
+        let sample = RequestSample {
+            at: 0,
+            took: Duration::ZERO,
+            id: Uuid::from_u128(0x6b12_06cd_2f7c_4df3_a48b_348e_73a1_3bdc),
+            method: Method::GET,
+            path: "/nowhere/ABC".to_owned(),
+            client: Some("treasury".into()),
+            route: None,
+            status: Some(404),
+            error: Some("route-not-found"),
+            reason: None,
+            blame: Blame::Client,
+            replay: Replay::None,
+        };
+        for found in ["urn:uuid:6b1206cd-2f7c-4df3-a48b-348e73a13bdc", "6b12", "get 404", "treasury  /abc", "not-found"]
+        {
+            assert!(mentions(&sample, found), "{found}");
+        }
+        for missed in ["get 503", "post 404", "urn:uuid:7b12", "erp"] {
+            assert!(!mentions(&sample, missed), "{missed}");
+        }
     }
 }

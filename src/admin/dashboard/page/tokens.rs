@@ -50,7 +50,7 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top, qu
         wanted.is_empty()
             || line.provider.to_lowercase().contains(&wanted)
             || line.key.to_string().starts_with(&wanted)
-            || state(line.phase).word.to_lowercase().contains(&wanted)
+            || state(line.state()).word.to_lowercase().contains(&wanted)
     };
     let found: Vec<_> = ledger.lines.iter().filter(fits).collect();
     TokensPage {
@@ -94,7 +94,7 @@ fn row(line: &LedgerLine, now: Now) -> TokenRow {
     });
     let failed = view.last_failure.as_ref();
     TokenRow {
-        state: state(line.phase),
+        state: state(line.state()),
         alive,
         rests: line.rest.as_ref().map(|rest| ShownMoment::at(rest.until, now)),
         failed: failed.map(|failure| (ShownMoment::of(&failure.at, now), failure.class, failure.reason.clone())),
