@@ -337,7 +337,7 @@ impl Matcher {
         if allowed == Statuses::ClientErrors {
             match status_node {
                 None => fields.missing("status", "[401]"),
-                Some(node) => matcher.judge_statuses(node, &fields),
+                Some(node) => matcher.judge_statuses(node, fields),
             }
         }
         if matcher.bare && !(matcher.json.is_empty() && matcher.body.is_empty()) {
