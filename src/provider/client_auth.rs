@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::provider::compiled_signature::{CompiledJwt, CompiledKey, SignatureFailure, SigningInputs};
 use crate::provider::setting::Settings;
-use crate::provider::signature_rule::{JwtRule, KeyChoice};
+use crate::provider::signature_rule::{JwtTemplate, KeyChoice};
 use crate::provider::template::{ConsentVariables, Fill, Template, TemplateContext, TemplateScope, TemplateSegment};
 use crate::provider::values::choice;
 use crate::signing::algorithm::SigningAlgorithm;
@@ -65,7 +65,7 @@ pub(super) struct ClientAuth {
 #[derive(Clone, Debug)]
 struct AssertionRule {
     key: KeyChoice,
-    jwt: JwtRule,
+    jwt: JwtTemplate,
     /// Empty: the token endpoint.
     audience: Vec<Template>,
 }
@@ -124,7 +124,7 @@ impl AssertionRule {
         let key = KeyChoice::take(fields, scope);
         let algorithm = key.as_ref().map_or(SigningAlgorithm::Ps256, KeyChoice::supposed);
         let claims = TemplateScope { place: TemplateContext::TokenBody, ..scope };
-        let jwt = JwtRule::take(fields, "header", claims, algorithm);
+        let jwt = JwtTemplate::take(fields, "header", claims, algorithm);
         let audience = match fields.take("audience") {
             None => Vec::new(),
             Some(node) => match &node.kind {

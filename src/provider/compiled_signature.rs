@@ -14,7 +14,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::base::id::Ids;
-use crate::base::secret::SecretString;
+use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Within;
 use crate::base::vars::Vars;
 use crate::provider::exchange::{Field, Filled, write_object};
@@ -22,7 +22,7 @@ use crate::provider::id_rule::IdRule;
 use crate::provider::message_values::{Fresh, MessageValues};
 use crate::provider::setting::{SettingValue, Settings};
 use crate::provider::signature_rule::{
-    AlgorithmChoice, DigestRule, JwtRule, KeyChoice, ParameterRule, SignatureForm, SignatureRule,
+    AlgorithmChoice, DigestRule, JwtTemplate, KeyChoice, ParameterRule, SignatureForm, SignatureRule,
 };
 use crate::provider::template::{
     ConsentVariables, Fill, FilledText, MessagePart, SignedView, Template, TemplateSegment,
@@ -114,7 +114,6 @@ fn secret(
     encoding: Option<TextEncoding>,
     form: Option<&SignatureForm>,
 ) -> Result<SharedSecret, String> {
-    use crate::base::secret::ExposeSecret as _;
     let is_oauth1 = matches!(form, Some(SignatureForm::OAuth1 { .. }));
     if is_oauth1 {
         return hmac_secret(text, None).map_err(|error| error.to_string());
@@ -184,7 +183,7 @@ pub(super) struct CompiledJwt {
 }
 
 impl CompiledJwt {
-    pub(super) fn compile(rule: &JwtRule, settings: &Settings) -> Result<Self, String> {
+    pub(super) fn compile(rule: &JwtTemplate, settings: &Settings) -> Result<Self, String> {
         Ok(Self {
             header: CompiledMembers::compile(&rule.header, &rule.numbers, settings)?,
             claims: CompiledMembers::compile(&rule.claims, &rule.numbers, settings)?,
@@ -250,8 +249,8 @@ pub(super) struct CompiledSignature {
     digest: Option<DigestRule>,
     names_digest: bool,
     form: CompiledForm,
-    /// The header fields that it sets.
-    headers: Vec<HeaderName>,
+    /// Where it puts anything.
+    places: Vec<CallPlace>,
 }
 
 /// Checks that a key has what a template says of it.
@@ -277,6 +276,7 @@ impl CompiledSignature {
     /// Puts the settings in. `None`: its key is optional, and not set. The error is for a person.
     pub(super) fn compile(rule: &SignatureRule, settings: &Settings) -> Result<Option<Self>, String> {
         let Some(key) = CompiledKey::find(&rule.key, Some(&rule.form), settings)? else { return Ok(None) };
+        rule.form.check(key.algorithm)?;
         let form = match &rule.form {
             SignatureForm::Cavage { key_id, algorithm, fields, life } => CompiledForm::Cavage {
                 key_id: filled(key_id, settings)?,
@@ -321,8 +321,13 @@ impl CompiledSignature {
             digest: rule.digest.clone(),
             names_digest,
             form,
-            headers: rule.headers(),
+            places: rule.places(),
         }))
+    }
+
+    /// Its places on a message: its own, and those of what it needs beside it.
+    pub(super) fn places(&self) -> impl Iterator<Item = &CallPlace> {
+        self.places.iter()
     }
 
     /// Adds the declared identifiers that it needs.
@@ -370,15 +375,14 @@ impl CompiledSignature {
     }
 
     /// The digest of the body, where anything states it.
-    fn digest_of(&self, body: &[u8]) -> Result<Option<(String, Zeroizing<Vec<u8>>)>, SignatureFailure> {
+    fn digest_of(&self, body: &[u8]) -> Result<Option<BodyDigest>, SignatureFailure> {
         let Some(rule) = self.digest.as_ref().filter(|rule| rule.field.is_some() || self.names_digest) else {
             return Ok(None);
         };
-        let bytes = Zeroizing::new(match rule.minified && !body.is_empty() {
-            true => minified_json(body, body.len()).map_err(|_| NO_JSON)?,
-            false => body.to_vec(),
-        });
-        Ok(Some((rule.algorithm.text(&bytes, rule.encoding), bytes)))
+        let is_minified = rule.minified && !body.is_empty();
+        let minified = is_minified.then(|| minified_json(body, body.len()).map_err(|_| NO_JSON)).transpose()?;
+        let bytes = Zeroizing::new(minified.unwrap_or_else(|| body.to_vec()));
+        Ok(Some(BodyDigest { text: rule.algorithm.text(&bytes, rule.encoding), bytes }))
     }
 
     /// Makes the bytes to sign.
@@ -445,10 +449,8 @@ impl CompiledSignature {
                     kind.as_bytes().to_ascii_lowercase().starts_with(b"application/x-www-form-urlencoded")
                 });
                 let form = if is_form { Some(std::str::from_utf8(view.body).map_err(|_| MISSING)?) } else { None };
-                let method = match algorithm {
-                    SigningAlgorithm::Hs256 => OAuth1Method::HmacSha256,
-                    _ => OAuth1Method::RsaSha256,
-                };
+                let is_hmac = algorithm == SigningAlgorithm::Hs256;
+                let method = if is_hmac { OAuth1Method::HmacSha256 } else { OAuth1Method::RsaSha256 };
                 let request = OAuth1Request {
                     method: view.method,
                     target: &target,
@@ -468,6 +470,12 @@ impl CompiledSignature {
             }
         })
     }
+}
+
+/// The digest of a body as text, and the bytes that it is of.
+struct BodyDigest {
+    text: String,
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 /// A message whose signature is due.
@@ -550,12 +558,14 @@ pub(super) async fn sign_message(
 ) -> Result<(), SignatureFailure> {
     let SignedMessage { method, authority, path_and_query, headers, body, token } = message;
     // Those of an attempt before are signed by none of this one.
-    for name in signatures.iter().flat_map(|signature| &signature.headers) {
-        headers.remove(name);
+    for place in signatures.iter().flat_map(CompiledSignature::places) {
+        if let CallPlace::Header(name) = place {
+            headers.remove(name);
+        }
     }
     for signature in signatures {
         let digest = signature.digest_of(body)?;
-        if let (Some(rule), Some((text, bytes))) = (&signature.digest, &digest)
+        if let (Some(rule), Some(BodyDigest { text, bytes })) = (&signature.digest, &digest)
             && let Some(field) = &rule.field
         {
             let stated = match field.as_str() {
@@ -572,7 +582,7 @@ pub(super) async fn sign_message(
             path_and_query: &target,
             headers,
             body,
-            body_digest: digest.as_ref().map(|(text, _)| text.as_str()),
+            body_digest: digest.as_ref().map(|digest| digest.text.as_str()),
             token,
             signature: None,
         };

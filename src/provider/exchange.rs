@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value as Json;
 use zeroize::Zeroizing;
@@ -74,6 +74,9 @@ impl TokenRequest {
             put_assertion(&mut body, *in_json, &token);
         }
         let authority = self.url.authority();
+        if let Ok(host) = HeaderValue::try_from(&authority) {
+            self.headers.insert(HOST, host);
+        }
         let message = SignedMessage {
             method: self.method.as_str(),
             authority: &authority,
@@ -83,6 +86,8 @@ impl TokenRequest {
             token: None,
         };
         sign_message(signatures, message, SigningInputs { vars, ids, values, steps, within }).await?;
+        // The connection's own: it is put on again when the request is sent.
+        self.headers.remove(HOST);
         if let Some((_, query)) = path_and_query.split_once('?') {
             self.query = Some(SecretString::from(query));
         }
@@ -481,9 +486,8 @@ impl Field {
             }
             Field::Table(_) => Json::Object(serde_json::Map::new()),
             Field::Text(template) => {
-                let literals = template.segments.iter().map(|segment| match segment {
-                    TemplateSegment::Literal(text) => text.as_str(),
-                    _ => "",
+                let literals = template.segments.iter().filter_map(|segment| {
+                    if let TemplateSegment::Literal(text) = segment { Some(text.as_str()) } else { None }
                 });
                 Json::String(literals.collect())
             }

@@ -220,10 +220,8 @@ fn signatures(fields: &Fields<'_>, rules: &[InjectionRule], scope: TemplateScope
         CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Query(_) | CallPlace::Signature => None,
     });
     let own: Vec<HeaderName> = own.collect();
-    let place = match scope.place {
-        TemplateContext::Standing => TemplateContext::StandingSign,
-        _ => TemplateContext::Sign,
-    };
+    let is_standing = scope.place == TemplateContext::Standing;
+    let place = if is_standing { TemplateContext::StandingSign } else { TemplateContext::Sign };
     let context =
         SignatureContext { table: "[[request.sign]]", scope: TemplateScope { place, ..scope }, own: Some(&own) };
     let sign = SignatureRule::read_all(fields.take("sign"), context, report);
@@ -564,6 +562,11 @@ impl Injection {
     /// Returns whether calls are signed.
     pub(super) const fn signs(&self) -> bool {
         !self.signatures.is_empty()
+    }
+
+    /// The places of a call's signatures.
+    pub(super) fn signature_places(&self) -> impl Iterator<Item = &CallPlace> {
+        self.signatures.iter().flat_map(CompiledSignature::places)
     }
 
     /// Returns whether a signature covers the body.

@@ -105,6 +105,14 @@ pub(super) fn read_key(
         Some(node) => Some(certificate(node, &key, &place, read)?),
         None => own_chain,
     };
+    if let Some(until) = chain.as_ref().map(CertificateChain::valid_until)
+        && u64::try_from(until).unwrap_or(0) < read.unix_seconds()
+    {
+        let node = certificate_node.unwrap_or(at);
+        let title = format!("the certificate in `{}` has expired", node.as_str().unwrap_or_default());
+        place.error(&node.span, title, "ask its issuer for a new one");
+        return None;
+    }
     Some(Arc::new(KeyMaterial::new(key, chain, id, &SigningPool::of_process())))
 }
 
@@ -178,12 +186,6 @@ fn certificate(node: &Node, key: &SigningKey, place: &KeyPlace<'_>, read: &dyn R
             title,
             "name the certificate that was issued for this key; its own stands first in the file",
         );
-        return None;
-    }
-    let is_over = u64::try_from(chain.valid_until()).unwrap_or(0) < read.unix_seconds();
-    if is_over {
-        let title = format!("the certificate in `{shown}` has expired");
-        place.error(&node.span, title, "ask its issuer for a new one");
         return None;
     }
     Some(chain)

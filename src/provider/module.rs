@@ -23,7 +23,7 @@ use crate::provider::login::{CompiledStep, LoginStep};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
 use crate::provider::setting::{SettingMember, SettingValue, Settings};
-use crate::token::grant::{CallCredentials, Grant};
+use crate::token::grant::{CallCredentials, CallPlace, Grant};
 use crate::token::key::{KeyBuilder, TokenKey};
 use crate::token::lease::{Lease, LeaseTrial};
 
@@ -368,6 +368,11 @@ impl Module {
     /// Returns whether a signature covers the body: it has to be gathered before anything is sent.
     pub const fn signs_body(&self) -> bool {
         self.injection.signs_body()
+    }
+
+    /// Returns the header fields that signing sets.
+    pub fn signature_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.injection.signature_places().filter_map(CallPlace::as_header)
     }
 
     /// Signs a dressed call: fields are put on its head, and parameters on the end of its query. A call that is sent

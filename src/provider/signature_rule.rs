@@ -30,6 +30,9 @@ use crate::signing::jws::{JwsHeader, PayloadForm};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, suggest};
 use crate::token::grant::CallPlace;
 
+/// The algorithms of OAuth 1.0a that are known here.
+const OAUTH1: [SigningAlgorithm; 2] = [SigningAlgorithm::Hs256, SigningAlgorithm::Rs256];
+
 /// The life of a token or signature that states its end, if none is specified.
 const LIFE: Duration = Duration::from_secs(300);
 
@@ -63,7 +66,7 @@ pub(super) struct DigestRule {
 
 /// A JSON Web Token of one's own.
 #[derive(Clone, Debug)]
-pub(super) struct JwtRule {
+pub(super) struct JwtTemplate {
     pub header: Vec<(String, Field)>,
     pub claims: Vec<(String, Field)>,
     /// The members that are numbers, whatever their templates are.
@@ -102,7 +105,7 @@ pub(super) enum SignatureForm {
         header: Vec<(String, Field)>,
         numbers: Vec<String>,
     },
-    Jwt(JwtRule),
+    Jwt(JwtTemplate),
     OAuth1 {
         consumer_key: Template,
         token: Option<Template>,
@@ -181,6 +184,9 @@ impl KeyChoice {
         let encoding = fields.take("key_encoding").and_then(|node| encoding(node, report));
         let (setting, algorithm) = (setting?, algorithm?);
         let is_key = setting.is_key();
+        if let (true, Some(node)) = (is_key, fields.take("key_encoding")) {
+            node.error(report, "the file of a key says itself how it is written", "take this out", None);
+        }
         if let (AlgorithmChoice::Fixed(algorithm), false, Some(node)) = (&algorithm, is_key, fields.take("algorithm"))
             && algorithm.key_type() != KeyType::Secret
         {
@@ -202,7 +208,8 @@ impl KeyChoice {
     pub(super) fn supposed(&self) -> SigningAlgorithm {
         match self.algorithm {
             AlgorithmChoice::Fixed(algorithm) => algorithm,
-            AlgorithmChoice::Setting(_) => SigningAlgorithm::Ps256,
+            // All forms know it.
+            AlgorithmChoice::Setting(_) => SigningAlgorithm::Rs256,
         }
     }
 }
@@ -276,7 +283,7 @@ impl DigestRule {
     }
 }
 
-impl JwtRule {
+impl JwtTemplate {
     /// Takes the members of its header, `claims`, `numbers` and `life`.
     pub(super) fn take(
         fields: &Fields<'_>,
@@ -374,6 +381,12 @@ impl SignatureForm {
                     }
                 }
                 let label = fields.or("label", "sig1".to_owned());
+                let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.*".contains(&byte);
+                let begins = label.starts_with(|first: char| first.is_ascii_lowercase() || first == '*');
+                if let (false, Some(node)) = (begins && label.bytes().all(is_inner), fields.take("label")) {
+                    let help = "write lower-case letters and digits, as in `\"sig1\"`".to_owned();
+                    node.error(report, "this is no label of a signature", "", Some(help));
+                }
                 let parameters = fields.take("params").map_or_else(Vec::new, |node| parameters(node, scope, report));
                 let names_itself = parameters.iter().any(|parameter| matches!(parameter, ParameterRule::Alg));
                 if let (true, None, Some(node)) = (names_itself, algorithm.http_name(), fields.take("params")) {
@@ -387,11 +400,9 @@ impl SignatureForm {
                 let header = header.map_or_else(Vec::new, |node| jose_header(node, scope, algorithm, report));
                 Some(SignatureForm::Jws { payload, header, numbers: numbers() })
             }
-            FormWord::Jwt => Some(SignatureForm::Jwt(JwtRule::take(fields, "jose_header", scope, algorithm))),
+            FormWord::Jwt => Some(SignatureForm::Jwt(JwtTemplate::take(fields, "jose_header", scope, algorithm))),
             FormWord::OAuth1 => {
-                if let (false, Some(node)) =
-                    (matches!(algorithm, SigningAlgorithm::Hs256 | SigningAlgorithm::Rs256), fields.take("algorithm"))
-                {
+                if let (false, Some(node)) = (OAUTH1.contains(&algorithm), fields.take("algorithm")) {
                     node.error(report, "OAuth 1.0a is signed by RS256 or HS256 here", "", None);
                 }
                 let consumer_key = template("consumer_key", "\"{consumer_key}\"");
@@ -459,6 +470,22 @@ impl SignatureForm {
             | SignatureForm::Jwt(_)
             | SignatureForm::Text { .. } => false,
         }
+    }
+
+    /// Checks whether an algorithm that a setting names goes with the form. The error is for a person.
+    pub(super) fn check(&self, algorithm: SigningAlgorithm) -> Result<(), String> {
+        let fits = match self {
+            SignatureForm::Http { parameters, .. } => {
+                let names_itself = parameters.iter().any(|parameter| matches!(parameter, ParameterRule::Alg));
+                !names_itself || algorithm.http_name().is_some()
+            }
+            SignatureForm::OAuth1 { .. } => OAUTH1.contains(&algorithm),
+            SignatureForm::Cavage { .. }
+            | SignatureForm::Jws { .. }
+            | SignatureForm::Jwt(_)
+            | SignatureForm::Text { .. } => true,
+        };
+        if fits { Ok(()) } else { Err(format!("{algorithm} does not go with this form of signature")) }
     }
 
     /// The header that holds it, if a profile does not say.
@@ -638,6 +665,15 @@ impl SignatureRule {
         names
     }
 
+    /// Where it puts anything.
+    pub(super) fn places(&self) -> Vec<CallPlace> {
+        let mut places: Vec<CallPlace> = self.headers().into_iter().map(CallPlace::Header).collect();
+        if let CallPlace::Query(_) = &self.place {
+            places.push(self.place.clone());
+        }
+        places
+    }
+
     /// Returns whether it covers the body.
     pub(super) fn covers_body(&self) -> bool {
         let names_body = |template: &&Template| {
@@ -660,4 +696,68 @@ pub(super) fn uses_of_keys<'a>(
 ) -> Vec<(Arc<str>, SigningAlgorithm)> {
     let keys = rules.map(|rule| &rule.key).chain(auths.filter_map(ClientAuth::key));
     keys.filter_map(KeyChoice::use_of_key).map(|(name, algorithm)| (name.clone(), algorithm)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::provider::Profile;
+    use crate::syntax::{Diagnostic, Diagnostics, SourceText};
+
+    fn mistakes(entry: &str) -> Vec<String> {
+        let text = format!(
+            "name = \"a\"\n[settings.id]\n[settings.key]\nkind = \"key\"\n[settings.secret_key]\nsecret = true\n\
+             [ids.nonce]\nkind = \"uuid\"\n[token]\nrequest = {{ path = \"/t\", encoding = \"none\" }}\n\
+             response = {{ access_token = \"/t\" }}\n[request]\n\
+             inject = [{{ header = \"authorization\", value = \"Bearer {{token}}\" }}]\n[[request.sign]]\n{entry}\n"
+        );
+        let report = Diagnostics::new();
+        let profile = Profile::parse(&SourceText::new("bank.toml", text), &report);
+        let found: Vec<String> = report.into_diagnostics().iter().map(Diagnostic::one_line).collect();
+        assert_eq!(profile.is_none(), !found.is_empty(), "{found:?}");
+        found
+    }
+
+    #[test]
+    fn mistakes_in_signatures_are_told() {
+        let key = "key = \"key\"\nalgorithm = \"RS256\"\n";
+        let good = format!("{key}header = \"x-s\"\ntext = \"{{method}}{{token}}\"\n");
+        let bare = format!("{key}header = \"x-s\"\n");
+        assert_eq!(mistakes(&good), Vec::<String>::new());
+        assert_eq!(mistakes(&good.replace("\"key\"", "\"secret_key\"").replace("RS", "HS")), Vec::<String>::new());
+        for (entry, title) in [
+            (good.replace("RS256", "none"), "`none` is no algorithm here"),
+            (good.replace("RS256", "rs256"), "`rs256` is no algorithm here"),
+            (good.replace("\"key\"", "\"kye\""), "no setting is called `kye`"),
+            (good.replace("\"key\"", "\"id\""), "`id` is no key"),
+            (good.replace("\"key\"", "\"secret_key\""), "RS256 needs an RSA key"),
+            (good.replace("header = \"x-s\"", ""), "has no `header`"),
+            (good.replace("x-s", "authorization"), "is injected already"),
+            (good.replace("x-s", "host"), "belongs to the connection"),
+            (good.replace("{method}", "{body_digest}"), "nothing says what `{body_digest}` is"),
+            (good.replace("{method}", "{signature}"), "a signature cannot cover itself"),
+            (good.replace("{method}", "{key}"), "`key` is a key, which is shown nowhere"),
+            (good.replace("{method}", "{key.kid}"), "unknown placeholder `{key.kid}`"),
+            (good.replace("{method}", "{header.psu-id}"), "the signature covers `psu-id`, which a client controls"),
+            (format!("{good}value = \"v1\""), "the signature is put nowhere"),
+            (format!("{good}query = \"s\""), "a signature has one place"),
+            (format!("{good}key_encoding = \"hex\""), "the file of a key says itself how it is written"),
+            (format!("{good}encoding = \"base65\""), "`base65` is no encoding here"),
+            (format!("{good}form = \"jsw\""), "`jsw` is not known here"),
+            (format!("{good}claims = {{}}"), "unknown key `claims`"),
+            (format!("{bare}form = \"jws\"\njose_header = {{ alg = \"ES256\" }}"), "names another algorithm"),
+            (format!("{bare}form = \"jws\"\njose_header = {{ crit = [\"x\"] }}"), "the member crit lists names"),
+            (format!("{key}form = \"http\"\ncomponents = [\"@metod\"]"), "is not a component that is read here"),
+            (format!("{key}form = \"http\"\ncomponents = \"psu-id\""), "covers `psu-id`, which a client controls"),
+            (format!("{key}form = \"http\"\ncomponents = []\nlabel = \"A b\""), "this is no label"),
+            (format!("{key}form = \"http\"\ncomponents = []\nparams = {{ kid = \"x\" }}"), "is no parameter"),
+            (format!("{key}form = \"cavage\"\nkey_id = \"k\"\nfields = [\"a b\"]"), "`a b` cannot be signed"),
+            (format!("{bare}form = \"jwt\"\nlife = \"0s\""), "it would be over before it arrives"),
+            (format!("{key}form = \"oauth1\"\nconsumer_key = \"c\"").replace("RS256", "PS256"), "RS256 or HS256"),
+        ] {
+            let found = mistakes(&entry);
+            assert!(found.iter().any(|line| line.contains(title)), "{title}\nin\n{}", found.join("\n"));
+        }
+        let stated = format!("{good}client_headers = \"psu-id\"").replace("{method}", "{header.psu-id}{id.nonce}");
+        assert_eq!(mistakes(&stated), Vec::<String>::new());
+    }
 }

@@ -85,7 +85,7 @@ struct SigningJob {
     message: Vec<u8>,
     waiting: Stopwatch,
     within: Within,
-    answer: Answer,
+    answer: SignatureAnswer,
 }
 
 /// The place of a signature, empty until it is made.
@@ -100,9 +100,9 @@ fn locked(slot: &Mutex<AnswerSlot>) -> MutexGuard<'_, AnswerSlot> {
 }
 
 /// The thread's end of a signature's place. A thread that ends before it has signed leaves an error.
-struct Answer(Arc<Mutex<AnswerSlot>>);
+struct SignatureAnswer(Arc<Mutex<AnswerSlot>>);
 
-impl Answer {
+impl SignatureAnswer {
     fn give(&self, made: Result<DigitalSignature, SigningError>) {
         let mut slot = locked(&self.0);
         slot.made.get_or_insert(made);
@@ -114,7 +114,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for SignatureAnswer {
     fn drop(&mut self) {
         self.give(Err(SigningError::Unavailable("its thread has ended".to_owned())));
     }
@@ -167,7 +167,7 @@ impl Signer for PooledKey {
             message: message.to_vec(),
             waiting: Stopwatch::start(),
             within,
-            answer: Answer(slot.clone()),
+            answer: SignatureAnswer(slot.clone()),
         };
         let refused = |why: &str| Err(SigningError::Unavailable(why.to_owned()));
         match self.pool.queue.try_send(job) {
@@ -180,6 +180,8 @@ impl Signer for PooledKey {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Wake;
+    use std::thread::Thread;
     use std::time::Duration;
 
     use super::super::pkcs;
@@ -192,32 +194,50 @@ mod tests {
 
     const SOON: Within = Within(Duration::from_secs(60));
 
-    #[tokio::test]
-    async fn a_pool_signs_as_the_key_itself_does() {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    fn finished(mut pending: PendingSignature<'_>) -> Result<DigitalSignature, SigningError> {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        loop {
+            match pending.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(made) => return made,
+                Poll::Pending => thread::park(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_pool_signs_as_the_key_itself_does() {
         let (key, pool) = (key(), SigningPool::start(2, 8));
         let signer = pool.signer(key.clone());
         for message in [&b"one"[..], b"two", b""] {
-            let made = signer.sign(SigningAlgorithm::Rs256, message, SOON).await;
+            let made = finished(signer.sign(SigningAlgorithm::Rs256, message, SOON));
             assert_eq!(made, key.sign(SigningAlgorithm::Rs256, message));
         }
-        let wrong = signer.sign(SigningAlgorithm::Es256, b"one", SOON).await;
+        let wrong = finished(signer.sign(SigningAlgorithm::Es256, b"one", SOON));
         assert!(matches!(wrong, Err(SigningError::WrongKey { .. })), "{wrong:?}");
     }
 
-    #[tokio::test]
-    async fn a_full_queue_a_late_turn_and_a_dead_pool_are_errors() {
+    #[test]
+    fn a_full_queue_a_late_turn_and_a_dead_pool_are_errors() {
         let none = SigningPool::start(0, 8).signer(key());
-        let made = none.sign(SigningAlgorithm::Rs256, b"m", SOON).await;
+        let made = finished(none.sign(SigningAlgorithm::Rs256, b"m", SOON));
         assert_eq!(made, Err(SigningError::Unavailable("it has no threads".to_owned())));
         let late = SigningPool::start(1, 8).signer(key());
-        let made = late.sign(SigningAlgorithm::Rs256, b"m", Within(Duration::ZERO)).await;
+        let made = finished(late.sign(SigningAlgorithm::Rs256, b"m", Within(Duration::ZERO)));
         assert_eq!(made, Err(SigningError::Unavailable("its turn came too late".to_owned())));
         // A queue without room: a message is taken only while a thread waits for one.
         let narrow = SigningPool::start(1, 0).signer(key());
         let made: Vec<_> = (0..50).map(|_| narrow.sign(SigningAlgorithm::Rs256, b"m", SOON)).collect();
         let mut full = 0;
         for made in made {
-            full += usize::from(made.await.is_err());
+            full += usize::from(finished(made).is_err());
         }
         assert!(full > 0, "fifty messages at once are too many");
     }

@@ -22,20 +22,20 @@ pub(super) enum BareItem {
     Token(String),
 }
 
-/// Parameters (section 3.1.2) in their order.
-pub(super) type Parameters = Vec<(String, BareItem)>;
+/// ItemParameters (section 3.1.2) in their order.
+pub(super) type ItemParameters = Vec<(String, BareItem)>;
 
 /// An item with its parameters (section 3.3).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct FieldItem {
     pub(super) value: BareItem,
-    pub(super) parameters: Parameters,
+    pub(super) parameters: ItemParameters,
 }
 
 /// The value of a key of a dictionary (section 3.2).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Member {
-    InnerList(Vec<FieldItem>, Parameters),
+    InnerList(Vec<FieldItem>, ItemParameters),
     Item(FieldItem),
 }
 
@@ -107,7 +107,7 @@ pub(super) fn write_item(out: &mut String, item: &BareItem) {
 }
 
 /// Writes parameters; those that are true are written by their names alone.
-pub(super) fn write_parameters(out: &mut String, parameters: &Parameters) {
+pub(super) fn write_parameters(out: &mut String, parameters: &ItemParameters) {
     for (name, value) in parameters {
         out.push(';');
         out.push_str(name);
@@ -181,8 +181,8 @@ impl StructuredFieldReader<'_> {
         Some(FieldItem { value: self.bare()?, parameters: self.parameters()? })
     }
 
-    fn parameters(&mut self) -> Option<Parameters> {
-        let mut parameters: Parameters = Vec::new();
+    fn parameters(&mut self) -> Option<ItemParameters> {
+        let mut parameters: ItemParameters = Vec::new();
         while self.take(';') {
             self.skip(&[' ']);
             let name = self.key()?;

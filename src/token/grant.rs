@@ -91,6 +91,14 @@ impl CallPlace {
         }
     }
 
+    /// Returns the name of the header; `None` if it is none.
+    pub const fn as_header(&self) -> Option<&HeaderName> {
+        match self {
+            CallPlace::Header(name) => Some(name),
+            CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Query(_) | CallPlace::Signature => None,
+        }
+    }
+
     /// Returns the name of the query parameter; `None` if it is none.
     pub const fn as_query(&self) -> Option<&Arc<str>> {
         match self {

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 
 use http::request::Parts;
@@ -26,6 +27,11 @@ use crate::serve::requests::hop_options::HopOptions;
 use crate::serve::requests::identify::{IdentifyContext, IdentifyError, Peer, identify, let_in};
 use crate::serve::requests::permit::within_bounds;
 use crate::token::key::TokenKey;
+
+/// What is shown in place of a signature: nothing is signed that is not sent.
+static SIGNATURE: LazyLock<HeaderValue> = LazyLock::new(|| {
+    HeaderValue::from_bytes("‹signature›".as_bytes()).expect("bytes above 127 are those of obs-text (RFC 9110)")
+});
 
 /// A hypothetical request, which is never sent.
 pub struct SampleRequest<'a> {
@@ -120,6 +126,9 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<
     let dressed = dressed_target(&target, route, inputs, &sent, &mut stand_in);
     let dressed = dressed.map_err(|fault| known(fault, Some(index)))?;
     stand_in.note(&sent);
+    for name in route.module.signature_headers() {
+        head.headers.insert(name.clone(), SIGNATURE.clone());
+    }
     let path_and_query = match dressed {
         Some(dressed) => stand_in.describe_target(&route.module, &dressed.to_string()),
         None => admitted.path_and_query().to_owned(),

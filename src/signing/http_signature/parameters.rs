@@ -1,7 +1,7 @@
 //! Signature parameters (RFC 9421 section 2.3).
 
 use super::super::structured_field;
-use super::super::structured_field::{BareItem, FieldItem, Parameters};
+use super::super::structured_field::{BareItem, FieldItem, ItemParameters};
 use super::BaseError;
 use super::CoveredComponent;
 
@@ -35,7 +35,7 @@ impl SignatureParameters {
 
     /// Reads an inner list of `Signature-Input`. `None` if it has components that are not supported, or parameters that
     /// are not known here: their meaning could forbid the signature.
-    pub(super) fn read(items: Vec<FieldItem>, parameters: Parameters) -> Option<Self> {
+    pub(super) fn read(items: Vec<FieldItem>, parameters: ItemParameters) -> Option<Self> {
         let components: Option<Vec<_>> = items.into_iter().map(CoveredComponent::from_item).collect();
         let moment = |number: i64| u64::try_from(number).ok();
         let parameters = parameters.into_iter().map(|(name, value)| match (name.as_str(), value) {
@@ -85,7 +85,7 @@ impl SignatureParameters {
             };
             value.map(|value| (name.to_owned(), value)).ok_or(BaseError::Parameter(name))
         });
-        let parameters: Parameters = parameters.collect::<Result<_, _>>()?;
+        let parameters: ItemParameters = parameters.collect::<Result<_, _>>()?;
         structured_field::write_parameters(&mut out, &parameters);
         Ok(out)
     }
