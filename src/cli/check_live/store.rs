@@ -31,9 +31,9 @@ pub(super) async fn try_store(settings: StoreSettings, clock: Clock, notes: Note
 
 /// A file that the first start makes, with its folder, below one that must let it.
 fn unmade(path: &Path) -> Finding {
-    let above =
+    let mut above =
         path.ancestors().skip(1).map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    let folder = above.into_iter().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let folder = above.find(|folder| folder.exists()).unwrap_or(Path::new("."));
     let trial = folder.join(format!(".countersign-check.{}", std::process::id()));
     let tried = fs::OpenOptions::new().write(true).create_new(true).open(&trial);
     match tried {
