@@ -483,7 +483,6 @@ bare = true
             "20:25: error: \"a b\" is not a header name",
             "21:16: error: unknown placeholder `{idd}`; did you mean `{id}`?",
             "21:29: error: `{token}` cannot stand here",
-            "22:1: error: [token.response] has no `access_token`",
             "23:1: error: unknown key `acces_token` in [token.response]; did you mean `access_token`?",
             "25:10: error: not an HTTP status",
             "26:9: error: `bad` is not known here",

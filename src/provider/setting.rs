@@ -449,8 +449,6 @@ mod tests {
         assert_eq!(
             lines(&found),
             [
-                "proxy.toml:1:1: error: [provider.bank] has no `client_secret`; \
-                 add `client_secret = { env = \"CLIENT_SECRET\" }`",
                 "proxy.toml:1:13: error: `client_id` has a character that a header cannot carry; \
                  it is the X-IBM-Client-Id of the application",
                 "proxy.toml:2:1: error: unknown key `client_secert` in [provider.bank]; did you mean `client_secret`?",
