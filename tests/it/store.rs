@@ -348,11 +348,20 @@ fn a_file_that_cannot_be_used_says_why() {
         let why = refused(&in_file(&other, &[1])).await;
         assert!(why.contains("damaged or not a store"), "{why}");
         assert_eq!(fs::read(&other).expect("there"), vec![b'x'; 8192], "it was not touched");
-        let why = refused(&in_file(&folder.path().join("none/a.redb"), &[1])).await;
-        assert!(why.contains("no such folder"), "{why}");
+        let why = refused(&in_file(&other.join("a.redb"), &[1])).await;
+        assert!(why.contains("other/a.redb"), "a file stands where its folder would be: {why}");
         let why = refused(&in_file(folder.path(), &[1])).await;
         assert!(why.contains("is no file"), "{why}");
     });
+}
+
+#[test]
+fn the_folder_of_a_file_is_made_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = folder.path().join("var/lib");
+    local(async { drop(open(&in_file(&made.join("a.redb"), &[1])).await) });
+    assert_eq!(fs::metadata(&made).expect("it is there").permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
