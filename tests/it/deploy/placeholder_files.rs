@@ -57,7 +57,9 @@ pub fn checked(about: &str, config: &str) -> Vec<String> {
     fs::write(&file, moved).expect("written");
     let mut check = Command::new(env!("CARGO_BIN_EXE_countersign"));
     let said = told(check.args(["check", "-c"]).arg(&file), "");
-    assert!(!said.err.contains("warning"), "{about}: {}", said.err);
+    // The stand-ins live for a month, of which a check warns.
+    let warns = |line: &str| line.contains("warning") && !line.contains(" expires in ");
+    assert!(!said.err.lines().any(warns), "{about}: {}", said.err);
     said.content(about);
     wanted
 }
