@@ -208,6 +208,15 @@ impl ModelObserver {
         if answered {
             self.flight = None;
         }
+        if let Event::Fetched { arrived, .. } = &event
+            && answered
+            && matches!(arrived.origin, TokenOrigin::Adopted { .. })
+            && arrived.expires.passed(self.now)
+        {
+            // The keeper knows it from now on: a repeated token is this one.
+            self.latest = self.lives.len();
+            self.lives.push(ObservedToken { young_until: None, excused: None, since: 0, dead: false });
+        }
         let mut actions = Vec::new();
         self.slot = std::mem::take(&mut self.slot).step(event.clone(), self.now, &POLICY, jitter, &mut actions);
         for action in actions {
@@ -385,4 +394,23 @@ proptest! {
         world.play(&Move::Answer { back: 0, sent_ago: 0, result: Ok((1_800_000, TokenOrigin::Issued)) }, 0);
         prop_assert_eq!(world.slot.waiting(), PhaseKind::Live);
     }
+}
+
+/// A token from the store that had ended is the one that arrived last: the same from the provider is not the one that serves.
+#[test]
+fn a_repeated_token_is_the_ended_one_that_was_adopted_before_it() {
+    let mut world = ModelObserver::new();
+    let answer = |sent_ago, life, origin| Move::Answer { back: 0, sent_ago, result: Ok((life, origin)) };
+    let moves = [
+        Move::Force,
+        answer(0, 1, TokenOrigin::Issued),
+        Move::Force,
+        answer(1041, 0, TokenOrigin::Adopted { young: false }),
+        answer(0, 1, TokenOrigin::Repeated),
+        Move::News { back: 0, kind: Kind::AtBirth },
+    ];
+    for step in &moves {
+        world.play(step, 0);
+    }
+    assert_eq!(world.slot.waiting(), PhaseKind::Holding, "its predecessor serves");
 }
