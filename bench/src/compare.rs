@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::Failure;
 use crate::args::Args;
-use crate::contender::{Contender, Door, Kind as Of, Running};
+use crate::contender::{Contender, Door, Kind as Of, Running, Size};
 use crate::machine::{Machine, load_average};
 use crate::measure::{self, Figures, Kind, TESTS, Test};
 use crate::process;
@@ -65,9 +65,11 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
         args.or("contenders", usual.to_owned())?.split(',').map(|text| Contender::read(text, &proxy)).collect();
     let verifying = args.or("verify", "yes".to_owned())? != "no";
     args.end()?;
+    // Tokens of many keys are fetched before.
+    let fills = tests.iter().filter(|test| matches!(test.kind, Kind::Growth(Size { keys: 3.., .. }))).count();
     let windows = (tests.len() * contenders.len() * settings.rounds) as f64 * f64::from(1 + settings.again);
     let each = (settings.seconds + 4.0) * 1.5;
-    process::bound(Duration::from_secs_f64(120.0 + 30.0 * contenders.len() as f64 + windows * each))?;
+    process::bound(Duration::from_secs_f64(120.0 + 30.0 * contenders.len() as f64 + windows * each + 600.0 * fills as f64))?;
 
     let machine = Machine::look();
     println!("{}", machine.line());
@@ -142,7 +144,7 @@ fn start(stage: &Stage, door: Door, contenders: &[Contender]) -> Result<Vec<Runn
 
 /// Tells whether a test compares countersign with itself at another size.
 fn grows(test: &Test) -> bool {
-    matches!(test.kind, Kind::Routes(_))
+    matches!(test.kind, Kind::Growth(_))
 }
 
 /// Makes one contender of each build of countersign and each size, so that all sizes are measured in turns; and the name of
@@ -151,8 +153,8 @@ fn grow(tests: &[&Test], contenders: &[Contender]) -> Result<(String, Vec<Conten
     let mut grown = Vec::new();
     for contender in contenders.iter().filter(|contender| contender.kind == Of::Countersign) {
         for test in tests {
-            let Kind::Routes(routes) = test.kind else { continue };
-            grown.push(Contender { name: format!("{}-{}", contender.name, test.name), routes, ..contender.clone() });
+            let Kind::Growth(size) = test.kind else { continue };
+            grown.push(Contender { name: format!("{}-{}", contender.name, test.name), size, ..contender.clone() });
         }
     }
     let names = tests.iter().map(|test| test.name).collect::<Vec<_>>().join(", ");
@@ -189,8 +191,9 @@ fn in_turns(
             let again = if settings.until.is_some_and(|until| Instant::now() > until) { 0 } else { settings.again };
             let figures: Figures = match test.kind {
                 Kind::Idle | Kind::Stall => measure::memory(stage, &contenders[at], test)?,
+                Kind::Peak => measure::peak(stage, &contenders[at], test)?,
                 Kind::Syscalls => measure::syscalls(stage, &running[at], test, seconds)?,
-                Kind::Allocations | Kind::Bytes | Kind::Latency | Kind::Requests | Kind::Routes(_) | Kind::Tunnels => {
+                Kind::Allocations | Kind::Bytes | Kind::Growth(_) | Kind::Latency | Kind::Requests | Kind::Tunnels => {
                     measure::undisturbed(stage, &running[at], test, seconds, again)?
                 }
             };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::process::{Process, Start, free_port, root};
-use crate::stage::Stage;
+use crate::stage::{Stage, count};
 use crate::{Failure, job};
 
 /// Where squid's helpers usually are, on Debian.
@@ -65,8 +65,23 @@ pub struct Contender {
     pub name: String,
     pub kind: Kind,
     pub program: PathBuf,
-    /// Routes in countersign's configuration; the last one is called.
+    /// Of countersign alone.
+    pub size: Size,
+}
+
+/// What countersign is to bear beside the job.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Size {
+    /// Routes in its configuration; the last one is called.
     pub routes: usize,
+    /// Keys of tokens that are called in turns, each with a token of its own that is at hand.
+    pub keys: usize,
+    /// Threads that serve, each on a core of its own.
+    pub workers: usize,
+}
+
+impl Size {
+    pub const USUAL: Self = Self { routes: 1, keys: 1, workers: 1 };
 }
 
 /// A contender that serves.
@@ -75,6 +90,8 @@ pub struct Running {
     port: u16,
     /// What to ask it a tunnel for.
     connect: Option<String>,
+    /// Keys of tokens that its callers name in turns.
+    keys: usize,
     /// Where `countersign-counted` tells its counts.
     pub counts: u16,
 }
@@ -84,8 +101,26 @@ impl Running {
     pub fn load(&self, stage: &Stage, options: &str) -> Result<Process, Failure> {
         match &self.connect {
             Some(target) => stage.load(self.port, &format!("--connect {target} {options}")),
+            None if self.keys > 1 => stage.load(self.port, &format!("--keys {} {options}", self.keys)),
             None => stage.load(self.port, options),
         }
+    }
+
+    /// Calls until there is a token for each key.
+    fn fill(&self, stage: &Stage) -> Result<(), Failure> {
+        const TURNS: usize = 100;
+        stage.reset()?;
+        for _ in 0..TURNS {
+            let mut load = self.load(stage, "--mode keep --connections 64 --warm 0 --seconds 5")?;
+            for _ in 0..3 {
+                load.line()?;
+            }
+            load.wait()?;
+            if count(&stage.seen()?, "tokens") >= self.keys as u64 {
+                return Ok(());
+            }
+        }
+        Err(format!("{} keys have no tokens after {TURNS} turns", self.keys).into())
     }
 }
 
@@ -110,7 +145,7 @@ impl Contender {
             Some((_, kind, usual, variable)) => (*kind, chosen(variable).unwrap_or_else(|| PathBuf::from(usual))),
             None => (Kind::Countersign, proxy.to_owned()),
         };
-        Self { name: name.to_owned(), kind, program: program.unwrap_or(usual), routes: 1 }
+        Self { name: name.to_owned(), kind, program: program.unwrap_or(usual), size: Size::USUAL }
     }
 
     /// Asks the program for its version, and for that of its TLS library where it tells.
@@ -176,9 +211,12 @@ impl Contender {
             ("@KEY@", job::CLIENT_KEY.to_owned()),
             ("@KEY_SHA256@", job::CLIENT_KEY_SHA256.to_owned()),
             ("@LIB@", squid_helpers(&self.program).display().to_string()),
-            ("@WORKERS@", "1".to_owned()),
-            ("@ROUTES@", routes(self.routes)),
-            ("@PATH@", if self.routes == 1 { "/v1" } else { job::ITEM }.to_owned()),
+            ("@WORKERS@", self.size.workers.to_string()),
+            ("@ROUTES@", routes(self.size.routes)),
+            ("@PATH@", if self.size.routes == 1 { "/v1" } else { job::ITEM }.to_owned()),
+            ("@PROFILE@", if self.size.keys == 1 { "scb" } else { "keyed.toml" }.to_owned()),
+            ("@VARS@", if self.size.keys == 1 { "" } else { VARS }.to_owned()),
+            ("@TOKENS@", self.size.keys.max(10_000).to_string()),
         ];
         let fill =
             |template: &str| values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
@@ -210,21 +248,30 @@ impl Contender {
             // It keeps state at home.
             env.extend(["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, own.display().to_string())));
         }
+        std::fs::write(own.join("keyed.toml"), include_str!("../peers/keyed.toml.in"))?;
         let log = own.join("log");
+        let cores = if self.size.workers == 1 { stage.proxy_core.clone() } else { stage.all_cores() };
         let mut process = Process::start(Start {
             what: &self.name,
             program: &self.program,
             args,
-            cores: &stage.proxy_core,
+            cores: &cores,
             env,
             log: &log,
             listen: false,
         })?;
         process.listens(port, &log)?;
         let connect = (door == Door::Forward).then(|| format!("localhost:{upstream}"));
-        Ok(Running { process, port, connect, counts })
+        let running = Running { process, port, connect, keys: self.size.keys, counts };
+        if self.size.keys > 1 {
+            running.fill(stage)?;
+        }
+        Ok(running)
     }
 }
+
+/// The variable that names the key of a token.
+const VARS: &str = "vars     = { account = { header = \"X-Account\" } }";
 
 /// Writes the routes that stand before the one that is called: its siblings.
 fn routes(all: usize) -> String {

@@ -6,6 +6,16 @@ pub const ITEM: &str = "/v1/item";
 pub const BIG: &str = "/v1/big";
 /// Bytes of the large download.
 pub const BIG_BYTES: usize = 10 << 20;
+/// A download and an upload that no memory is to hold.
+pub const BULK: &str = "/v1/bulk";
+/// Bytes of either.
+pub const BULK_BYTES: u64 = 1 << 30;
+/// What the bank answers late,
+pub const LATE: &str = "/v1/late";
+/// after so many milliseconds.
+pub const LATE_BY: u64 = 500;
+/// The header that names the key of a token, where there are many.
+pub const ACCOUNT: &str = "X-Account";
 /// Bytes of every other answer.
 pub const ANSWER_BYTES: usize = 1024;
 /// Where the `scb` profile fetches its token, behind the base URL.

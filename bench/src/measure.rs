@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::contender::{Contender, Door, Running};
+use crate::contender::{Contender, Door, Running, Size};
 use crate::machine::Steal;
 use crate::process::{Process, Start, cpu_seconds, memory_kib, tell, tree};
 use crate::stage::{Stage, count};
@@ -20,14 +20,16 @@ pub enum Kind {
     Allocations,
     /// Bytes per processor second.
     Bytes,
+    /// Requests per processor second of countersign alone, at this size.
+    Growth(Size),
     /// Memory of idle connections.
     Idle,
     /// Latency at a fixed rate.
     Latency,
+    /// Memory at its highest while one large body passes.
+    Peak,
     /// Requests per processor second.
     Requests,
-    /// The same of countersign alone, with this many routes.
-    Routes(usize),
     /// Memory of connections or streams whose readers stall.
     Stall,
     /// Kernel calls per request, by strace.
@@ -50,6 +52,11 @@ pub struct Test {
 
 const fn test(name: &'static str, kind: Kind, options: &'static str, what: &'static str) -> Test {
     Test { name, what, kind, door: Door::Gateway, options, beside: ("", 0) }
+}
+
+/// h1 keep-alive on 64 connections.
+const fn growth(name: &'static str, size: Size, what: &'static str) -> Test {
+    test(name, Kind::Growth(size), "--mode keep --connections 64", what)
 }
 
 const fn forward(name: &'static str, kind: Kind, options: &'static str, what: &'static str) -> Test {
@@ -89,18 +96,23 @@ pub const TESTS: &[Test] = &[
             "4,000 requests/s, 64 connections, beside 100 readers that stall in a download",
         )
     },
-    test(
-        "routes1",
-        Kind::Routes(1),
-        "--mode keep --connections 64",
-        "h1 keep-alive, 64 connections, on the last of so many routes",
-    ),
-    test(
-        "routes10k",
-        Kind::Routes(10_000),
-        "--mode keep --connections 64",
-        "h1 keep-alive, 64 connections, on the last of so many routes",
-    ),
+    Test {
+        beside: ("--mode keep --connections 200 --path /v1/late", 0),
+        ..test(
+            "late",
+            Kind::Latency,
+            "--mode rate --rate 4000 --connections 64",
+            "4,000 requests/s, 64 connections, beside 200 calls that the bank answers after half a second",
+        )
+    },
+    test("down1g", Kind::Peak, "--mode keep --connections 1 --path /v1/bulk", "one download of 1 GiB after the other"),
+    test("up1g", Kind::Peak, "--mode keep --connections 1 --path /v1/bulk --post 1073741824", "uploads of 1 GiB"),
+    growth("routes1", Size::USUAL, "on the last of so many routes"),
+    growth("routes10k", Size { routes: 10_000, ..Size::USUAL }, "on the last of so many routes"),
+    growth("keys2", Size { keys: 2, ..Size::USUAL }, "with so many live tokens in turns"),
+    growth("keys100k", Size { keys: 100_000, ..Size::USUAL }, "with so many live tokens in turns"),
+    growth("workers1", Size::USUAL, "by so many workers; two share the cores of bank and clients"),
+    growth("workers2", Size { workers: 2, ..Size::USUAL }, "by so many workers; two share the cores of bank and clients"),
     test("syscalls", Kind::Syscalls, "--mode keep --connections 64", "kernel calls per request, h1 keep-alive"),
     test("syscalls1", Kind::Syscalls, "--mode keep --connections 1", "the same, one connection"),
     test("allocs", Kind::Allocations, "--mode keep --connections 64", "allocations per request, h1 keep-alive"),
@@ -240,7 +252,9 @@ fn beside(stage: &Stage, running: &Running, test: &Test) -> Result<Option<Proces
         return Ok(None);
     }
     let mut load = running.load(stage, &format!("{options} --seconds 600"))?;
-    let told: Value = serde_json::from_str(&load.line()?)?;
+    let said = load.line()?;
+    // One that keeps calling holds nothing.
+    let told: Value = if wanted == 0 { Value::Null } else { serde_json::from_str(&said)? };
     if count(&told, "held") < wanted {
         return Err(format!("{}: only {} of {wanted} readers stall", test.name, count(&told, "held")).into());
     }
@@ -263,6 +277,38 @@ fn counts(running: &Running, test: &Test) -> Result<(f64, f64), Failure> {
         .read_to_string(&mut text)?;
     let (allocations, bytes) = text.split_once(' ').ok_or("counts that make no sense")?;
     Ok((allocations.parse()?, bytes.parse()?))
+}
+
+/// Memory at its highest while large bodies pass one after the other, and before.
+pub fn peak(stage: &Stage, contender: &Contender, test: &Test) -> Result<Figures, Failure> {
+    let running = contender.start(stage, test.door, stage.origin)?;
+    let id = running.process.id();
+    let mut warm = running.load(stage, "--mode keep --connections 1 --warm 0 --seconds 0.3")?;
+    for _ in 0..3 {
+        warm.line()?;
+    }
+    warm.wait()?;
+    let before = memory_kib(id);
+    stage.reset()?;
+    let mut load = running.load(stage, &format!("{} --warm 0 --seconds 20", test.options))?;
+    let mut highest = before;
+    while load.runs() {
+        highest = highest.max(memory_kib(id));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    expect(&load.line()?, "begin")?;
+    expect(&load.line()?, "end")?;
+    let told: Value = serde_json::from_str(&load.line()?)?;
+    let (done, wrong) = (count(&told, "done"), count(&told, "errors") + count(&stage.seen()?, "violations"));
+    if done == 0 || wrong > 0 {
+        return Err(format!("{}: {done} bodies passed, {wrong} calls failed", test.name).into());
+    }
+    let more = vec![
+        ("bodies passed".to_owned(), done as f64),
+        ("MiB before".to_owned(), before / 1024.0),
+        ("MiB at the highest".to_owned(), highest / 1024.0),
+    ];
+    Ok(Figures { more, told, ..Figures::default() })
 }
 
 /// Memory: of a fresh process, and for each idle connection, or for each connection or stream whose reader stalls.

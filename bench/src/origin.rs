@@ -7,13 +7,16 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener};
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -223,8 +226,62 @@ async fn accept(
     }
 }
 
-async fn answer(request: Request<Incoming>, rules: &Rules, seen: &Seen, bodies: &Bodies) -> Response<Full<Bytes>> {
+/// The body of an answer.
+type Answer = Either<Full<Bytes>, Bulk>;
+
+/// A large body in pieces of the same bytes.
+struct Bulk {
+    left: u64,
+    piece: Bytes,
+}
+
+impl Body for Bulk {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let length = self.left.min(self.piece.len() as u64);
+        if length == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= length;
+        Poll::Ready(Some(Ok(Frame::data(self.piece.slice(..usize::try_from(length).unwrap_or(0))))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// Reads a body and drops it. Returns its length; none if it broke off.
+async fn swallow(mut body: Incoming) -> Option<u64> {
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        bytes += frame.ok()?.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    Some(bytes)
+}
+
+async fn answer(request: Request<Incoming>, rules: &Rules, seen: &Seen, bodies: &Bodies) -> Response<Answer> {
     let (head, body) = request.into_parts();
+    if head.uri.path() == job::BULK {
+        seen.requests.fetch_add(1, Relaxed);
+        if let Err(what) = check(&head, rules, seen) {
+            seen.violation(what);
+        }
+        if head.method != Method::POST {
+            let piece = bodies.big.slice(..64 << 10);
+            return Response::new(Either::Right(Bulk { left: job::BULK_BYTES, piece }));
+        }
+        // The last one of a window breaks off.
+        if swallow(body).await.is_some_and(|length| length != job::BULK_BYTES) {
+            seen.violation("a large request body of the wrong length".to_owned());
+        }
+        return json(bodies.answer.clone());
+    }
     let body = if head.method == Method::POST { body.collect().await.ok().map(|body| body.to_bytes()) } else { None };
     if head.uri.path() == job::TOKEN_PATH {
         seen.tokens.fetch_add(1, Relaxed);
@@ -242,6 +299,10 @@ async fn answer(request: Request<Incoming>, rules: &Rules, seen: &Seen, bodies: 
     match head.uri.path() {
         job::ITEM => json(bodies.answer.clone()),
         job::BIG => json(bodies.big.clone()),
+        job::LATE => {
+            tokio::time::sleep(Duration::from_millis(job::LATE_BY)).await;
+            json(bodies.answer.clone())
+        }
         _ => status(StatusCode::NOT_FOUND),
     }
 }
@@ -283,14 +344,14 @@ fn check(head: &hyper::http::request::Parts, rules: &Rules, seen: &Seen) -> Resu
     if seen.fresh(read) { Ok(()) } else { Err("a request id for the second time".to_owned()) }
 }
 
-fn json(body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn json(body: Bytes) -> Response<Answer> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-fn status(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+fn status(status: StatusCode) -> Response<Answer> {
+    let mut response = Response::new(Either::Left(Full::default()));
     *response.status_mut() = status;
     response
 }

@@ -81,6 +81,11 @@ impl Process {
         Ok(())
     }
 
+    /// Tells whether it has not ended yet.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Waits for its own end.
     pub fn wait(&mut self) -> Result<(), Failure> {
         let status = self.child.wait()?;

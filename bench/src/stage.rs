@@ -83,6 +83,11 @@ impl Stage {
         })
     }
 
+    /// The cores of a contender that is to use them all.
+    pub fn all_cores(&self) -> String {
+        format!("{},{}", self.proxy_core, self.other_cores)
+    }
+
     /// What the origin has seen since the last reset.
     pub fn seen(&self) -> Result<Value, Failure> {
         self.ask("/counts")

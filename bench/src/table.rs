@@ -22,12 +22,12 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 pub fn print(name: &str, test: &Test, contenders: &[Contender], rounds: &Rounds) {
     println!("\n### {name}: {}\n", test.what);
     match test.kind {
-        Kind::Idle | Kind::Stall | Kind::Syscalls => special(contenders, rounds),
+        Kind::Idle | Kind::Peak | Kind::Stall | Kind::Syscalls => special(contenders, rounds),
         Kind::Allocations => {
             special(contenders, rounds);
             steal(rounds);
         }
-        Kind::Bytes | Kind::Latency | Kind::Requests | Kind::Routes(_) | Kind::Tunnels => {
+        Kind::Bytes | Kind::Growth(_) | Kind::Latency | Kind::Requests | Kind::Tunnels => {
             usual(test, contenders, rounds);
             steal(rounds);
         }
@@ -40,17 +40,18 @@ pub fn print(name: &str, test: &Test, contenders: &[Contender], rounds: &Rounds)
 fn usual(test: &Test, contenders: &[Contender], rounds: &Rounds) {
     let peers: Vec<usize> = match test.kind {
         // Growth is compared with the first row.
-        Kind::Routes(_) => vec![0],
+        Kind::Growth(_) => vec![0],
         _ => (0..contenders.len()).filter(|at| contenders[*at].kind != Of::Countersign).collect(),
     };
     let unit = match test.kind {
         Kind::Bytes => "MiB",
         Kind::Tunnels => "tunnels",
         Kind::Allocations
+        | Kind::Growth(_)
         | Kind::Idle
         | Kind::Latency
+        | Kind::Peak
         | Kind::Requests
-        | Kind::Routes(_)
         | Kind::Stall
         | Kind::Syscalls => "requests",
     };

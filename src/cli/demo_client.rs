@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 
 use crate::base::time::Clock;
 use crate::tls::{ClientTls, client};
-use crate::upstream::{Destination, EgressPath, Sent};
+use crate::upstream::{Destination, EgressPath, RequestHead, Sent};
 
 /// Sends requests to one address, trusting one CA.
 pub struct DemoClient {
@@ -37,7 +37,8 @@ impl DemoClient {
     pub async fn send(&self, request: Request<Full<Bytes>>) -> io::Result<Response<Bytes>> {
         let opened = self.destination.open(Clock::System.now()).await;
         let mut connection = opened.map_err(|error| io::Error::other(error.to_string()))?;
-        let (head, body) = match connection.send(request).await {
+        let (head, body) = request.into_parts();
+        let (head, body) = match connection.send(RequestHead::of(&head), body).await {
             Sent::Answered(response) => response.into_parts(),
             Sent::Broken { error, .. } | Sent::Refused(error) => return Err(io::Error::other(error)),
             Sent::Unsent(_) => return Err(io::ErrorKind::ConnectionAborted.into()),

@@ -34,8 +34,6 @@ use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
 use crate::upstream::{ConnectionPool, Destination};
 
-/// More shelves than this and the worker's own map of them starts anew: the keeper has them all.
-const MOST_SHELVES: usize = 20_000;
 /// The same for what is looked for in answers, per route.
 const MOST_NEEDLES: usize = 256;
 
@@ -326,7 +324,8 @@ impl WorkerState {
     /// Remembers where a key's leases will lie.
     pub fn remember(&self, issued: &Issued) {
         let mut token_slots = self.token_slots.borrow_mut();
-        if token_slots.len() >= MOST_SHELVES {
+        // The keeper holds no more; the rest can be found again.
+        if self.shared.snapshot.limits.tokens.is_some_and(|most| token_slots.len() >= most) {
             token_slots.clear();
             self.previous_slots.borrow_mut().clear();
         }

@@ -17,6 +17,7 @@ use super::connection::Sent;
 use super::dial::{Destination, DialError};
 use super::exchange_error::ExchangeError;
 use super::received::{BodyError, ReceivedBody};
+use super::request_head::RequestHead;
 use crate::base::time::{Now, Within};
 
 /// The reason for which there is no response. Its `Display` is for the log; it contains no part of the request or the
@@ -88,12 +89,14 @@ impl Destination {
         most: usize,
         now: Now,
     ) -> Result<Response<Bytes>, AskError> {
+        let (head, body) = request.into_parts();
+        let head = RequestHead::of(&head);
         let mut connection = self.open(now).await?;
-        let mut sent = connection.send(request.clone()).await;
+        let mut sent = connection.send(head, body.clone()).await;
         if matches!(sent, Sent::Refused(_)) {
             // It did nothing with it, and may want it over HTTP/1.1.
             connection = self.open(now).await?;
-            sent = connection.send(request).await;
+            sent = connection.send(head, body).await;
         }
         let response = match sent {
             Sent::Answered(response) => response,

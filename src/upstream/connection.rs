@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -22,6 +22,7 @@ use super::h2_connection::{H2Connection, H2Stream};
 use super::http1::Http1Io;
 use super::origin::Origin;
 use super::received::ReceivedBody;
+use super::request_head::RequestHead;
 use super::socket::{ByteCounter, ConnectionCount, Counted, Look, SocketLook};
 use crate::base::time::Now;
 
@@ -84,12 +85,9 @@ pub enum Sent<B> {
     /// The provider says that it did nothing with this request: `REFUSED_STREAM`, `HTTP_1_1_REQUIRED`, or `GOAWAY` before
     /// it (RFC 9113 sections 7 and 8.7). It can be sent on another connection, which is of the right kind then.
     Refused(ExchangeError),
-    /// Not one byte was written; here is the request again.
-    Unsent(Unsent<B>),
+    /// Not one byte was written; here is the body again.
+    Unsent(B),
 }
-
-/// A request that was certainly not sent.
-pub struct Unsent<B>(pub Request<B>);
 
 impl Destination {
     /// A new connection for one exchange, within the deadline.
@@ -150,7 +148,7 @@ impl Destination {
         }
         let http1 = &self.path.http1;
         if pooled && !http1.preserves_case() && !http1.drop_invalid {
-            let (client, driver) = H1Client::new(stream, received.clone());
+            let (client, driver) = H1Client::new(stream, authority.clone(), received.clone());
             tokio::task::spawn_local(driver);
             let sender = H1Sender::Direct(client);
             return Ok(DialedConnection::Own(H1Connection { sender, probe, received, authority, at_rest: true }));
@@ -178,15 +176,22 @@ pub(super) struct H2Transport {
 impl<B: Body + Unpin + 'static> Connection<B> {
     /// Sends a request and waits for the head of its answer. Dropping the future ends the exchange: it closes the
     /// connection or resets the stream.
-    pub async fn send(&mut self, request: Request<B>) -> Sent<B> {
+    pub async fn send(&mut self, head: RequestHead<'_>, body: B) -> Sent<B> {
         match &mut self.kind {
-            Kind::Own(own) => own.send(request).await,
-            Kind::Shared(stream) => stream.send(request).await,
+            Kind::Own(own) => own.send(head, body).await,
+            Kind::Shared(stream) => stream.send(head.to_request(body)).await,
         }
     }
 }
 
 impl<B> Connection<B> {
+    /// Takes over a map that is not needed any more, for the fields of a response to come.
+    pub fn reuse(&self, spare: HeaderMap) {
+        if let Kind::Own(H1Connection { sender: H1Sender::Direct(client), .. }) = &self.kind {
+            client.reuse(spare);
+        }
+    }
+
     /// Closes a connection of one's own after its exchange ended cleanly on both sides.
     pub fn close(self) {
         match self.kind {
@@ -214,24 +219,23 @@ impl<B> Connection<B> {
 }
 
 impl<B: Body + 'static> H1Connection<B> {
-    async fn send(&mut self, mut request: Request<B>) -> Sent<B> {
-        to_http1(&mut request, &self.authority);
+    async fn send(&mut self, head: RequestHead<'_>, body: B) -> Sent<B> {
         let before = self.received.bytes();
         self.at_rest = false;
         self.received.begin_exchange();
         match &mut self.sender {
-            H1Sender::Direct(client) => match client.send(request).await {
+            H1Sender::Direct(client) => match client.send(head, body).await {
                 H1Sent::Answered(response) => Sent::Answered(ReceivedBody::http1_response(response)),
-                H1Sent::Unsent(request) => Sent::Unsent(Unsent(request)),
+                H1Sent::Unsent(body) => Sent::Unsent(body),
                 H1Sent::Broken(error) => {
                     let closed = !matches!(error, H1ClientError::Parse(_)) && self.received.bytes() == before;
                     Sent::Broken { error: ExchangeError::new(error, self.probe.is_renegotiated()), closed }
                 }
             },
-            H1Sender::Hyper(sender) => match sender.try_send_request(request).await {
+            H1Sender::Hyper(sender) => match sender.try_send_request(to_http1(head, body, &self.authority)).await {
                 Ok(response) => Sent::Answered(ReceivedBody::response(response)),
                 Err(mut error) => match error.take_message() {
-                    Some(request) => Sent::Unsent(Unsent(request)),
+                    Some(request) => Sent::Unsent(request.into_body()),
                     None => {
                         let error = error.into_error();
                         let closed = !error.is_parse() && self.received.bytes() == before;
@@ -288,16 +292,17 @@ impl<B> Drop for H1Connection<B> {
 }
 
 /// Target in origin form, authority in the `Host` field.
-fn to_http1<B>(request: &mut Request<B>, authority: &Authority) {
+fn to_http1<B>(head: RequestHead<'_>, body: B, authority: &Authority) -> Request<B> {
+    let mut request = head.to_request(body);
     if request.uri().authority().is_some() {
-        *request.uri_mut() = Uri::from(path_of(request));
-        *request.version_mut() = http::Version::HTTP_11;
+        *request.uri_mut() = Uri::from(path_of(&request));
     }
     if !request.headers().contains_key(HOST)
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         request.headers_mut().insert(HOST, host);
     }
+    request
 }
 
 /// Scheme and authority in the target, no `Host` field (RFC 9113 section 8.3.1). hyper removes the fields that speak of
@@ -323,15 +328,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_takes_the_form_of_its_connection_and_back() {
+    fn a_request_takes_the_form_of_its_connection() {
         let authority: Authority = "bank.example:8443".parse().unwrap();
-        let mut request = Request::get("/v1/x?y=%20").header(HOST, "bank.example:8443").body(()).unwrap();
-        to_http2(&mut request, &authority);
-        assert_eq!(request.uri().to_string(), "https://bank.example:8443/v1/x?y=%20");
-        assert_eq!((request.version(), request.headers().len()), (http::Version::HTTP_2, 0));
-        to_http1(&mut request, &authority);
-        assert_eq!(request.uri().to_string(), "/v1/x?y=%20");
-        assert_eq!(request.headers()[HOST], "bank.example:8443");
-        assert_eq!(request.version(), http::Version::HTTP_11);
+        for target in ["/v1/x?y=%20", "https://other.example/v1/x?y=%20"] {
+            let (head, ()) = Request::get(target).body(()).unwrap().into_parts();
+            let request = to_http1(RequestHead::of(&head), (), &authority);
+            assert_eq!(request.uri().to_string(), "/v1/x?y=%20");
+            assert_eq!(request.headers()[HOST], "bank.example:8443");
+            let mut request = RequestHead::of(&request.into_parts().0).to_request(());
+            to_http2(&mut request, &authority);
+            assert_eq!(request.uri().to_string(), "https://bank.example:8443/v1/x?y=%20");
+            assert_eq!((request.version(), request.headers().len()), (http::Version::HTTP_2, 0));
+        }
     }
 }

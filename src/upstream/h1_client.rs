@@ -25,7 +25,8 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::buf::Chain;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::response::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Response};
 use hyper::body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -35,6 +36,7 @@ use super::h1_codec::{
     write_head,
 };
 use super::http1::{BUFFER, is_hang_up};
+use super::request_head::RequestHead;
 use super::socket::ByteCounter;
 
 /// Bytes for which room is made at first; the room doubles as long as reading fills it,
@@ -80,14 +82,16 @@ pub(super) struct H1Client<B>(Rc<dyn H1Exchange<B>>);
 pub(super) enum H1Sent<B> {
     Answered(Response<H1Body>),
     Broken(H1ClientError),
-    /// Not one byte was written.
-    Unsent(Request<B>),
+    /// Not one byte was written; here is its body again.
+    Unsent(B),
 }
 
 /// A connection over any stream, as its senders see it.
 trait H1Exchange<B>: H1Incoming {
-    /// Sends the request if it is there, and waits for the response's head.
-    fn poll_send(&self, request: &mut Option<Request<B>>, cx: &mut Context<'_>) -> Poll<HeadSent<B>>;
+    /// Sends a request with this body if the body is there, and waits for the response's head.
+    fn poll_send(&self, head: RequestHead<'_>, body: &mut Option<B>, cx: &mut Context<'_>) -> Poll<HeadSent<B>>;
+    /// Takes over a map that is not needed any more.
+    fn reuse(&self, spare: HeaderMap);
     fn is_idle(&self) -> bool;
     /// Begins to close an idle connection.
     fn finish(&self);
@@ -104,12 +108,17 @@ enum HeadSent<B> {
     /// The head of the response, and its length, if a length tells it.
     Answered(Parts, Option<u64>),
     Broken(H1ClientError),
-    Unsent(Request<B>),
+    Unsent(B),
 }
 
 impl<B> H1Client<B> {
-    /// Takes a stream on which no exchange is under way. The future is the connection's own task, and ends with it.
-    pub(super) fn new<S>(io: S, received: Rc<ByteCounter>) -> (Self, impl Future<Output = ()> + use<S, B>)
+    /// Takes a stream on which no exchange is under way; `authority` is the one of requests that name none. The future
+    /// is the connection's own task, and ends with it.
+    pub(super) fn new<S>(
+        io: S,
+        authority: Authority,
+        received: Rc<ByteCounter>,
+    ) -> (Self, impl Future<Output = ()> + use<S, B>)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
         B: Body + Unpin + 'static,
@@ -117,6 +126,7 @@ impl<B> H1Client<B> {
     {
         let connection = Rc::new(RefCell::new(H1Connecting {
             io: Some(io),
+            authority,
             phase: Phase::Idle,
             method: Method::GET,
             parser: HeadParser::default(),
@@ -138,10 +148,15 @@ impl<B> H1Client<B> {
         self.0.is_idle()
     }
 
+    /// Takes over a map that is not needed any more, for the fields of a response to come.
+    pub(super) fn reuse(&self, spare: HeaderMap) {
+        self.0.reuse(spare);
+    }
+
     /// Sends a request and waits for the head of its response.
-    pub(super) async fn send(&self, request: Request<B>) -> H1Sent<B> {
-        let mut request = Some(request);
-        match poll_fn(|cx| self.0.poll_send(&mut request, cx)).await {
+    pub(super) async fn send(&self, head: RequestHead<'_>, body: B) -> H1Sent<B> {
+        let mut body = Some(body);
+        match poll_fn(|cx| self.0.poll_send(head, &mut body, cx)).await {
             HeadSent::Answered(parts, Some(0)) => {
                 H1Sent::Answered(Response::from_parts(parts, H1Body { connection: None, left: Some(0), whole: true }))
             }
@@ -153,7 +168,7 @@ impl<B> H1Client<B> {
                 ))
             }
             HeadSent::Broken(error) => H1Sent::Broken(error),
-            HeadSent::Unsent(request) => H1Sent::Unsent(request),
+            HeadSent::Unsent(body) => H1Sent::Unsent(body),
         }
     }
 }
@@ -226,6 +241,8 @@ impl Drop for H1Body {
 struct H1Connecting<S, B: Body> {
     /// Absent once the connection is closed.
     io: Option<S>,
+    /// The authority of a request without `Host`.
+    authority: Authority,
     phase: Phase,
     /// The method of the request under way.
     method: Method,
@@ -267,21 +284,20 @@ where
     B: Body + Unpin,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    /// Begins with a request. One that comes back was not begun with: the connection is not idle any more.
-    fn begin(&mut self, request: Request<B>, cx: &mut Context<'_>) -> Option<Request<B>> {
+    /// Begins with a request. A body that comes back was not begun with: the connection is not idle any more.
+    fn begin(&mut self, head: RequestHead<'_>, body: B, cx: &mut Context<'_>) -> Option<B> {
         if self.phase == Phase::Idle {
             self.watch(cx);
         }
         if self.phase != Phase::Idle {
-            return Some(request);
+            return Some(body);
         }
-        let (mut parts, body) = request.into_parts();
-        self.keep_alive = !asks_to_close(&parts.headers);
-        let framing = RequestFraming::settle(&parts.method, &mut parts.headers, &body);
+        self.keep_alive = !asks_to_close(head.headers);
+        let (framing, fields) = RequestFraming::settle(head.method, head.headers, &body);
         self.upload.begin(framing, body);
-        write_head(&mut self.upload.head, &parts.method, &parts.uri, &parts.headers);
-        self.parser.begin(parts.headers);
-        self.method = parts.method;
+        write_head(&mut self.upload.head, head, &self.authority, &fields);
+        self.parser.begin();
+        self.method = head.method.clone();
         self.room = FIRST_READ;
         self.failed = None;
         self.phase = Phase::Head;
@@ -509,13 +525,13 @@ where
     B: Body + Unpin,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    fn poll_send(&self, request: &mut Option<Request<B>>, cx: &mut Context<'_>) -> Poll<HeadSent<B>> {
+    fn poll_send(&self, head: RequestHead<'_>, body: &mut Option<B>, cx: &mut Context<'_>) -> Poll<HeadSent<B>> {
         let mut connection = self.borrow_mut();
-        let polled = match request.take() {
-            Some(request) => match connection.begin(request, cx) {
+        let polled = match body.take() {
+            Some(body) => match connection.begin(head, body, cx) {
                 // No response has come yet, as was just seen.
                 None => connection.poll_upload(cx),
-                Some(request) => return Poll::Ready(HeadSent::Unsent(request)),
+                Some(body) => return Poll::Ready(HeadSent::Unsent(body)),
             },
             None => connection.poll_response(cx),
         };
@@ -526,6 +542,10 @@ where
                 Poll::Ready(HeadSent::Broken(error))
             }
         }
+    }
+
+    fn reuse(&self, spare: HeaderMap) {
+        self.borrow_mut().parser.reuse(spare);
     }
 
     fn is_idle(&self) -> bool {

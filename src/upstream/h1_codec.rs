@@ -15,11 +15,13 @@ use http::header::{
     MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
 };
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Body;
 use thiserror::Error;
 
 use super::http1::{BUFFER, MOST_FIELDS};
+use super::request_head::RequestHead;
 
 /// Fields for which there is room on the stack; a head with more of them is read once more.
 const USUAL_FIELDS: usize = 64;
@@ -112,66 +114,70 @@ pub(super) enum RequestFraming {
     Length(u64),
 }
 
+/// The difference between the fields of a head that tell the framing, and those that are sent.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct FramingFields {
+    /// Is not sent.
+    omitted: Option<HeaderName>,
+    /// Is sent besides.
+    added: Option<(HeaderName, HeaderValue)>,
+}
+
 impl RequestFraming {
-    /// Decides how the end of a request's body is told, and puts the fields right that tell it. As with hyper's client,
-    /// the fields count for more than the body's own length, and a body of unknown length is not sent with GET, HEAD and
-    /// CONNECT.
-    pub(super) fn settle(method: &Method, headers: &mut HeaderMap, body: &impl Body) -> Self {
+    /// Decides how the end of a request's body is told, and which fields tell it. As with hyper's client, the fields
+    /// count for more than the body's own length, and a body of unknown length is not sent with GET, HEAD and CONNECT.
+    pub(super) fn settle(method: &Method, headers: &HeaderMap, body: &impl Body) -> (Self, FramingFields) {
+        const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
         if body.is_end_stream() {
-            headers.remove(TRANSFER_ENCODING);
-            return Self::Length(0);
+            return (Self::Length(0), FramingFields { omitted: Some(TRANSFER_ENCODING), added: None });
         }
         if headers.contains_key(TRANSFER_ENCODING) {
-            headers.remove(CONTENT_LENGTH);
-            if !ends_chunked(headers) {
-                headers.append(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-            return Self::Chunked(announced(headers));
+            let added = (!ends_chunked(headers)).then_some((TRANSFER_ENCODING, CHUNKED));
+            return (Self::Chunked(announced(headers)), FramingFields { omitted: Some(CONTENT_LENGTH), added });
         }
         if let Some(length) = content_length(headers) {
-            return Self::Length(length);
+            return (Self::Length(length), FramingFields::default());
         }
-        match body.size_hint().exact() {
-            Some(length) => {
-                headers.insert(CONTENT_LENGTH, length.into());
-                Self::Length(length)
+        let (framing, added) = match body.size_hint().exact() {
+            Some(length) => (Self::Length(length), Some((CONTENT_LENGTH, length.into()))),
+            None if matches!(*method, Method::GET | Method::HEAD | Method::CONNECT) => {
+                return (Self::Length(0), FramingFields::default());
             }
-            None if matches!(*method, Method::GET | Method::HEAD | Method::CONNECT) => Self::Length(0),
-            None => {
-                headers.remove(CONTENT_LENGTH);
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-                Self::Chunked(announced(headers))
-            }
-        }
+            None => (Self::Chunked(announced(headers)), Some((TRANSFER_ENCODING, CHUNKED))),
+        };
+        (framing, FramingFields { omitted: Some(CONTENT_LENGTH), added })
     }
 }
 
-/// Writes the head of a request, its `Host` field first (RFC 9112 section 3.2).
-pub(super) fn write_head(into: &mut Vec<u8>, method: &Method, uri: &Uri, headers: &HeaderMap) {
-    into.extend_from_slice(method.as_str().as_bytes());
+/// Writes the head of a request, its `Host` field first (RFC 9112 section 3.2); `authority` is that of a head without
+/// one.
+pub(super) fn write_head(into: &mut Vec<u8>, head: RequestHead<'_>, authority: &Authority, framing: &FramingFields) {
+    into.extend_from_slice(head.method.as_str().as_bytes());
     into.push(b' ');
-    match uri.path_and_query() {
-        Some(target) if uri.authority().is_none() && uri.scheme().is_none() => {
-            into.extend_from_slice(target.as_str().as_bytes());
-        }
-        Some(_) | None => into.extend_from_slice(uri.to_string().as_bytes()),
-    }
+    into.extend_from_slice(head.target.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes());
     into.extend_from_slice(b" HTTP/1.1\r\n");
-    for host in headers.get_all(HOST) {
-        write_field(into, &HOST, host);
+    let mut hosts = head.headers.get_all(HOST).iter().peekable();
+    if hosts.peek().is_none() {
+        write_field(into, &HOST, authority.as_str().as_bytes());
     }
-    for (name, value) in headers {
-        if *name != HOST {
-            write_field(into, name, value);
+    for host in hosts {
+        write_field(into, &HOST, host.as_bytes());
+    }
+    for (name, value) in head.headers {
+        if *name != HOST && framing.omitted.as_ref() != Some(name) {
+            write_field(into, name, value.as_bytes());
         }
+    }
+    if let Some((name, value)) = &framing.added {
+        write_field(into, name, value.as_bytes());
     }
     into.extend_from_slice(b"\r\n");
 }
 
-fn write_field(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+fn write_field(into: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     into.extend_from_slice(name.as_str().as_bytes());
     into.extend_from_slice(b": ");
-    into.extend_from_slice(value.as_bytes());
+    into.extend_from_slice(value);
     into.extend_from_slice(b"\r\n");
 }
 
@@ -185,7 +191,7 @@ pub(super) fn last_chunk(announced: &[HeaderName], trailers: &HeaderMap) -> Byte
     let mut last = b"0\r\n".to_vec();
     for (name, value) in trailers {
         if announced.contains(name) && !NEVER_IN_TRAILERS.contains(name) {
-            write_field(&mut last, name, value);
+            write_field(&mut last, name, value.as_bytes());
         }
     }
     last.extend_from_slice(b"\r\n");
@@ -237,15 +243,20 @@ pub(super) struct ResponseHead {
 pub(super) struct HeadParser {
     /// Bytes that were searched for the end of the head in vain.
     searched: usize,
-    /// A map whose allocations the next head takes over.
+    /// An empty map whose allocations the next head takes over.
     spare: HeaderMap,
 }
 
 impl HeadParser {
-    /// Begins with another exchange; `spare` is a map that is not needed any more.
-    pub(super) fn begin(&mut self, mut spare: HeaderMap) {
+    /// Begins with another exchange.
+    pub(super) fn begin(&mut self) {
+        self.searched = 0;
+    }
+
+    /// Takes over a map that is not needed any more.
+    pub(super) fn reuse(&mut self, mut spare: HeaderMap) {
         spare.clear();
-        *self = Self { searched: 0, spare };
+        self.spare = spare;
     }
 
     /// Takes the head of the response to a request of this method from the front of `incoming`, and interim responses

@@ -25,7 +25,7 @@ use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::connection::{H2Transport, Sent, Unsent, to_http2};
+use super::connection::{H2Transport, Sent, to_http2};
 use super::dial::ProviderStream;
 use super::exchange_error::ExchangeError;
 use super::origin::Origin;
@@ -274,7 +274,7 @@ impl<B: Body + Unpin + 'static> H2Stream<B> {
         };
         if let Some(request) = failed.take_message() {
             self.shared_h2.close();
-            return Sent::Unsent(Unsent(request.map(|upload| upload.body)));
+            return Sent::Unsent(request.into_body().body);
         }
         let error = failed.into_error();
         let verdict = verdict(h2_error(&error));

@@ -27,6 +27,7 @@ mod proxy;
 mod race;
 mod received;
 mod records;
+mod request_head;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod socket;
@@ -35,7 +36,7 @@ mod tunnel;
 
 pub use ask::{AskError, Unclosed};
 pub use clear::Clear;
-pub use connection::{Connection, Resend, Sent, Unsent};
+pub use connection::{Connection, Resend, Sent};
 pub use connection_pool::{ConnectionPool, NoConnection};
 pub use dial::{Destination, DialError, EgressPath};
 pub use exchange_error::ExchangeError;
@@ -43,5 +44,6 @@ pub use h1_codec::content_length;
 pub use http1::{Http1, Spellings};
 pub use proxy::{ForwardProxy, ProxyError};
 pub use received::{BodyError, ReceivedBody};
+pub use request_head::RequestHead;
 pub use trial::{ConnectTrial, Step, TlsSession};
 pub use tunnel::{TunnelError, tunnel};

@@ -13,7 +13,7 @@ use countersign::sim::{
     self, Bank, Close, LeafSpec, ResponseFault, Sim, SimAuthority, SimFault, SimHandle, SimLeaf, Verbatim,
 };
 use countersign::tls::{ClientTls, client};
-use countersign::upstream::{Connection, ConnectionPool, Destination, EgressPath, Resend, Sent};
+use countersign::upstream::{Connection, ConnectionPool, Destination, EgressPath, RequestHead, Resend, Sent};
 use http::{Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use prometheus_client::metrics::gauge::Gauge;
@@ -174,7 +174,7 @@ fn slow_readers_never_use_up_what_the_others_on_their_connection_need() {
         for path in std::iter::repeat_n("/big", 99).chain(["/small"]) {
             let mut connection = endpoint.acquire(Now::at(0, 0), Resend::Unbearable).await.expect("a connection");
             let request = Request::get(path).body(Full::<Bytes>::default()).expect("a request");
-            let Sent::Answered(response) = connection.send(request).await else { panic!("no answer") };
+            let Sent::Answered(response) = send(&mut connection, request).await else { panic!("no answer") };
             if path == "/small" {
                 assert_eq!(response.into_body().collect().await.expect("a body").to_bytes(), "ok");
                 break;
@@ -417,11 +417,16 @@ fn pool(sim: &SimHandle) -> (Rc<ConnectionPool<Full<Bytes>>>, Gauge) {
     (Rc::new(ConnectionPool::new(place(sim, EgressPath::default()), Duration::from_secs(20), gauge.clone())), gauge)
 }
 
+async fn send(connection: &mut Connection<Full<Bytes>>, request: Request<Full<Bytes>>) -> Sent<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    connection.send(RequestHead::of(&head), body).await
+}
+
 /// One whole exchange; the simulator refuses it for want of a token, which is an answer, too.
 async fn exchange(sim: &SimHandle, connection: &mut Connection<Full<Bytes>>) {
     let url: Uri = format!("{}/echo/x", sim.base_url()).parse().expect("a URL");
     let request = Request::get(url.path()).body(Full::default()).expect("a request");
-    let Sent::Answered(response) = connection.send(request).await else { panic!("no answer") };
+    let Sent::Answered(response) = send(connection, request).await else { panic!("no answer") };
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     response.into_body().collect().await.expect("a body");
 }
@@ -436,7 +441,7 @@ async fn lend_across_a_close(
     let now = Clock::System.now();
     let mut first = endpoint.acquire(now, Resend::Unbearable).await.expect("a connection");
     let request = Request::get(path).body(Full::default()).expect("a request");
-    let Sent::Answered(response) = first.send(request).await else { panic!("no answer") };
+    let Sent::Answered(response) = send(&mut first, request).await else { panic!("no answer") };
     response.into_body().collect().await.expect("a body");
     endpoint.give_back(first, now);
     while !is_closed() {

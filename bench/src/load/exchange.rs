@@ -1,6 +1,7 @@
 //! One HTTP/1.1 exchange over an open stream, as cheap as can be.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -60,8 +61,48 @@ fn refusal(head: &[u8]) -> io::Error {
     io::Error::other(String::from_utf8_lossy(line).into_owned())
 }
 
+/// Bytes of a request's body that are written at once.
+const PIECE: usize = 64 << 10;
+/// Digits of the key of a token.
+const DIGITS: usize = 8;
+
+/// A request as it is written.
+pub struct Written {
+    /// Its head, and its body if that is short.
+    bytes: Vec<u8>,
+    /// Bytes of a long body.
+    bulk: usize,
+    /// Where the key of a token stands in the head.
+    key: Option<usize>,
+    keys: u64,
+}
+
+impl Written {
+    /// Names the next key of a token.
+    pub fn turn(&mut self) {
+        static TURN: AtomicU64 = AtomicU64::new(0);
+        let Some(at) = self.key else { return };
+        let digits = format!("{:0DIGITS$}", TURN.fetch_add(1, Relaxed) % self.keys);
+        if let Some(place) = self.bytes.get_mut(at..at + DIGITS) {
+            place.copy_from_slice(digits.as_bytes());
+        }
+    }
+
+    async fn write(&self, stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+        stream.write_all(&self.bytes).await?;
+        let mut left = self.bulk;
+        let piece = if left == 0 { Vec::new() } else { vec![b'p'; PIECE] };
+        while left > 0 {
+            let length = left.min(PIECE);
+            stream.write_all(piece.get(..length).unwrap_or_default()).await?;
+            left -= length;
+        }
+        stream.flush().await
+    }
+}
+
 /// The bytes of the request. Its `Authorization` is the client's key, which must not reach the bank.
-pub fn request(plan: &Plan) -> Vec<u8> {
+pub fn request(plan: &Plan) -> Written {
     let method = if plan.post > 0 { "POST" } else { "GET" };
     let mut text = format!(
         "{method} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n\
@@ -73,15 +114,23 @@ pub fn request(plan: &Plan) -> Vec<u8> {
     if plan.post > 0 {
         text.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", plan.post));
     }
+    let key = (plan.keys > 1).then(|| {
+        text.push_str(job::ACCOUNT);
+        text.push_str(": ");
+        let at = text.len();
+        text.push_str(&"0".repeat(DIGITS));
+        text.push_str("\r\n");
+        at
+    });
     text.push_str("\r\n");
-    text.push_str(&"p".repeat(plan.post));
-    text.into_bytes()
+    let bulk = if plan.post > PIECE { plan.post } else { 0 };
+    text.push_str(&"p".repeat(plan.post - bulk));
+    Written { bytes: text.into_bytes(), bulk, key, keys: plan.keys }
 }
 
 /// Sends the request and reads the head of its answer and what came with it.
-pub async fn begin(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> io::Result<()> {
-    stream.write_all(request).await?;
-    stream.flush().await?;
+pub async fn begin(stream: &mut TlsStream<TcpStream>, request: &Written) -> io::Result<()> {
+    request.write(stream).await?;
     let mut buffer = [0; 4096];
     let (end, have) = read_head(stream, &mut buffer).await?;
     length(buffer.get(..end).unwrap_or_default())?;
@@ -92,9 +141,8 @@ pub async fn begin(stream: &mut TlsStream<TcpStream>, request: &[u8]) -> io::Res
 }
 
 /// Sends the request and reads the whole answer. The number of body bytes; anything but a 200 with a length fails.
-pub async fn exchange(stream: &mut TlsStream<TcpStream>, request: &[u8], buffer: &mut [u8]) -> io::Result<u64> {
-    stream.write_all(request).await?;
-    stream.flush().await?;
+pub async fn exchange(stream: &mut TlsStream<TcpStream>, request: &Written, buffer: &mut [u8]) -> io::Result<u64> {
+    request.write(stream).await?;
     let (head, have) = read_head(stream, buffer).await?;
     let body = length(buffer.get(..head).unwrap_or_default())?;
     let mut left = (head as u64 + body).saturating_sub(have as u64);

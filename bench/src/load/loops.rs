@@ -77,7 +77,7 @@ impl Plan {
 }
 
 async fn keep(plan: Rc<Plan>, latency: Latency) {
-    let (request, mut buffer) = (request(&plan), vec![0; BUFFER]);
+    let (mut request, mut buffer) = (request(&plan), vec![0; BUFFER]);
     loop {
         let mut stream = match open(&plan).await {
             Ok(stream) => stream,
@@ -88,6 +88,7 @@ async fn keep(plan: Rc<Plan>, latency: Latency) {
         };
         loop {
             let since = Instant::now();
+            request.turn();
             let done = exchange(&mut stream, &request, &mut buffer).await;
             if !plan.note(&latency, since, done).await {
                 break;

@@ -64,6 +64,8 @@ pub struct Plan {
     pub basic: String,
     pub path: String,
     pub post: usize,
+    /// Keys of tokens that are named in turns.
+    pub keys: u64,
     pub connections: usize,
     pub streams: usize,
     /// Requests per second of this thread, in [`Mode::Rate`].
@@ -103,6 +105,7 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     let stalls = matches!(mode, Mode::Stall | Mode::StallH2);
     let path = args.or("path", if stalls { job::BIG } else { job::ITEM }.to_owned())?;
     let post = args.or("post", 0)?;
+    let keys = args.or("keys", 1)?;
     let connections: usize = args.or("connections", 64)?;
     let streams: usize = args.or("streams", 1)?;
     let rate: f64 = args.or("rate", 0.0)?;
@@ -131,6 +134,7 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
             basic: basic.clone(),
             path: path.clone(),
             post,
+            keys,
             connections: (connections + threads - 1 - index) / threads,
             streams,
             rate: rate / threads as f64,

@@ -19,7 +19,7 @@ use crate::config::{ProviderConfig, Route};
 use crate::control::{AGENT, destination, try_token};
 use crate::provider::{CallAs, Module, date};
 use crate::tls::{Demand, attentive, onlooker, own_chain, short_onlooker};
-use crate::upstream::{AskError, ConnectTrial, Destination, DialError, Sent, Step};
+use crate::upstream::{AskError, ConnectTrial, Destination, DialError, RequestHead, Sent, Step};
 
 /// The plan of a provider's trial: the token and the places to try.
 #[derive(Clone)]
@@ -252,11 +252,13 @@ impl PlaceVisit<'_> {
 
 /// Returns the head of the response; its body, if any, is ignored.
 async fn first_head(to: &Destination, request: Request<Full<Bytes>>, now: Now) -> Result<Parts, AskError> {
+    let (head, body) = request.into_parts();
+    let head = RequestHead::of(&head);
     let mut connection = to.open(now).await.map_err(AskError::Dial)?;
-    let mut sent = connection.send(request.clone()).await;
+    let mut sent = connection.send(head, body.clone()).await;
     if matches!(sent, Sent::Refused(_)) {
         connection = to.open(now).await.map_err(AskError::Dial)?;
-        sent = connection.send(request).await;
+        sent = connection.send(head, body).await;
     }
     match sent {
         Sent::Answered(response) => Ok(response.into_parts().0),

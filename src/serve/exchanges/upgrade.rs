@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,14 +72,14 @@ impl UpgradedConnection {
 pub type Turning = oneshot::Receiver<UpgradedConnection>;
 
 /// A connection for one call alone, which has yet to be made.
-pub struct DedicatedConnection<'a> {
+pub struct DedicatedConnection {
     sender: http1::SendRequest<RequestBody>,
     turning: Turning,
-    host: &'a str,
+    host: Arc<str>,
 }
 
 /// Opens a connection for one call alone.
-pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Result<DedicatedConnection<'_>, Fault> {
+pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Result<DedicatedConnection, Fault> {
     let host = &*destination.host;
     let stream = destination.stream(now).await.map_err(|error| {
         tracing::warn!(host, %error, "cannot connect");
@@ -97,19 +98,19 @@ pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Resul
         }
         drop(open);
     });
-    Ok(DedicatedConnection { sender, turning, host })
+    Ok(DedicatedConnection { sender, turning, host: destination.host.clone() })
 }
 
-impl DedicatedConnection<'_> {
+impl DedicatedConnection {
     /// Sends the call and waits for the head of its answer.
     pub async fn send(
         mut self,
-        message: ClearedRequest,
+        message: ClearedRequest<'_>,
         patience: Duration,
     ) -> Result<(Response<ReceivedBody>, Turning), Fault> {
         match tokio::time::timeout(patience, message.send_alone(&mut self.sender)).await {
             Ok(Ok(response)) => Ok((ReceivedBody::response(response), self.turning)),
-            Ok(Err(error)) => Err(broken_off(self.host, error)),
+            Ok(Err(error)) => Err(broken_off(&self.host, error)),
             Err(_) => Err(Fault::UpstreamResponseTimeout),
         }
     }

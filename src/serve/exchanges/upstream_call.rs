@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use tokio::time::timeout;
 
 use crate::base::id::RandomIds;
@@ -33,7 +33,7 @@ use crate::serve::requests::hop_options::HopOptions;
 use crate::serve::requests::permit::Permit;
 use crate::serve::worker_state::{RouteState, WorkerState};
 use crate::token::lease::Lease;
-use crate::upstream::{Connection, NoConnection, ReceivedBody, Resend, Sent, Unsent};
+use crate::upstream::{Connection, NoConnection, ReceivedBody, RequestHead, Resend, Sent};
 
 /// A request that fresh connections or the provider turned away unprocessed is tried so often in all.
 const MOST_TRIES: u32 = 3;
@@ -93,6 +93,9 @@ impl UpstreamCall<'_> {
         match first.verdict {
             Verdict::Accepted => {
                 prove(&in_use.lease, refused_with);
+                if let Some(lent) = &first.upstream_response.lent {
+                    lent.connection.reuse(self.headers);
+                }
                 return Ok(first.upstream_response);
             }
             Verdict::Unknown => {
@@ -241,15 +244,14 @@ impl UpstreamCall<'_> {
         Ok(())
     }
 
-    /// Puts another token on a request that was not sent because the token on it has ended in the meantime. Returns the
-    /// request if it may be sent at once on the connection already acquired; `None` if there was another wait or if the
-    /// new token may not be sent either.
+    /// Puts another token on a request that was not sent because the token on it has ended in the meantime. Returns
+    /// whether the connection already acquired can still be used: there was no other wait.
     async fn redress_late(
         &mut self,
         in_use: &mut TokenInUse,
         log: &mut RequestLog,
         late: &mut u32,
-    ) -> Result<Option<ClearedRequest>, Fault> {
+    ) -> Result<bool, Fault> {
         *late += 1;
         if *late > MOST_TRIES {
             tracing::warn!(provider = %self.route.route.provider.name, "tokens expire before a connection is ready");
@@ -276,7 +278,7 @@ impl UpstreamCall<'_> {
         self.redress(in_use, lease).await?;
         let id = in_use.ids.iter().next().map(|(_, id)| id.clone());
         log.spend_instead((in_use.lease.fingerprint, in_use.lease.generation), id);
-        Ok(if waited { None } else { ClearedRequest::check(self.worker, &in_use.lease, self.message()) })
+        Ok(!waited)
     }
 
     /// Returns whether a token was refused because another replica has fetched one since, at a provider that then
@@ -351,30 +353,30 @@ impl UpstreamCall<'_> {
         log: &mut RequestLog,
     ) -> Result<(Response<ReceivedBody>, Connection<RequestBody>), Fault> {
         let provider = self.route.route.provider.name.clone();
-        let mut message = self.message();
+        let mut body = self.body();
         let mut late = 0;
+        let mut acquired = None;
         let mut may_resend = self.replay_body.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
         let mut tries = 1;
         loop {
             let risk = if may_resend { Resend::Bearable } else { Resend::Unbearable };
-            let acquired = self.route.endpoint.acquire(self.worker.now(), risk).await;
-            let mut connection = acquired.map_err(|refusal| match refusal {
-                NoConnection::Dial(error) => {
-                    tracing::warn!(%provider, %error, "cannot connect");
-                    Fault::from(&*error)
+            let mut connection = match acquired.take() {
+                Some(connection) => connection,
+                None => {
+                    self.route.endpoint.acquire(self.worker.now(), risk).await.map_err(|refusal| match refusal {
+                        NoConnection::Dial(error) => {
+                            tracing::warn!(%provider, %error, "cannot connect");
+                            Fault::from(&*error)
+                        }
+                        NoConnection::Full => Fault::Overloaded,
+                    })?
                 }
-                NoConnection::Full => Fault::Overloaded,
-            })?;
+            };
             let reused = connection.reused;
-            let cleared = match ClearedRequest::check(self.worker, &in_use.lease, message) {
-                Some(cleared) => cleared,
-                None => match Box::pin(self.redress_late(in_use, log, &mut late)).await? {
-                    Some(cleared) => cleared,
-                    None => {
-                        message = self.message();
-                        continue;
-                    }
-                },
+            let Some(cleared) = ClearedRequest::check(self.worker, &in_use.lease, self.head(), body) else {
+                acquired = Box::pin(self.redress_late(in_use, log, &mut late)).await?.then_some(connection);
+                body = self.body();
+                continue;
             };
             let waited = self.wait(pin!(cleared.send(&mut connection))).await;
             let sent = match waited {
@@ -390,9 +392,9 @@ impl UpstreamCall<'_> {
                     return Err(Fault::UpstreamProtocol);
                 }
                 Sent::Answered(response) => return Ok((response, connection)),
-                Sent::Unsent(Unsent(unsent)) if reused || tries < MOST_TRIES => {
+                Sent::Unsent(unsent) if reused || tries < MOST_TRIES => {
                     tries += u32::from(!reused);
-                    message = unsent;
+                    body = unsent;
                 }
                 Sent::Unsent(_) => return Err(Fault::UpstreamUnreachable),
                 Sent::Refused(error) => {
@@ -402,12 +404,12 @@ impl UpstreamCall<'_> {
                         return Err(Fault::UpstreamUnreachable);
                     }
                     tries += 1;
-                    message = self.message();
+                    body = self.body();
                 }
                 Sent::Broken { error, closed } => {
                     if reused && may_resend && closed {
                         may_resend = false;
-                        message = self.message();
+                        body = self.body();
                         continue;
                     }
                     if let Some(ungathered) = self.replay_body.as_ref().and_then(|replay_body| replay_body.fault()) {
@@ -427,17 +429,19 @@ impl UpstreamCall<'_> {
         log: &mut RequestLog,
     ) -> Result<(Response<ReceivedBody>, Turning), Fault> {
         let mut late = 0;
+        let mut connected = None;
         loop {
             let route = self.route.clone();
             let place = route.websocket.as_ref().ok_or(Fault::Internal)?;
-            let alone = upgrade::connect(place, route.gauge.clone(), self.worker.now()).await?;
-            let cleared = match ClearedRequest::check(self.worker, &in_use.lease, self.message()) {
-                Some(cleared) => Some(cleared),
-                None => self.redress_late(in_use, log, &mut late).await?,
+            let alone = match connected.take() {
+                Some(alone) => alone,
+                None => upgrade::connect(place, route.gauge.clone(), self.worker.now()).await?,
             };
-            if let Some(cleared) = cleared {
-                return alone.send(cleared, route.route.timeouts.response).await;
-            }
+            let Some(cleared) = ClearedRequest::check(self.worker, &in_use.lease, self.head(), self.body()) else {
+                connected = self.redress_late(in_use, log, &mut late).await?.then_some(alone);
+                continue;
+            };
+            return alone.send(cleared, route.route.timeouts.response).await;
         }
     }
 
@@ -464,19 +468,21 @@ impl UpstreamCall<'_> {
         }
     }
 
-    fn message(&self) -> Request<RequestBody> {
-        let body = match &self.replay_body {
+    fn head(&self) -> RequestHead<'_> {
+        RequestHead {
+            method: &self.method,
+            target: self.dressed_target.as_deref().unwrap_or(&self.target),
+            headers: &self.headers,
+            spelling: &self.spelling,
+        }
+    }
+
+    /// Its body from the beginning; what was sent of it before ends.
+    fn body(&self) -> RequestBody {
+        match &self.replay_body {
             Some(replay_body) => RequestBody::View(replay_body.tell()),
             None => RequestBody::Empty,
-        };
-        let mut message = Request::new(body);
-        *message.method_mut() = self.method.clone();
-        *message.uri_mut() = self.dressed_target.as_deref().unwrap_or(&self.target).clone();
-        *message.headers_mut() = self.headers.clone();
-        if !self.spelling.is_empty() {
-            *message.extensions_mut() = self.spelling.clone();
         }
-        message
     }
 
     /// A 401 that the profile does not know, by shape: nothing of its values, and of its names only what reads like one,

@@ -34,13 +34,19 @@ pub fn strip_request_headers(
     consumed: &[HeaderName],
 ) -> Result<(), BadConnectionField> {
     strip_hop_by_hop(headers)?;
-    let doomed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_forwarding(name) || module.strips(name) || consumed.contains(name))
-        .cloned()
-        .collect();
-    for name in doomed {
-        headers.remove(name);
+    let is_doomed = |name: &&HeaderName| is_forwarding(name) || module.strips(name) || consumed.contains(name);
+    loop {
+        // A map cannot be changed while it is read. Few names at a time need no allocation.
+        let mut doomed = [const { None }; 4];
+        for (place, name) in doomed.iter_mut().zip(headers.keys().filter(is_doomed)) {
+            *place = Some(name.clone());
+        }
+        for name in doomed.iter().flatten() {
+            headers.remove(name);
+        }
+        if doomed.contains(&None) {
+            break;
+        }
     }
     headers.remove(EXPECT);
     headers.remove(HOST);

@@ -2,7 +2,7 @@ use std::cell::Cell;
 use std::error::Error as _;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
+use http::{Request, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
@@ -241,14 +241,19 @@ where
     B: Body + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let (client, driver) = H1Client::new(script, Rc::default());
+    let (client, driver) = H1Client::new(script, Authority::from_static("bank.example"), Rc::default());
     tokio::task::spawn_local(driver);
     client
 }
 
+async fn send(client: &H1Client<Frames>, request: Request<Frames>) -> H1Sent<Frames> {
+    let (head, body) = request.into_parts();
+    client.send(RequestHead::of(&head), body).await
+}
+
 async fn through_ours(script: Script, request: Request<Frames>) -> Outcome {
     let client = client(script);
-    match client.send(request).await {
+    match send(&client, request).await {
         H1Sent::Answered(response) => Outcome::of(ReceivedBody::http1_response(response)).await,
         H1Sent::Broken(H1ClientError::Parse(error)) => Outcome::failed(error.to_string(), Some(error)),
         H1Sent::Broken(error) => Outcome::failed(error.to_string(), None),
@@ -503,7 +508,7 @@ fn both_written(request: impl Fn() -> Request<Frames>, most: usize) -> [String; 
         converse(async {
             let outcome = if ours {
                 let client = client(script);
-                let H1Sent::Answered(response) = client.send(request()).await else { panic!("it is answered") };
+                let H1Sent::Answered(response) = send(&client, request()).await else { panic!("it is answered") };
                 let outcome = Outcome::of(ReceivedBody::http1_response(response)).await;
                 while !client.is_idle() {
                     tokio::task::yield_now().await;
@@ -585,6 +590,31 @@ fn a_request_is_written_as_hyper_writes_it_with_host_first() {
     assert!(compared > 150, "{compared}");
 }
 
+#[test]
+fn a_request_without_a_host_goes_to_the_authority_of_its_connection() {
+    let (script, seen) = Script::new(&[ANSWER], Behind::Stay);
+    converse(async {
+        let client = client(script);
+        let request = Request::get("https://other.example/x?y").body(Frames::default()).unwrap();
+        assert!(matches!(send(&client, request).await, H1Sent::Answered(_)));
+    });
+    assert_eq!(seen.written.take(), b"GET /x?y HTTP/1.1\r\nhost: bank.example\r\n\r\n");
+}
+
+#[test]
+fn a_map_that_is_taken_over_leaves_no_field_in_the_next_response() {
+    let (script, _seen) = Script::new(&[ANSWER], Behind::Stay);
+    converse(async {
+        let client = client(script);
+        let mut spare = HeaderMap::new();
+        spare.insert("authorization", "Bearer x".parse().unwrap());
+        client.reuse(spare);
+        let H1Sent::Answered(response) = send(&client, get()).await else { panic!("it is answered") };
+        let names: Vec<&str> = response.headers().keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(names, ["content-length"]);
+    });
+}
+
 fn data_len(part: &Part) -> usize {
     match part {
         Part::Data(data) => data.len(),
@@ -625,17 +655,17 @@ fn a_connection_is_idle_again_only_behind_two_whole_messages_that_allow_it() {
         converse(async {
             let (script, seen) = Script::new(&[answer], Behind::Stay);
             let client = client(script);
-            let H1Sent::Answered(response) = client.send(get()).await else { panic!("it is answered") };
+            let H1Sent::Answered(response) = send(&client, get()).await else { panic!("it is answered") };
             assert!(Outcome::of(ReceivedBody::http1_response(response)).await.whole);
             settle().await;
             let text = String::from_utf8_lossy(answer);
             assert_eq!((client.is_idle(), seen.shut.get(), seen.dropped.get()), (idle, shut, !idle), "{text}");
             if idle {
                 seen.written.take();
-                assert!(tokio::time::timeout(std::time::Duration::ZERO, client.send(get())).await.is_err(), "{text}");
+                assert!(tokio::time::timeout(std::time::Duration::ZERO, send(&client, get())).await.is_err(), "{text}");
                 assert!(seen.written.borrow().starts_with(b"GET "));
             } else {
-                assert!(matches!(client.send(get()).await, H1Sent::Unsent(_)), "{text}");
+                assert!(matches!(send(&client, get()).await, H1Sent::Unsent(_)), "{text}");
             }
         });
     }
@@ -652,7 +682,7 @@ fn what_tls_has_to_say_goes_out_while_a_read_waits() {
             let (mut script, _) = Script::new(&pieces, Behind::Stay);
             script.after_flush = after_flush;
             let client = client(script);
-            let H1Sent::Answered(response) = client.send(get()).await else { panic!("it is answered") };
+            let H1Sent::Answered(response) = send(&client, get()).await else { panic!("it is answered") };
             assert_eq!(Outcome::of(ReceivedBody::http1_response(response)).await.body, b"{}");
         });
     }
@@ -676,8 +706,9 @@ fn an_idle_connection_that_says_anything_carries_no_request() {
                     settle().await;
                     assert!(!client.is_idle());
                 }
-                let H1Sent::Unsent(request) = client.send(get()).await else { panic!("it is not sent") };
-                assert_eq!(request.uri(), "/x");
+                let request = post(Frames::of(&[Part::Data(b"{}")], None));
+                let H1Sent::Unsent(body) = send(&client, request).await else { panic!("it is not sent") };
+                assert_eq!(body.frames.len(), 1, "the body comes back whole");
                 settle().await;
                 assert_eq!((seen.shut.get(), seen.dropped.get()), (shut, true), "{behind:?}");
             });
@@ -693,7 +724,7 @@ fn an_upload_goes_on_while_its_response_is_read_and_after_it() {
             let client = client(script);
             let frames = Frames::of(&[Part::Data(b"{"), Part::Wait, Part::Data(b"}")], None);
             let open = frames.open.clone();
-            let H1Sent::Answered(response) = client.send(post(frames)).await else { panic!("it is answered") };
+            let H1Sent::Answered(response) = send(&client, post(frames)).await else { panic!("it is answered") };
             let mut response = Some(ReceivedBody::http1_response(response));
             if reads && let Some(response) = response.take() {
                 assert!(Outcome::of(response).await.whole);
@@ -719,7 +750,7 @@ fn a_response_is_read_although_writing_failed_and_its_connection_is_not_used_aga
         let (mut script, seen) = Script::new(&[ANSWER], Behind::Close);
         script.takes = 10;
         let client = client(script);
-        let H1Sent::Answered(response) = client.send(post(Frames::of(&[Part::Data(b"{}")], None))).await else {
+        let H1Sent::Answered(response) = send(&client, post(Frames::of(&[Part::Data(b"{}")], None))).await else {
             panic!("it is answered")
         };
         assert!(Outcome::of(ReceivedBody::http1_response(response)).await.whole);
@@ -731,7 +762,7 @@ fn a_response_is_read_although_writing_failed_and_its_connection_is_not_used_aga
         let (mut script, _) = Script::new(&[], Behind::Close);
         script.takes = 10;
         let client: H1Client<Frames> = self::client(script);
-        assert!(matches!(client.send(get()).await, H1Sent::Broken(H1ClientError::Incomplete)));
+        assert!(matches!(send(&client, get()).await, H1Sent::Broken(H1ClientError::Incomplete)));
     });
 }
 
@@ -745,7 +776,7 @@ fn a_request_that_breaks_off_never_looks_whole() {
         converse(async {
             let (script, seen) = Script::new(&[], Behind::Stay);
             let client = client(script);
-            let H1Sent::Broken(error) = client.send(post(frames)).await else { panic!("it breaks off") };
+            let H1Sent::Broken(error) = send(&client, post(frames)).await else { panic!("it breaks off") };
             assert!(matches!(error, H1ClientError::RequestBody(_) | H1ClientError::RequestLength), "{error}");
             settle().await;
             assert!(!client.is_idle() && seen.dropped.get() && !seen.shut.get());
@@ -762,7 +793,7 @@ fn a_request_that_fails_behind_the_head_of_its_response_breaks_that() {
         let mut frames = Frames::of(&[Part::Data(b"{"), Part::Wait], None);
         frames.frames.push_back(Err("gone"));
         let open = frames.open.clone();
-        let H1Sent::Answered(response) = client.send(post(frames)).await else { panic!("it is answered") };
+        let H1Sent::Answered(response) = send(&client, post(frames)).await else { panic!("it is answered") };
         open.set(true);
         let outcome = Outcome::of(ReceivedBody::http1_response(response)).await;
         assert!(!outcome.whole && outcome.body.len() <= 1);
@@ -777,20 +808,20 @@ fn an_exchange_that_is_given_up_closes_its_connection_at_once() {
         // The body is dropped before its end.
         let (script, seen) = Script::new(&[b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"], Behind::Stay);
         let client = client(script);
-        let H1Sent::Answered(response) = client.send(get()).await else { panic!("it is answered") };
+        let H1Sent::Answered(response) = send(&client, get()).await else { panic!("it is answered") };
         drop(response);
         assert!(seen.dropped.get() && !seen.shut.get() && !client.is_idle());
         // The connection is dropped, and its body still read.
         let (script, seen) = Script::new(&[b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"], Behind::Stay);
         let client: H1Client<Frames> = self::client(script);
-        let H1Sent::Answered(response) = client.send(get()).await else { panic!("it is answered") };
+        let H1Sent::Answered(response) = send(&client, get()).await else { panic!("it is answered") };
         drop(client);
         assert!(seen.dropped.get() && !seen.shut.get());
         assert!(!Outcome::of(ReceivedBody::http1_response(response)).await.whole);
         // The head is not waited for any longer.
         let (script, seen) = Script::new(&[], Behind::Stay);
         let client: H1Client<Frames> = self::client(script);
-        assert!(tokio::time::timeout(std::time::Duration::ZERO, client.send(get())).await.is_err());
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, send(&client, get())).await.is_err());
         assert!(!client.is_idle());
         drop(client);
         assert!(seen.dropped.get() && !seen.shut.get());
