@@ -26,7 +26,9 @@ impl Report {
         let contenders = contenders.iter().zip(rounds).map(|(contender, own)| {
             json!({
                 "name": contender.name,
-                "routes": contender.routes,
+                "routes": contender.size.routes,
+                "keys": contender.size.keys,
+                "workers": contender.size.workers,
                 "rounds": own.iter().map(crate::measure::Figures::json).collect::<Vec<_>>(),
             })
         });
