@@ -69,7 +69,9 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     let fills = tests.iter().filter(|test| matches!(test.kind, Kind::Growth(Size { keys: 3.., .. }))).count();
     let windows = (tests.len() * contenders.len() * settings.rounds) as f64 * f64::from(1 + settings.again);
     let each = (settings.seconds + 4.0) * 1.5;
-    process::bound(Duration::from_secs_f64(120.0 + 30.0 * contenders.len() as f64 + windows * each + 600.0 * fills as f64))?;
+    process::bound(Duration::from_secs_f64(
+        120.0 + 30.0 * contenders.len() as f64 + windows * each + 600.0 * fills as f64,
+    ))?;
 
     let machine = Machine::look();
     println!("{}", machine.line());

@@ -78,10 +78,40 @@ pub struct Size {
     pub keys: usize,
     /// Threads that serve, each on a core of its own.
     pub workers: usize,
+    /// The algorithm by which each call is signed; none: calls carry the token alone.
+    pub signs: Option<SigningAlgorithm>,
+}
+
+/// The algorithm of a signature.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SigningAlgorithm {
+    EdDsa,
+    Es256,
+    Hs512,
+}
+
+impl SigningAlgorithm {
+    /// Its name in a profile, and the key that goes with it.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::EdDsa => ("EdDSA", "signing_key        = { file = \"ed25519.key\" }"),
+            Self::Es256 => ("ES256", "signing_key        = { file = \"proxy.key\" }"),
+            Self::Hs512 => ("HS512", "signing_key        = { jwk = \"secret.jwk\" }"),
+        }
+    }
 }
 
 impl Size {
-    pub const USUAL: Self = Self { routes: 1, keys: 1, workers: 1 };
+    pub const USUAL: Self = Self { routes: 1, keys: 1, workers: 1, signs: None };
+
+    /// The profile that it needs.
+    const fn profile(self) -> &'static str {
+        match (self.keys, self.signs) {
+            (_, Some(_)) => "signed.toml",
+            (1, None) => "scb",
+            (_, None) => "keyed.toml",
+        }
+    }
 }
 
 /// A contender that serves.
@@ -195,9 +225,19 @@ impl Contender {
         // nginx's scratch directories and pid file must not be shared by two of them.
         let own = work.join(format!("{}-{port}", self.name));
         std::fs::create_dir_all(&own)?;
-        for part in ["ca.crt", "intercept.crt", "intercept.key", "proxy.crt", "proxy.key", "proxy.pem"] {
+        for part in [
+            "ca.crt",
+            "ed25519.key",
+            "secret.jwk",
+            "intercept.crt",
+            "intercept.key",
+            "proxy.crt",
+            "proxy.key",
+            "proxy.pem",
+        ] {
             std::fs::copy(work.join(part), own.join(part))?;
         }
+        let (algorithm, signing_key) = self.size.signs.map_or(("", ""), SigningAlgorithm::words);
         let values = [
             ("@WORK@", own.display().to_string()),
             ("@PORT@", port.to_string()),
@@ -214,7 +254,9 @@ impl Contender {
             ("@WORKERS@", self.size.workers.to_string()),
             ("@ROUTES@", routes(self.size.routes)),
             ("@PATH@", if self.size.routes == 1 { "/v1" } else { job::ITEM }.to_owned()),
-            ("@PROFILE@", if self.size.keys == 1 { "scb" } else { "keyed.toml" }.to_owned()),
+            ("@PROFILE@", self.size.profile().to_owned()),
+            ("@SETTINGS@", signing_key.to_owned()),
+            ("@ALGORITHM@", algorithm.to_owned()),
             ("@VARS@", if self.size.keys == 1 { "" } else { VARS }.to_owned()),
             ("@TOKENS@", self.size.keys.max(10_000).to_string()),
         ];
@@ -249,6 +291,7 @@ impl Contender {
             env.extend(["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, own.display().to_string())));
         }
         std::fs::write(own.join("keyed.toml"), include_str!("../peers/keyed.toml.in"))?;
+        std::fs::write(own.join("signed.toml"), fill(include_str!("../peers/signed.toml.in")))?;
         let log = own.join("log");
         let cores = if self.size.workers == 1 { stage.proxy_core.clone() } else { stage.all_cores() };
         let mut process = Process::start(Start {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::contender::{Contender, Door, Running, Size};
+use crate::contender::{Contender, Door, Running, SigningAlgorithm, Size};
 use crate::machine::Steal;
 use crate::process::{Process, Start, cpu_seconds, memory_kib, tell, tree};
 use crate::stage::{Stage, count};
@@ -111,8 +111,28 @@ pub const TESTS: &[Test] = &[
     growth("routes10k", Size { routes: 10_000, ..Size::USUAL }, "on the last of so many routes"),
     growth("keys2", Size { keys: 2, ..Size::USUAL }, "with so many live tokens in turns"),
     growth("keys100k", Size { keys: 100_000, ..Size::USUAL }, "with so many live tokens in turns"),
+    growth("signed0", Size::USUAL, "with calls that are signed by so much"),
+    growth(
+        "signedhs512",
+        Size { signs: Some(SigningAlgorithm::Hs512), ..Size::USUAL },
+        "with calls that are signed by so much",
+    ),
+    growth(
+        "signedes256",
+        Size { signs: Some(SigningAlgorithm::Es256), ..Size::USUAL },
+        "with calls that are signed by so much",
+    ),
+    growth(
+        "signededdsa",
+        Size { signs: Some(SigningAlgorithm::EdDsa), ..Size::USUAL },
+        "with calls that are signed by so much",
+    ),
     growth("workers1", Size::USUAL, "by so many workers; two share the cores of bank and clients"),
-    growth("workers2", Size { workers: 2, ..Size::USUAL }, "by so many workers; two share the cores of bank and clients"),
+    growth(
+        "workers2",
+        Size { workers: 2, ..Size::USUAL },
+        "by so many workers; two share the cores of bank and clients",
+    ),
     test("syscalls", Kind::Syscalls, "--mode keep --connections 64", "kernel calls per request, h1 keep-alive"),
     test("syscalls1", Kind::Syscalls, "--mode keep --connections 1", "the same, one connection"),
     test("allocs", Kind::Allocations, "--mode keep --connections 64", "allocations per request, h1 keep-alive"),

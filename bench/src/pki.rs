@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rcgen::{
     BasicConstraints, CertificateParams, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
+    PKCS_ED25519,
 };
 
 use crate::Failure;
@@ -12,6 +13,7 @@ use crate::Failure;
 /// Writes `ca.crt`, and certificates with keys: `proxy` and `origin` (good), `stranger` (of a CA that nobody trusts),
 /// `other` (of the good CA, for another name). `proxy.pem` is both parts in one file, as HAProxy wants it.
 /// `intercept.crt` and `intercept.key` are the CA of the forward proxies, for `localhost` alone; mitmproxy wants both in one.
+/// `ed25519.key` and `secret.jwk` sign calls.
 pub fn make(work: &Path) -> Result<(), Failure> {
     let good = Authority::new("bench CA", None)?;
     let evil = Authority::new("stranger CA", None)?;
@@ -21,6 +23,10 @@ pub fn make(work: &Path) -> Result<(), Failure> {
     fs::write(work.join("intercept.key"), &key)?;
     fs::write(work.join("intercept.pem"), key + &intercept.pem)?;
     fs::write(work.join("ca.crt"), &good.pem)?;
+    fs::write(work.join("ed25519.key"), KeyPair::generate_for(&PKCS_ED25519)?.serialize_pem())?;
+    // 64 bytes of `k`: the secret of HS512, in base64url.
+    let secret = format!("{{\"kty\":\"oct\",\"k\":\"{}\"}}", "a2tr".repeat(21) + "aw");
+    fs::write(work.join("secret.jwk"), secret)?;
     good.leaf(work, "proxy", "localhost")?;
     good.leaf(work, "origin", "localhost")?;
     good.leaf(work, "other", "elsewhere.test")?;
