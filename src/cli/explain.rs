@@ -347,6 +347,9 @@ impl Forwarded<'_> {
         }
         line("provider", &format!("{} (profile {})", route.provider.name, route.provider.profile));
         match route.module.token_url() {
+            Some(url) if route.module.proves() => {
+                line("token", &format!("key {key}, from {url}, bound to the key of [dpop]"));
+            }
             Some(url) => line("token", &format!("key {key}, from {url}")),
             None => line("token", "none: the provider's credential is static"),
         }

@@ -30,6 +30,7 @@ pub(super) const KEYS: SchemaSection = (
     &[
         ("authorize_url", SchemaShape::Url, MAY, "where users agree, where the profile cannot know it"),
         ("keep_alive", DURATION, MAY, "refresh tokens are kept alive this long after a user's last call; 12h"),
+        ("par_url", SchemaShape::Url, MAY, "where authorization requests are pushed, where the profile cannot know it"),
         ("params", SchemaShape::Settings, MAY, "parameters of the authorize request, as the profile names them"),
         ("public_url", SchemaShape::Url, MUST, "how browsers reach the callback listener"),
         ("return_to", SchemaShape::Texts, MAY, "where browsers may be sent in the end, as in https://app.example/*"),
@@ -52,6 +53,7 @@ pub(super) fn read(node: &Node, profile: Option<&Arc<Profile>>, report: &Diagnos
     let public_url =
         fields.req::<SpannedText>("public_url", "\"https://app.example\"").and_then(|word| url(&word, report));
     let authorize_url = fields.opt::<SpannedText>("authorize_url").and_then(|word| url(&word, report));
+    let par_url = fields.opt::<SpannedText>("par_url").and_then(|word| url(&word, report));
     let keep_alive = fields.or("keep_alive", KEEP_ALIVE);
     let mut return_to = Vec::new();
     for word in fields.opt::<Vec<SpannedText>>("return_to").unwrap_or_default() {
@@ -77,6 +79,6 @@ pub(super) fn read(node: &Node, profile: Option<&Arc<Profile>>, report: &Diagnos
         }
     };
     fields.finish();
-    let wiring = ConsentWiring { public_url: public_url?, authorize_url, params: params? };
+    let wiring = ConsentWiring { public_url: public_url?, authorize_url, par_url, params: params? };
     Some(ReadConsent { wiring, return_to, keep_alive })
 }

@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::observe::once::Once;
-use crate::provider::{CallAs, Module, Profile, Settings, Wiring};
+use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, Wiring};
 use crate::route::{ClientId, Opens};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientTls, KEY_EXCHANGES};
@@ -54,6 +54,8 @@ pub struct ProviderConfig {
     pub user_agent: Option<HeaderValue>,
     /// The types of tokens that were logged as odd ones.
     pub odd_types: Once,
+    /// The nonces that its servers want to see in proofs of possession.
+    pub nonces: DpopNonces,
     /// Digest of the transport settings: connections are pooled by it.
     pub transport_id: u64,
     /// Settings of users' consents; `None` if users cannot consent.
@@ -221,6 +223,7 @@ impl ReadProvider {
             trace_context: self.trace_context,
             user_agent: self.user_agent.clone(),
             odd_types: Once::default(),
+            nonces: DpopNonces::default(),
             transport_id,
             consents,
             module: alone(),

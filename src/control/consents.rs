@@ -265,7 +265,15 @@ impl ConsentService {
         let key = pending_key(&state);
         let filed = patiently(async || self.store.put(Kind::Pending, &key, &entry, Some(expires_at)).await).await;
         filed.map_err(|error| unkept(&error))?;
-        let consent_url = match consent.authorize(&pending, &state, &mut RandomIds, now) {
+        let pushed = match consent.push(&pending, &state, &mut RandomIds, now) {
+            None => None,
+            Some(request) => {
+                let within = Within(provider.timeouts.token);
+                let (head, body) = exchange(&provider, request, MOST_ANSWER, within, now).await?.into_parts();
+                Some(consent.push_answer(head.status, &head.headers, &body, now, self.clock.now())?)
+            }
+        };
+        let consent_url = match consent.authorize(&pending, &state, pushed.as_ref(), &mut RandomIds, now) {
             Authorize::Open(url) => url,
             Authorize::Ask(request) => {
                 let within = Within(provider.timeouts.token);

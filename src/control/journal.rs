@@ -54,6 +54,7 @@ pub(super) const fn rejection(why: &NotExchanged) -> &'static str {
         NotExchanged::Changed => "rejected: settings changed",
         NotExchanged::Expired => "rejected: expired",
         NotExchanged::NoCode => "rejected: no code",
+        NotExchanged::OtherIssuer => "rejected: other issuer",
         NotExchanged::OtherOwner => "rejected: other client",
         NotExchanged::OtherProvider => "rejected: other provider",
         NotExchanged::OtherUser => "rejected: other user",

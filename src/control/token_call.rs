@@ -22,10 +22,10 @@ use crate::base::origin::BaseUrl;
 #[cfg(test)]
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint};
-use crate::base::time::{Clock, Now, Within};
+use crate::base::time::{Clock, Now, Stopwatch, Within};
 use crate::base::vars::Vars;
 use crate::config::{ProviderConfig, Route};
-use crate::provider::{LoginProgress, Module, TokenRequest, date, is_whole};
+use crate::provider::{DpopServer, LoginProgress, Module, TokenRequest, date, is_whole, lacks_nonce};
 use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CallCredentials, Grant};
@@ -155,15 +155,58 @@ pub(super) async fn exchange(
     within: Within,
     now: Now,
 ) -> Result<Response<Bytes>, Failure> {
-    let destination = destination(provider, &request.url);
-    let request = sign_request(request, within).await?;
-    let answer = ask(&destination, assemble(provider, request)?, most, within, now).await;
-    answer.or_else(told_whole).map_err(|error| transient(format!("token endpoint: {error}")))
+    call(provider, request, most, within, now).await.map_err(|error| match error {
+        TokenCallError::Ask(error) => transient(format!("token endpoint: {error}")),
+        TokenCallError::Malformed(failure) => failure,
+    })
 }
 
-/// Signs a request, if its profile asks for that.
-async fn sign_request(request: TokenRequest, within: Within) -> Result<TokenRequest, Failure> {
-    request.signed(&mut RandomIds, within).await.map_err(|failure| transient(format!("token request: {failure}")))
+/// The reason why a call has no answer.
+enum TokenCallError {
+    Ask(AskError),
+    /// The request could not be built, so none was sent.
+    Malformed(Failure),
+}
+
+/// Calls an endpoint; once more if the server only wants a nonce in the proof of possession. It has done nothing then (RFC
+/// 9449 section 8). A second such answer is the answer.
+async fn call(
+    provider: &ProviderConfig,
+    request: TokenRequest,
+    most: usize,
+    within: Within,
+    now: Now,
+) -> Result<Response<Bytes>, TokenCallError> {
+    let (watch, repeatable) = (Stopwatch::start(), request.repeatable());
+    let answer = attempt(provider, request, most, within, now).await?;
+    let Some(repeatable) = repeatable.filter(|_| lacks_nonce(answer.status(), answer.headers(), answer.body())) else {
+        return Ok(answer);
+    };
+    let took = watch.elapsed();
+    let (now, within) = (now.plus(took), Within(within.0.saturating_sub(took)));
+    attempt(provider, repeatable.again(&mut RandomIds, now), most, within, now).await
+}
+
+/// One attempt of a call. What its answer says of nonces is learned.
+async fn attempt(
+    provider: &ProviderConfig,
+    request: TokenRequest,
+    most: usize,
+    within: Within,
+    now: Now,
+) -> Result<Response<Bytes>, TokenCallError> {
+    let destination = destination(provider, &request.url);
+    let authority = request.repeatable().map(|_| request.url.authority());
+    let nonce = authority.as_deref().and_then(|authority| provider.nonces.find(DpopServer::Authorization, authority));
+    let signed = request.signed(nonce.as_deref(), &mut RandomIds, within).await;
+    let signed = signed.map_err(|failure| transient(format!("token request: {failure}")));
+    let request = signed.and_then(|signed| assemble(provider, signed)).map_err(TokenCallError::Malformed)?;
+    let answer =
+        ask(&destination, request, most, within, now).await.or_else(told_whole).map_err(TokenCallError::Ask)?;
+    if let Some(authority) = authority {
+        provider.nonces.learn(DpopServer::Authorization, &authority, answer.headers());
+    }
+    Ok(answer)
 }
 
 /// Takes an answer that ended without TLS's close_notify where nothing can be missing: JSON tells its own end.
@@ -259,13 +302,11 @@ pub async fn try_token(
         let sent = clock.now();
         let request = login.request(module, vars, &mut RandomIds, sent);
         let request = request.ok_or_else(|| transient("the provider has no token".to_owned()))?;
-        let destination = destination(provider, &request.url);
         let within = Within(provider.timeouts.token.saturating_sub(sent.since(began)));
-        let request = assemble(provider, sign_request(request, within).await?)?;
-        let asked = destination.ask(request, MOST_ANSWER, within, sent).await;
-        let answer = asked.or_else(told_whole).map_err(|error| match error {
-            AskError::Timeout(_) => TokenTrialError::Timeout,
-            other => TokenTrialError::Ask(other),
+        let answer = call(provider, request, MOST_ANSWER, within, sent).await.map_err(|error| match error {
+            TokenCallError::Ask(AskError::Timeout(_)) => TokenTrialError::Timeout,
+            TokenCallError::Ask(error) => TokenTrialError::Ask(error),
+            TokenCallError::Malformed(failure) => TokenTrialError::Malformed(failure),
         })?;
         let (head, body) = answer.into_parts();
         let received = clock.now();

@@ -47,7 +47,7 @@ metrics! {
         "request_duration_seconds", "From a request's head to its answer's end";
     upstream_seconds: Family<RouteLabel, Histogram> =
         "upstream_duration_seconds", "From sending a request on to the head of the provider's answer";
-    replays: Family<OutcomeLabels, Counter> = "replays", "Requests whose token the provider refused";
+    replays: Family<OutcomeLabels, Counter> = "replays", "Requests whose token the provider refused, or whose proof lacked a nonce";
     unknown_refusals: Family<ProviderLabel, Counter> =
         "unknown_refusals", "401 answers that the profile does not know";
     reflections: Family<ProviderLabel, Counter> = "reflections", "Answers that held a credential";
@@ -260,6 +260,7 @@ impl Metrics {
             by_status: RefCell::default(),
             duration: self.table.request_seconds.get_or_create_owned(&label),
             upstream: self.table.upstream_seconds.get_or_create_owned(&label),
+            challenged: outcome("challenged"),
             replayed: outcome("replayed"),
             refused_again: outcome("refused-again"),
             not_replayed: outcome("not-replayed"),
@@ -419,6 +420,8 @@ pub struct RouteMeters {
     by_status: RefCell<Vec<(u16, Counter)>>,
     duration: Histogram,
     upstream: Histogram,
+    /// Replays with a nonce that the provider wanted to see in the proof.
+    pub challenged: Counter,
     /// Replays whose answer was not another refusal.
     pub replayed: Counter,
     /// Replays that were refused too.

@@ -77,13 +77,15 @@ pub struct Spent {
     pub id: Option<HeaderValue>,
 }
 
-/// The outcome of the replay of a request, if its token was refused.
+/// The outcome of the replay of a request, if its token was refused or a nonce was wanted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Replay {
-    /// The token was not refused.
+    /// Neither happened.
     #[default]
     None,
-    /// The provider refused the token, and the request could not be sent again.
+    /// It was sent again with the same token, and the nonce that the provider wanted to see in its proof.
+    Challenged,
+    /// The request could not be sent again.
     Impossible,
     /// It was sent again with a new token.
     Replayed,
@@ -94,6 +96,7 @@ impl Replay {
     pub const fn as_str(self) -> Option<&'static str> {
         match self {
             Replay::None => None,
+            Replay::Challenged => Some("challenged"),
             Replay::Impossible => Some("impossible"),
             Replay::Replayed => Some("replayed"),
         }

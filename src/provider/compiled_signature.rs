@@ -38,6 +38,7 @@ use crate::signing::jws::{JwsHeader, PayloadForm, UnsignedJws};
 use crate::signing::key::SigningKey;
 use crate::signing::minified_json::minified_json;
 use crate::signing::oauth1::{OAuth1Method, OAuth1Request, UnsignedOAuth1, hmac_secret};
+use crate::signing::public_key::PublicKey;
 use crate::signing::request_parts::RequestParts;
 use crate::signing::shared_secret::SharedSecret;
 use crate::signing::signature::DigitalSignature;
@@ -100,6 +101,16 @@ impl CompiledKey {
             }
         };
         Ok(Some(Self { signer, algorithm }))
+    }
+
+    /// Returns the algorithm by which it signs.
+    pub(super) const fn algorithm(&self) -> SigningAlgorithm {
+        self.algorithm
+    }
+
+    /// Returns its public half; a shared secret has none.
+    pub(super) fn public_key(&self) -> Option<PublicKey> {
+        self.signer.public_key()
     }
 
     /// Signs what was prepared.
@@ -330,6 +341,11 @@ impl CompiledSignature {
         self.places.iter()
     }
 
+    /// Returns whether it becomes a field of the body.
+    pub(super) const fn is_field(&self) -> bool {
+        matches!(self.place, CallPlace::Body(_))
+    }
+
     /// Adds the declared identifiers that it needs.
     pub(super) fn ids(&self, found: &mut Vec<Arc<IdRule>>) {
         found.extend(self.texts().into_iter().flat_map(|text| text.ids().cloned()));
@@ -531,6 +547,7 @@ pub(super) struct SigningInputs<'a> {
     pub vars: &'a Vars,
     pub ids: &'a mut dyn Ids,
     pub values: &'a MessageValues,
+    pub consent: ConsentVariables<'a>,
     pub steps: &'a [(Arc<str>, SecretString)],
     pub within: Within,
 }
@@ -543,19 +560,20 @@ impl SigningInputs<'_> {
             ids: &mut *self.ids,
             values: Some(self.values),
             grant: None,
-            consent: ConsentVariables::default(),
+            consent: self.consent,
             message: Some(view),
             steps: self.steps,
         }
     }
 }
 
-/// Signs a message, signature by signature.
+/// Signs a message, signature by signature. Returns what is to be put into fields of its body, by their names.
 pub(super) async fn sign_message(
     signatures: &[CompiledSignature],
     message: SignedMessage<'_>,
-    mut inputs: SigningInputs<'_>,
-) -> Result<(), SignatureFailure> {
+    inputs: &mut SigningInputs<'_>,
+) -> Result<Vec<(Arc<str>, String)>, SignatureFailure> {
+    let mut body_fields = Vec::new();
     let SignedMessage { method, authority, path_and_query, headers, body, token } = message;
     // Those of an attempt before are signed by none of this one.
     for place in signatures.iter().flat_map(CompiledSignature::places) {
@@ -586,7 +604,7 @@ pub(super) async fn sign_message(
             token,
             signature: None,
         };
-        let unsigned = signature.prepare(&view, &mut inputs)?;
+        let unsigned = signature.prepare(&view, inputs)?;
         let made = signature.key.sign(unsigned.bytes(), inputs.within).await?;
         let (text, input) = unsigned.complete(&made)?;
         view.signature = Some(&text);
@@ -604,12 +622,13 @@ pub(super) async fn sign_message(
                 value.set_sensitive(true);
                 headers.insert(name.clone(), value);
             }
-            CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Signature => {}
+            CallPlace::Body(name) => body_fields.push((name.clone(), value.to_string())),
+            CallPlace::Cookie(_) | CallPlace::Signature => {}
         }
         if let Some(input) = input {
             let input = HeaderValue::from_str(&input).map_err(|_| MISSING)?;
             headers.insert(HeaderName::from_static("signature-input"), input);
         }
     }
-    Ok(())
+    Ok(body_fields)
 }

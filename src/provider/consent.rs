@@ -2,6 +2,7 @@
 //! refreshed.
 //!
 //! ```text
+//! [consent.push]        the authorization request, sent ahead of the browser (RFC 9126)
 //! [consent.authorize]   a request whose response holds the URL that the user opens, or that URL itself
 //! [consent.callback]    the keys of the query that comes back
 //! [consent.exchange]    a code for tokens
@@ -24,8 +25,9 @@ use crate::provider::exchange::{RequestKind, RequestTemplate, names_secret};
 use crate::provider::injection::InjectionRules;
 use crate::provider::refusal::tables;
 use crate::provider::setting::{Setting, header_safe};
-use crate::provider::template::{Generators, TemplateContext, TemplateScope, is_name};
+use crate::provider::template::{ConsentVariable, Generators, TemplateContext, TemplateScope, is_name};
 use crate::provider::token_response_rules::pointers;
+use crate::provider::values::{OneOrManyValues, Pointer};
 use crate::syntax::{Diagnostics, Fields, FromNode, Node, TableEntry, suggest};
 
 pub use self::callback::BadCallback;
@@ -43,6 +45,8 @@ pub(super) struct ConsentProfile {
     params: Vec<Setting>,
     /// True if parameters that the profile does not know go into the query of the authorize request.
     other_params: bool,
+    /// The request that is pushed ahead of the browser, if one is.
+    push: Option<PushedRequest>,
     authorize: RequestTemplate,
     /// Pointers to the URL that the user opens, in the response to the authorize call; empty: the request is that URL.
     opens: Vec<String>,
@@ -58,6 +62,25 @@ pub(super) struct ConsentProfile {
     pub dead: Vec<Matcher>,
     /// `[request]` with `[consent.request]` put over it.
     pub orders: InjectionRules,
+}
+
+/// `[consent.push]`: a pushed authorization request (RFC 9126).
+#[derive(Clone, Debug)]
+struct PushedRequest {
+    request: RequestTemplate,
+    /// Pointers to the `request_uri` in its answer.
+    request_uri: Vec<String>,
+}
+
+impl PushedRequest {
+    fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Self> {
+        let fields = Fields::new(node, RequestKind::PUSH.table, report);
+        let request_uri = fields.or("request_uri", OneOrManyValues(vec![Pointer("/request_uri".to_owned())])).0;
+        let scope = TemplateScope { place: TemplateContext::Push, ..scope };
+        let request = RequestTemplate::take(&fields, RequestKind::PUSH, scope);
+        fields.finish();
+        Some(Self { request: request?, request_uri: request_uri.into_iter().map(|pointer| pointer.0).collect() })
+    }
 }
 
 /// The values that one `[provider.NAME.consent]` gives to its profile's parameters.
@@ -108,7 +131,15 @@ impl ConsentProfile {
                 None
             }
         };
-        let keys = CallbackKeys::read(fields.take("callback"), report);
+        let push_node = fields.take("push");
+        let push = push_node.and_then(|node| PushedRequest::read(node, scope, report));
+        judge_push(push_node, authorize.as_ref(), fields.take("authorize"), report);
+        let asking =
+            [(push.as_ref().map(|push| &push.request), push_node), (authorize.as_ref(), fields.take("authorize"))];
+        for (request, node) in asking {
+            judge_challenge(request, node, report);
+        }
+        let keys = CallbackKeys::read(fields.take("callback"), scope, report);
         let exchange = match fields.take("exchange") {
             Some(node) => RequestTemplate::read(node, RequestKind::EXCHANGE, scope, report),
             None => {
@@ -164,6 +195,7 @@ impl ConsentProfile {
         Some(Self {
             params,
             other_params,
+            push,
             authorize: authorize?,
             opens,
             keys,
@@ -180,9 +212,10 @@ impl ConsentProfile {
         })
     }
 
-    /// Returns the templates of its requests: authorize, exchange and refresh.
+    /// Returns the templates of its requests: authorize, exchange, push and refresh.
     pub(super) fn plans(&self) -> impl Iterator<Item = &RequestTemplate> {
-        [&self.authorize, &self.exchange].into_iter().chain(&self.refresh)
+        let push = self.push.iter().map(|push| &push.request);
+        [&self.authorize, &self.exchange].into_iter().chain(push).chain(&self.refresh)
     }
 
     /// Notes which parameters land in a header, so that their values are read with that in mind.
@@ -228,7 +261,8 @@ impl ConsentProfile {
     /// A parameter that only the provider knows: it goes into the query of the authorize request.
     fn other(&self, entry: &TableEntry, report: &Diagnostics) -> Option<(String, String)> {
         let text = String::from_node(&entry.value, report)?;
-        if self.authorize.field_names().any(|name| name.eq_ignore_ascii_case(&entry.key)) {
+        let request = self.push.as_ref().map_or(&self.authorize, |push| &push.request);
+        if request.field_names().any(|name| name.eq_ignore_ascii_case(&entry.key)) {
             let title = format!("`{}` is part of the authorize request already", entry.key);
             report.error(&entry.value.source, entry.key_span.clone(), title, "take it out", None);
             return None;
@@ -258,6 +292,30 @@ fn fits(param: &Setting, key: &str, text: &str, node: &Node, report: &Diagnostic
     let help = (!param.description.is_empty()).then(|| format!("it is the {}", param.description));
     node.error(report, title, label, help);
     false
+}
+
+/// Reports a pushed request of which the browser's request says nothing, and the other way round.
+fn judge_push(push: Option<&Node>, authorize: Option<&RequestTemplate>, node: Option<&Node>, report: &Diagnostics) {
+    let (Some(authorize), Some(node)) = (authorize, node) else { return };
+    let (title, help) = match (push.is_some(), authorize.has_consent(ConsentVariable::RequestUri)) {
+        (true, false) => (
+            "the browser's request does not name the one that was pushed",
+            "send `client_id` and `request_uri = \"{consent.request_uri}\"` alone (RFC 9126 section 4)",
+        ),
+        (false, true) => ("nothing is pushed, so there is no `{consent.request_uri}`", "add [consent.push]"),
+        (true, true) | (false, false) => return,
+    };
+    node.error(report, title, "", Some(help.to_owned()));
+}
+
+/// Reports a PKCE challenge that the provider would take for the verifier itself (RFC 7636 section 4.3).
+fn judge_challenge(request: Option<&RequestTemplate>, node: Option<&Node>, report: &Diagnostics) {
+    let (Some(request), Some(node)) = (request, node) else { return };
+    let in_body = request.field_names().any(|name| name == "code_challenge");
+    if in_body && request.has_consent(ConsentVariable::Challenge) && !request.says("code_challenge_method", "S256") {
+        let help = "add `code_challenge_method = \"S256\"`".to_owned();
+        node.error(report, "the provider would take the challenge for the verifier itself", "", Some(help));
+    }
 }
 
 /// Reports what a browser could not be sent with.

@@ -11,19 +11,21 @@ use zeroize::Zeroizing;
 use crate::base::id::Ids;
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretBox, SecretString};
-use crate::base::time::Within;
+use crate::base::time::{Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::client_auth::{ClientAuth, CompiledAssertion, Mechanism};
 use crate::provider::compiled_signature::{
     CompiledSignature, SignatureFailure, SignedMessage, SigningInputs, sign_message,
 };
 use crate::provider::document::DocumentFormat;
+use crate::provider::dpop::CompiledDpop;
 use crate::provider::id_rule::IdRule;
-use crate::provider::message_values::MessageValues;
+use crate::provider::message_values::{Fresh, MessageValues};
 use crate::provider::setting::{Setting, SettingMember, SettingValue, Settings};
 use crate::provider::signature_rule::{SignatureContext, SignatureRule};
 use crate::provider::template::{
-    ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope, TemplateSegment,
+    ConsentVariable, ConsentVariables, Fill, FilledText, KeptConsentVariables, Template, TemplateContext,
+    TemplateScope, TemplateSegment,
 };
 use crate::provider::values::{FieldName, choice, method};
 use crate::signing::key_material::KeyStatement;
@@ -42,24 +44,34 @@ pub struct TokenRequest {
     /// The body; empty when there is none.
     pub body: SecretBox<Vec<u8>>,
     /// What has to be signed before it is sent.
-    due: Option<Box<DueSignatures>>,
+    due: Option<Arc<DueSignatures>>,
 }
 
-/// The signatures that a request lacks, and their inputs.
+/// The signatures that a request lacks: what they are, and all that it was made from.
 struct DueSignatures {
-    assertion: Option<Arc<CompiledAssertion>>,
-    signatures: Arc<[CompiledSignature]>,
-    /// True if the body is a JSON object, false if it is a form.
-    in_json: bool,
+    template: Arc<CompiledTokenRequest>,
     vars: Vars,
     values: MessageValues,
+    consent: KeptConsentVariables,
     steps: Vec<(Arc<str>, SecretString)>,
 }
 
 impl TokenRequest {
-    /// Signs the request as its profile asks for: the client's assertion goes into the body, then signatures are put on.
-    /// A request that has neither stays as it is.
-    pub async fn signed(mut self, ids: &mut dyn Ids, within: Within) -> Result<Self, SignatureFailure> {
+    /// Returns what makes the request once more, if it carries a proof of possession: its server may only want a nonce in
+    /// that.
+    pub fn repeatable(&self) -> Option<RepeatableRequest> {
+        self.due.clone().filter(|due| due.template.dpop.is_some()).map(RepeatableRequest)
+    }
+
+    /// Signs the request as its profile asks for: the client's assertion goes into the body, then the proof of possession
+    /// and signatures are put on. A request that has none of them stays as it is. `nonce`: that of its server, for the
+    /// proof.
+    pub async fn signed(
+        mut self,
+        nonce: Option<&str>,
+        ids: &mut dyn Ids,
+        within: Within,
+    ) -> Result<Self, SignatureFailure> {
         let Some(due) = self.due.take() else { return Ok(self) };
         let mut body = Zeroizing::new(self.body.expose_secret().clone());
         let path = if self.url.path().is_empty() { "/" } else { self.url.path() };
@@ -67,25 +79,37 @@ impl TokenRequest {
             Some(query) => format!("{path}?{}", query.expose_secret()),
             None => path.to_owned(),
         };
-        let DueSignatures { assertion, signatures, in_json, vars, values, steps } = &*due;
-        if let Some(assertion) = assertion {
-            let inputs = SigningInputs { vars, ids: &mut *ids, values, steps, within };
+        let DueSignatures { template, vars, values, consent, steps } = &*due;
+        let (consent, in_json) = (consent.view(), template.encoding == Encoding::Json);
+        if let Some(assertion) = &template.assertion {
+            let inputs = SigningInputs { vars, ids: &mut *ids, values, consent, steps, within };
             let token = assertion.token(inputs).await?;
-            put_assertion(&mut body, *in_json, &token);
+            put_fields(&mut body, in_json, &[("client_assertion_type", ASSERTION_TYPE), ("client_assertion", &token)]);
         }
         let authority = self.url.authority();
         if let Ok(host) = HeaderValue::try_from(&authority) {
             self.headers.insert(HOST, host);
         }
-        let message = SignedMessage {
-            method: self.method.as_str(),
-            authority: &authority,
-            path_and_query: &mut path_and_query,
-            headers: &mut self.headers,
-            body: &body,
-            token: None,
-        };
-        sign_message(signatures, message, SigningInputs { vars, ids, values, steps, within }).await?;
+        let mut inputs = SigningInputs { vars, ids, values, consent, steps, within };
+        // Fields of the body come first: what is signed behind them may cover them.
+        for (is_field, signatures) in [(true, &template.field_signatures), (false, &template.signatures)] {
+            let mut message = SignedMessage {
+                method: self.method.as_str(),
+                authority: &authority,
+                path_and_query: &mut path_and_query,
+                headers: &mut self.headers,
+                body: &body,
+                token: None,
+            };
+            if let (false, Some(dpop)) = (is_field, &template.dpop) {
+                dpop.prove(&mut message, nonce, &mut inputs).await?;
+            }
+            let fields = sign_message(signatures, message, &mut inputs).await?;
+            let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, value.as_str())).collect();
+            if !fields.is_empty() {
+                put_fields(&mut body, in_json, &fields);
+            }
+        }
         // The connection's own: it is put on again when the request is sent.
         self.headers.remove(HOST);
         if let Some((_, query)) = path_and_query.split_once('?') {
@@ -96,12 +120,29 @@ impl TokenRequest {
     }
 }
 
+/// A request with a proof of possession, which can be made for one more attempt.
+pub struct RepeatableRequest(Arc<DueSignatures>);
+
+impl RepeatableRequest {
+    /// Makes it once more: what belongs to the call stays, all else is drawn anew.
+    pub fn again(&self, ids: &mut dyn Ids, now: Now) -> TokenRequest {
+        let DueSignatures { template, vars, values, consent, steps } = &*self.0;
+        let values = values.again(&template.ids, Fresh::Attempt, ids, now);
+        template.request(RequestInputs { vars, ids, values: &values, consent: consent.view(), steps })
+    }
+}
+
+impl fmt::Debug for RepeatableRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RepeatableRequest").field(&self.0.template.url).finish()
+    }
+}
+
 /// The type of an assertion that is a JSON Web Token (RFC 7523 section 2.2).
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Adds a client's assertion to the fields of a body.
-fn put_assertion(body: &mut Zeroizing<Vec<u8>>, in_json: bool, token: &str) {
-    let pairs = [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", token)];
+/// Adds fields behind those of a body.
+fn put_fields(body: &mut Zeroizing<Vec<u8>>, in_json: bool, pairs: &[(&str, &str)]) {
     if in_json {
         // What was written is an object.
         body.pop();
@@ -153,6 +194,8 @@ pub(super) enum Encoding {
 #[derive(Clone, Debug)]
 pub(super) enum Field {
     Array(Vec<Field>),
+    /// JSON as the text of a form's field, such as `authorization_details` (RFC 9396 section 2).
+    JsonText(Box<Field>),
     Literal(Json),
     Object(Vec<(String, Field)>),
     Table(Arc<str>),
@@ -168,24 +211,53 @@ pub(super) struct RequestKind {
     pub headers: TemplateContext,
     /// The context of templates in its fields.
     pub body: TemplateContext,
+    /// The context of templates in its signatures.
+    pub sign: TemplateContext,
 }
 
 impl RequestKind {
     /// The request for the application's own token.
-    pub(super) const TOKEN: Self =
-        Self { table: "[token.request]", headers: TemplateContext::TokenHeader, body: TemplateContext::TokenBody };
+    pub(super) const TOKEN: Self = Self {
+        table: "[token.request]",
+        headers: TemplateContext::TokenHeader,
+        body: TemplateContext::TokenBody,
+        sign: TemplateContext::TokenSign,
+    };
     /// A request that comes before it.
-    pub(super) const STEP: Self =
-        Self { table: "[[token.steps]]", headers: TemplateContext::TokenHeader, body: TemplateContext::TokenBody };
+    pub(super) const STEP: Self = Self {
+        table: "[[token.steps]]",
+        headers: TemplateContext::TokenHeader,
+        body: TemplateContext::TokenBody,
+        sign: TemplateContext::TokenSign,
+    };
     /// The beginning of a consent.
-    pub(super) const AUTHORIZE: Self =
-        Self { table: "[consent.authorize]", headers: TemplateContext::Authorize, body: TemplateContext::Authorize };
+    pub(super) const AUTHORIZE: Self = Self {
+        table: "[consent.authorize]",
+        headers: TemplateContext::Authorize,
+        body: TemplateContext::Authorize,
+        sign: TemplateContext::TokenSign,
+    };
+    /// The same, sent to the provider before the browser goes there (RFC 9126).
+    pub(super) const PUSH: Self = Self {
+        table: "[consent.push]",
+        headers: TemplateContext::Push,
+        body: TemplateContext::Push,
+        sign: TemplateContext::PushSign,
+    };
     /// The exchange of a code for tokens.
-    pub(super) const EXCHANGE: Self =
-        Self { table: "[consent.exchange]", headers: TemplateContext::Exchange, body: TemplateContext::Exchange };
+    pub(super) const EXCHANGE: Self = Self {
+        table: "[consent.exchange]",
+        headers: TemplateContext::Exchange,
+        body: TemplateContext::Exchange,
+        sign: TemplateContext::TokenSign,
+    };
     /// A refresh token for tokens.
-    pub(super) const REFRESH: Self =
-        Self { table: "[consent.refresh]", headers: TemplateContext::Refresh, body: TemplateContext::Refresh };
+    pub(super) const REFRESH: Self = Self {
+        table: "[consent.refresh]",
+        headers: TemplateContext::Refresh,
+        body: TemplateContext::Refresh,
+        sign: TemplateContext::TokenSign,
+    };
 }
 
 /// `[token.request]` of a profile, or a request of its `[consent]`.
@@ -247,13 +319,23 @@ impl RequestTemplate {
         });
         let body_node = fields.take("body");
         let body_scope = TemplateScope { place: spot.body, ..scope };
-        let body = body_node.map_or(Vec::new(), |node| object(node, body_scope, report));
+        let is_flat = matches!(encoding, Some(Encoding::Form | Encoding::Query));
+        let body = body_node.map_or(Vec::new(), |node| match is_flat {
+            true => flat_fields(node, body_scope, report),
+            false => object(node, body_scope, report),
+        });
         let client_auth = fields.take("client_auth");
         let auth = client_auth.and_then(|node| ClientAuth::read(node, scope, report));
-        let signed = TemplateScope { place: TemplateContext::TokenSign, ..scope };
+        let signed = TemplateScope { place: spot.sign, ..scope };
         let context = SignatureContext { table: "sign of a request", scope: signed, own: None };
         let sign = SignatureRule::read_all(fields.take("sign"), context, report);
         let (encoding, method) = (encoding?, method?);
+        if let (Encoding::None | Encoding::Query, Some(node), true) =
+            (encoding, fields.take("sign"), sign.iter().any(SignatureRule::is_field))
+        {
+            let help = "use `encoding = \"form\"` or `\"json\"`, or put it into a `header`".to_owned();
+            node.error(report, "there is no body to put the signature into", "", Some(help));
+        }
         match (encoding, body_node) {
             (Encoding::None, Some(node)) => {
                 node.error(report, "`encoding = \"none\"` sends no body", "", None);
@@ -305,6 +387,17 @@ impl RequestTemplate {
     /// The names of its fields.
     pub(super) fn field_names(&self) -> impl Iterator<Item = &str> {
         self.body.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Returns whether it names this piece of a consent.
+    pub(super) fn has_consent(&self, piece: ConsentVariable) -> bool {
+        self.templates().into_iter().any(|template| template.has_consent(piece))
+    }
+
+    /// Returns whether it has a field of this name and this fixed value.
+    pub(super) fn says(&self, name: &str, value: &str) -> bool {
+        let field = self.body.iter().find(|(known, _)| known == name);
+        field.is_some_and(|(_, field)| field.shape() == *value)
     }
 
     /// The signatures of it.
@@ -377,7 +470,7 @@ impl RequestTemplate {
                     }
                 }
                 Mechanism::SignedJwt => {
-                    assertion = Some(Arc::new(auth.assertion(settings, &url.base.to_string())?));
+                    assertion = Some(auth.assertion(settings, &url.base.to_string())?);
                 }
                 Mechanism::TlsClientAuth => {
                     body.extend(auth.id.resolve(settings).map(|text| ("client_id".to_owned(), Filled::Text(text))));
@@ -389,7 +482,8 @@ impl RequestTemplate {
         let compiled = self.sign.iter().map(|rule| CompiledSignature::compile(rule, settings));
         let signatures: Vec<CompiledSignature> = compiled.filter_map(Result::transpose).collect::<Result<_, _>>()?;
         signatures.iter().for_each(|signature| signature.ids(&mut ids));
-        assertion.iter().for_each(|assertion: &Arc<CompiledAssertion>| assertion.jwt.ids(&mut ids));
+        let (field_signatures, signatures) = signatures.into_iter().partition(CompiledSignature::is_field);
+        assertion.iter().for_each(|assertion: &CompiledAssertion| assertion.jwt.ids(&mut ids));
         ids.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         ids.dedup();
         Ok(CompiledTokenRequest {
@@ -403,7 +497,9 @@ impl RequestTemplate {
             body,
             ids,
             assertion,
-            signatures: signatures.into(),
+            dpop: None,
+            field_signatures,
+            signatures,
         })
     }
 }
@@ -415,6 +511,29 @@ pub(super) fn object(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics
     let members = fields.rest().iter().filter_map(read).collect();
     fields.finish();
     members
+}
+
+/// Reads the fields of a form or query, in which `{ json = … }` is a text.
+fn flat_fields(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Vec<(String, Field)> {
+    let fields = Fields::new(node, "the body", report);
+    let read = |entry: &&TableEntry| {
+        let field = match json_text(&entry.value) {
+            Some(inner) => Field::JsonText(Box::new(field(inner, scope, report)?)),
+            None => field(&entry.value, scope, report)?,
+        };
+        Some((entry.key.clone(), field))
+    };
+    let members = fields.rest().iter().filter_map(read).collect();
+    fields.finish();
+    members
+}
+
+/// Returns what stands in `{ json = … }`.
+fn json_text(node: &Node) -> Option<&Node> {
+    match node.as_table()?.entries.as_slice() {
+        [TableEntry { key, value, .. }] if key == "json" => Some(value),
+        _ => None,
+    }
 }
 
 fn field(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Option<Field> {
@@ -451,10 +570,10 @@ fn flat(node: &Node, settings: &[Setting], report: &Diagnostics) {
         let nested = match &entry.value.kind {
             // The field once for each value.
             Kind::Array(items) => items.iter().any(|item| matches!(item.kind, Kind::Array(_)) || is_table(&item.kind)),
-            kind => is_table(kind),
+            kind => is_table(kind) && json_text(&entry.value).is_none(),
         };
         if nested {
-            let help = "use `encoding = \"json\"`, or flat fields".to_owned();
+            let help = "use `encoding = \"json\"` or flat fields, or send it as a text: `{ json = … }`".to_owned();
             entry.value.error(report, "only JSON can carry a table, or a list of lists", "", Some(help));
         }
     }
@@ -470,6 +589,7 @@ impl Field {
     pub(super) fn templates<'a>(&'a self, found: &mut Vec<&'a Template>) {
         match self {
             Field::Array(items) => items.iter().for_each(|item| item.templates(found)),
+            Field::JsonText(inner) => inner.templates(found),
             Field::Literal(_) | Field::Table(_) => {}
             Field::Object(members) => members.iter().for_each(|(_, member)| member.templates(found)),
             Field::Text(template) => found.push(template),
@@ -480,6 +600,7 @@ impl Field {
     pub(super) fn shape(&self) -> Json {
         match self {
             Field::Array(items) => Json::Array(items.iter().map(Field::shape).collect()),
+            Field::JsonText(inner) => Json::String(inner.shape().to_string()),
             Field::Literal(value) => value.clone(),
             Field::Object(members) => {
                 Json::Object(members.iter().map(|(name, member)| (name.clone(), member.shape())).collect())
@@ -498,6 +619,7 @@ impl Field {
     pub(super) fn resolve(&self, settings: &Settings) -> Option<Filled> {
         Some(match self {
             Field::Array(items) => Filled::Array(items.iter().filter_map(|item| item.resolve(settings)).collect()),
+            Field::JsonText(inner) => Filled::JsonText(Box::new(inner.resolve(settings)?)),
             Field::Literal(value) => Filled::Literal(value.clone()),
             Field::Object(members) => {
                 let resolve = |(name, field): &(String, Field)| Some((name.clone(), field.resolve(settings)?));
@@ -530,6 +652,7 @@ impl Field {
 #[derive(Clone, Debug)]
 pub(super) enum Filled {
     Array(Vec<Filled>),
+    JsonText(Box<Filled>),
     Literal(Json),
     Object(Vec<(String, Filled)>),
     Text(FilledText),
@@ -539,6 +662,7 @@ impl Filled {
     pub(super) fn vars(&self, found: &mut Vec<Arc<str>>) {
         match self {
             Filled::Array(items) => items.iter().for_each(|item| item.vars(found)),
+            Filled::JsonText(inner) => inner.vars(found),
             Filled::Literal(_) => {}
             Filled::Object(members) => members.iter().for_each(|(_, member)| member.vars(found)),
             Filled::Text(text) => found.extend(text.vars().cloned()),
@@ -548,10 +672,19 @@ impl Filled {
     pub(super) fn ids(&self, found: &mut Vec<Arc<IdRule>>) {
         match self {
             Filled::Array(items) => items.iter().for_each(|item| item.ids(found)),
+            Filled::JsonText(inner) => inner.ids(found),
             Filled::Literal(_) => {}
             Filled::Object(members) => members.iter().for_each(|(_, member)| member.ids(found)),
             Filled::Text(text) => found.extend(text.ids().cloned()),
         }
+    }
+
+    /// Its JSON as a text; `None`: a variable of it is absent.
+    fn json_text(&self, fill: &mut Fill<'_>) -> Option<Zeroizing<String>> {
+        let mut text = Zeroizing::new(Vec::with_capacity(256));
+        let is_there = self.write(fill, &mut text);
+        let text = Zeroizing::new(String::from_utf8(std::mem::take(&mut text)).ok()?);
+        is_there.then_some(text)
     }
 
     /// Appends it as JSON. Says whether there was anything: a field whose variable is absent is left out.
@@ -569,6 +702,10 @@ impl Filled {
                 }
                 out.push(b']');
             }
+            Filled::JsonText(inner) => match inner.json_text(fill) {
+                Some(text) => quote(&**text, out),
+                None => return false,
+            },
             Filled::Literal(value) => quote(value, out),
             Filled::Object(members) => write_object(members, fill, out),
             Filled::Text(text) => match text.render(fill) {
@@ -616,8 +753,13 @@ pub(super) struct CompiledTokenRequest {
     /// The declared identifiers that it has, sorted by name.
     pub ids: Vec<Arc<IdRule>>,
     /// The signed statement by which the client authenticates.
-    assertion: Option<Arc<CompiledAssertion>>,
-    signatures: Arc<[CompiledSignature]>,
+    assertion: Option<CompiledAssertion>,
+    /// The key by which it proves that the token is to be bound to it.
+    pub dpop: Option<Arc<CompiledDpop>>,
+    /// The signatures that become fields of the body, such as a request object (RFC 9101).
+    field_signatures: Vec<CompiledSignature>,
+    /// All others.
+    signatures: Vec<CompiledSignature>,
 }
 
 /// The inputs of one token request, besides the profile and its settings.
@@ -631,6 +773,12 @@ pub(super) struct RequestInputs<'a> {
 }
 
 impl CompiledTokenRequest {
+    /// Adds fields with fixed values behind its own.
+    pub(super) fn add_fields(&mut self, fields: &[(String, String)]) {
+        let text = |value: &String| Filled::Text(FilledText::fixed(SecretString::from(value.as_str())));
+        self.body.extend(fields.iter().map(|(name, value)| (name.clone(), text(value))));
+    }
+
     /// The URL that it goes to.
     pub(super) fn endpoint(&self) -> EndpointUrl {
         EndpointUrl { base: self.url.clone(), query: self.query.clone() }
@@ -640,7 +788,8 @@ impl CompiledTokenRequest {
     pub(super) fn vars(&self) -> Vec<Arc<str>> {
         let mut found: Vec<Arc<str>> = self.headers.iter().flat_map(|(_, text)| text.vars().cloned()).collect();
         self.body.iter().for_each(|(_, field)| field.vars(&mut found));
-        self.signatures.iter().for_each(|signature| signature.vars(&mut found));
+        let signatures = self.field_signatures.iter().chain(&self.signatures);
+        signatures.for_each(|signature| signature.vars(&mut found));
         self.assertion.iter().for_each(|assertion| assertion.jwt.vars(&mut found));
         found.sort_unstable();
         found.dedup();
@@ -648,7 +797,7 @@ impl CompiledTokenRequest {
     }
 
     /// The request for a token, generated values and all. First fetch and renewal are the same request.
-    pub(super) fn request(&self, inputs: RequestInputs<'_>) -> TokenRequest {
+    pub(super) fn request(self: &Arc<Self>, inputs: RequestInputs<'_>) -> TokenRequest {
         let RequestInputs { vars, ids, values, consent, steps } = inputs;
         let mut fill = Fill { vars, ids, values: Some(values), grant: None, consent, message: None, steps };
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
@@ -697,26 +846,27 @@ impl CompiledTokenRequest {
             query,
             headers,
             body: SecretBox::new(Box::new(body)),
-            due: self.due_signatures(vars, values, steps),
+            due: self.due_signatures(vars, values, consent, steps),
         }
     }
 
     /// What of it is signed once it is made.
     fn due_signatures(
-        &self,
+        self: &Arc<Self>,
         vars: &Vars,
         values: &MessageValues,
+        consent: ConsentVariables<'_>,
         steps: &[(Arc<str>, SecretString)],
-    ) -> Option<Box<DueSignatures>> {
-        if self.assertion.is_none() && self.signatures.is_empty() {
+    ) -> Option<Arc<DueSignatures>> {
+        let signs = !self.field_signatures.is_empty() || !self.signatures.is_empty();
+        if self.assertion.is_none() && self.dpop.is_none() && !signs {
             return None;
         }
-        Some(Box::new(DueSignatures {
-            assertion: self.assertion.clone(),
-            signatures: self.signatures.clone(),
-            in_json: self.encoding == Encoding::Json,
+        Some(Arc::new(DueSignatures {
+            template: self.clone(),
             vars: vars.clone(),
             values: values.clone(),
+            consent: KeptConsentVariables::keep(consent),
             steps: steps.to_vec(),
         }))
     }
@@ -734,6 +884,11 @@ impl CompiledTokenRequest {
                     }
                     Filled::Text(text) => {
                         if let Some(text) = text.render(fill) {
+                            out.append_pair(name, &text);
+                        }
+                    }
+                    Filled::JsonText(inner) => {
+                        if let Some(text) = inner.json_text(fill) {
                             out.append_pair(name, &text);
                         }
                     }

@@ -146,7 +146,7 @@ impl FixtureRun {
 
     fn same_request(&mut self, made: TokenRequest, expected: &ExpectedRequest) -> Result<(), String> {
         let mut ids = CountingIds::default();
-        let made = finished(made.signed(&mut ids, PATIENCE)).map_err(|failure| failure.to_string())?;
+        let made = finished(made.signed(None, &mut ids, PATIENCE)).map_err(|failure| failure.to_string())?;
         self.same("method", made.method.as_str(), &expected.method);
         self.same("URL", made.url.to_string(), expected.url.clone());
         self.same("query", made.query.as_ref().map(|query| query.expose_secret().to_owned()), expected.query.clone());
@@ -307,6 +307,7 @@ impl FixtureRun {
         let given = (wants && !resource.unread).then_some(body.as_slice());
         let verdict = match module.judge(status, &headers, given) {
             Verdict::Accepted => "accepted",
+            Verdict::Challenged => "challenged",
             Verdict::Refused => "refused",
             Verdict::Unknown => "unknown",
         };
@@ -334,7 +335,7 @@ fn sign(
     let authority = module.base_url().authority();
     let host = HeaderValue::try_from(&authority).map_err(|_| format!("`{authority}` is no host"))?;
     headers.insert(HOST, host);
-    let unsigned = UnsignedCall { method: &method, authority: &authority, path_and_query, headers, body };
+    let unsigned = UnsignedCall { method: &method, authority: &authority, path_and_query, headers, body, nonce: None };
     let signed = finished(module.sign(unsigned, with, sent, ids, PATIENCE));
     headers.remove(HOST);
     signed.map_err(|failure| failure.to_string())
@@ -419,6 +420,7 @@ fn module(
             Some(consent) => Some(ConsentWiring {
                 public_url: url(&consent.public_url)?,
                 authorize_url: consent.authorize_url.as_ref().map(url).transpose()?,
+                par_url: consent.par_url.as_ref().map(url).transpose()?,
                 params: params.unwrap_or_default(),
             }),
             None => None,

@@ -73,6 +73,7 @@ fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, Strin
     let consent = params.map(|params| ConsentWiring {
         public_url: url("https://gateway.example"),
         authorize_url: profile.wants_authorize_url().then(|| url("https://login.bank.example/authorize")),
+        par_url: None,
         params,
     });
     let wiring = Wiring {
@@ -352,6 +353,9 @@ fn is_judged(module: &Module, status: StatusCode, headers: &HeaderMap, body: Opt
                 None => length() == Some(0) || !may_hold_json(headers),
             };
             assert!(by_head || by_body || !built_in, "nothing proves that the token was refused");
+        }
+        Verdict::Challenged => {
+            assert!(status == StatusCode::UNAUTHORIZED && headers.contains_key("dpop-nonce"), "no nonce to send");
         }
         Verdict::Unknown => assert_eq!(status, StatusCode::UNAUTHORIZED),
     }

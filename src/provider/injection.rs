@@ -16,13 +16,17 @@ use crate::provider::client_auth::ClientAuth;
 use crate::provider::compiled_signature::{
     CompiledSignature, SignatureFailure, SignedMessage, SigningInputs, sign_message,
 };
+use crate::provider::dpop;
+use crate::provider::dpop::{CompiledDpop, DPOP, DpopRule};
 use crate::provider::exchange::names_secret;
 use crate::provider::id_rule::IdRule;
 use crate::provider::message_values::{Fresh, MessageValues};
 use crate::provider::parameters::{Parameters, is_cookie_value};
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::signature_rule::{SignatureContext, SignatureRule};
-use crate::provider::template::{ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope};
+use crate::provider::template::{
+    ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope, TemplateSegment,
+};
 use crate::provider::values::{FieldName, OneOrManyValues, Pointer, WholeMatch, choice};
 use crate::syntax::{Diagnostics, Fields, FromNode, Node};
 use crate::token::grant::{CallCredentials, CallPlace, Grant};
@@ -55,17 +59,19 @@ pub(super) struct InjectionRules {
     /// The scope of identifiers that declare none: `replay_id`.
     replay_id: Fresh,
     sign: Vec<SignatureRule>,
+    /// The proof of possession that a call carries.
+    dpop: Option<DpopRule>,
 }
 
 impl Default for InjectionRules {
     fn default() -> Self {
-        Self { rules: Vec::new(), strip: Vec::new(), replay_id: Fresh::Attempt, sign: Vec::new() }
+        Self { rules: Vec::new(), strip: Vec::new(), replay_id: Fresh::Attempt, sign: Vec::new(), dpop: None }
     }
 }
 
 impl InjectionRules {
     /// Reads the table `[request]` of a profile. Templates stand in the context of `scope`.
-    pub(super) fn read(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Self {
+    pub(super) fn read(node: &Node, scope: TemplateScope<'_>, dpop: Option<&DpopRule>, report: &Diagnostics) -> Self {
         let fields = Fields::new(node, "[request]", report);
         let before = report.errors();
         let words = [("keep", Fresh::Call), ("renew", Fresh::Attempt)];
@@ -84,7 +90,8 @@ impl InjectionRules {
         }
         judge_cookies(&rules, &fields);
         let wants_token = scope.place != TemplateContext::Standing;
-        let sign = signatures(&fields, &rules, scope);
+        judge_dpop(&rules, dpop, &fields);
+        let sign = signatures(&fields, &rules, dpop, scope);
         let is_signed = sign.iter().any(SignatureRule::covers_token);
         if wants_token
             && !rules.is_empty()
@@ -98,7 +105,7 @@ impl InjectionRules {
         let strip =
             fields.or("strip", OneOrManyValues::<FieldName>(Vec::new())).0.into_iter().map(|name| name.0).collect();
         fields.finish();
-        Self { rules, strip, replay_id, sign }
+        Self { rules, strip, replay_id, sign, dpop: dpop.cloned() }
     }
 
     /// `[consent.request]`: these orders, with what `node` says of a place instead of what they say of it.
@@ -116,6 +123,7 @@ impl InjectionRules {
             }
         }
         judge_cookies(&merged.rules, &fields);
+        judge_dpop(&merged.rules, merged.dpop.as_ref(), &fields);
         fields.finish();
         merged
     }
@@ -142,9 +150,13 @@ impl InjectionRules {
         declared: &[Setting],
         settings: &Settings,
         also_stripped: impl Iterator<Item = HeaderName>,
+        dpop: Option<Arc<CompiledDpop>>,
     ) -> Result<Injection, String> {
-        let mut injection = Injection { replay_id: self.replay_id, ..Injection::default() };
+        let mut injection =
+            Injection { replay_id: self.replay_id, signs_token: dpop.is_some(), ..Injection::default() };
         injection.replaced.push(AUTHORIZATION);
+        injection.replaced.extend(dpop.is_some().then_some(DPOP));
+        injection.dpop = dpop;
         injection.replaced.extend(self.strip.iter().cloned().chain(also_stripped));
         for InjectionRule { place, value, basic, client } in &self.rules {
             let text = value.resolve(settings);
@@ -213,13 +225,15 @@ impl InjectionRules {
 }
 
 /// Takes `sign`. A signature has a place of its own.
-fn signatures(fields: &Fields<'_>, rules: &[InjectionRule], scope: TemplateScope<'_>) -> Vec<SignatureRule> {
+fn signatures(
+    fields: &Fields<'_>,
+    rules: &[InjectionRule],
+    dpop: Option<&DpopRule>,
+    scope: TemplateScope<'_>,
+) -> Vec<SignatureRule> {
     let report = fields.report();
-    let own = rules.iter().filter_map(|rule| match &rule.place {
-        CallPlace::Header(name) => Some(name.clone()),
-        CallPlace::Body(_) | CallPlace::Cookie(_) | CallPlace::Query(_) | CallPlace::Signature => None,
-    });
-    let own: Vec<HeaderName> = own.collect();
+    let own = rules.iter().filter_map(|rule| rule.place.as_header().cloned());
+    let own: Vec<HeaderName> = own.chain(dpop.map(|_| DPOP)).collect();
     let is_standing = scope.place == TemplateContext::Standing;
     let place = if is_standing { TemplateContext::StandingSign } else { TemplateContext::Sign };
     let context =
@@ -234,6 +248,27 @@ fn signatures(fields: &Fields<'_>, rules: &[InjectionRule], scope: TemplateScope
         }
     }
     sign
+}
+
+/// Reports what makes a proof of possession worthless: the scheme of `Authorization` says that the token is bound to a
+/// key, and the header field of the proof is made for each attempt.
+fn judge_dpop(rules: &[InjectionRule], dpop: Option<&DpopRule>, fields: &Fields<'_>) {
+    if dpop.is_none() {
+        return;
+    }
+    let (report, node) = (fields.report(), fields.take("inject").unwrap_or(fields.node()));
+    let at = |wanted: HeaderName| rules.iter().find(|rule| rule.place == CallPlace::Header(wanted.clone()));
+    if at(DPOP).is_some() {
+        node.error(report, "the header `dpop` holds the proof that [dpop] makes", "take it out", None);
+    }
+    let bound = at(AUTHORIZATION).is_some_and(|rule| match rule.value.segments.as_slice() {
+        [TemplateSegment::Literal(scheme), TemplateSegment::Token] => dpop::presents(scheme),
+        _ => false,
+    });
+    if !bound {
+        let help = "write `{ header = \"authorization\", value = \"DPoP {token}\" }` (RFC 9449 section 7.1)".to_owned();
+        node.error(report, "a token that is bound to a key is presented as one", "", Some(help));
+    }
 }
 
 /// Reports a whole header `Cookie` beside single cookies.
@@ -420,6 +455,8 @@ pub(super) struct Injection {
     signatures: Vec<CompiledSignature>,
     signs_body: bool,
     signs_token: bool,
+    /// The key by which a call proves that its token is bound to it.
+    dpop: Option<Arc<CompiledDpop>>,
 }
 
 impl Default for Injection {
@@ -438,6 +475,7 @@ impl Default for Injection {
             signatures: Vec::new(),
             signs_body: false,
             signs_token: false,
+            dpop: None,
         }
     }
 }
@@ -561,12 +599,17 @@ impl Injection {
 
     /// Returns whether calls are signed.
     pub(super) const fn signs(&self) -> bool {
-        !self.signatures.is_empty()
+        !self.signatures.is_empty() || self.proves()
     }
 
-    /// The places of a call's signatures.
-    pub(super) fn signature_places(&self) -> impl Iterator<Item = &CallPlace> {
-        self.signatures.iter().flat_map(CompiledSignature::places)
+    /// Returns whether a call carries a proof of possession.
+    pub(super) const fn proves(&self) -> bool {
+        self.dpop.is_some()
+    }
+
+    /// The header fields that a call's signatures set.
+    pub(super) fn signature_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.signatures.iter().flat_map(CompiledSignature::places).filter_map(CallPlace::as_header)
     }
 
     /// Returns whether a signature covers the body.
@@ -574,10 +617,12 @@ impl Injection {
         self.signs_body
     }
 
-    /// Signs a dressed call. The values are those that the head was dressed with.
+    /// Signs a dressed call. The values are those that the head was dressed with. `nonce`: that of the provider, for the
+    /// proof of possession.
     pub(super) async fn sign(
         &self,
         message: SignedMessage<'_>,
+        nonce: Option<&str>,
         with: CallInputs<'_>,
         sent: &SentIds,
         ids: &mut dyn Ids,
@@ -585,8 +630,14 @@ impl Injection {
     ) -> Result<(), SignatureFailure> {
         let token = with.lease.credentials.iter().find(|(place, _)| *place == CallPlace::Signature);
         let token = token.and_then(|(_, value)| value.to_str().ok());
-        let inputs = SigningInputs { vars: with.vars, ids, values: &sent.values, steps: &[], within };
-        sign_message(&self.signatures, SignedMessage { token, ..message }, inputs).await
+        let consent = ConsentVariables::default();
+        let mut inputs = SigningInputs { vars: with.vars, ids, values: &sent.values, consent, steps: &[], within };
+        let mut message = SignedMessage { token, ..message };
+        if let Some(dpop) = &self.dpop {
+            dpop.prove(&mut message, nonce, &mut inputs).await?;
+        }
+        // None of a call goes into its body.
+        sign_message(&self.signatures, message, &mut inputs).await.map(drop)
     }
 
     /// Returns whether parameters are put into the query.

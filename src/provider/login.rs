@@ -45,7 +45,7 @@ pub(super) struct LoginStep {
 /// A step with the settings of one provider put in.
 #[derive(Debug)]
 pub(super) struct CompiledStep {
-    pub request: CompiledTokenRequest,
+    pub request: Arc<CompiledTokenRequest>,
     answer: TokenResponseRules,
     captures: Vec<Capture>,
 }
@@ -96,7 +96,7 @@ impl LoginStep {
         let token_url = (!self.request.has_path()).then(|| token.endpoint());
         let mut request = self.request.compile(settings, base_url, token_url)?;
         request.accept = self.answer.format.accept();
-        Ok(CompiledStep { request, answer: self.answer.clone(), captures: self.captures.clone() })
+        Ok(CompiledStep { request: Arc::new(request), answer: self.answer.clone(), captures: self.captures.clone() })
     }
 }
 

@@ -16,6 +16,8 @@ use crate::provider::body_fields::UnfitBody;
 use crate::provider::coexistence::Coexistence;
 use crate::provider::compiled_signature::{SignatureFailure, SignedMessage};
 use crate::provider::consent::{CompiledConsent, ConsentParts, ConsentProfile, ConsentWiring};
+use crate::provider::dpop;
+use crate::provider::dpop::CompiledDpop;
 use crate::provider::exchange::{CompiledTokenRequest, RequestTemplate, names_secret};
 use crate::provider::guard::Guard;
 use crate::provider::injection::{CallInputs, Injection, SentIds};
@@ -23,7 +25,7 @@ use crate::provider::login::{CompiledStep, LoginStep};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
 use crate::provider::setting::{SettingMember, SettingValue, Settings};
-use crate::token::grant::{CallCredentials, CallPlace, Grant};
+use crate::token::grant::{CallCredentials, Grant};
 use crate::token::key::{KeyBuilder, TokenKey};
 use crate::token::lease::{Lease, LeaseTrial};
 
@@ -64,6 +66,8 @@ pub struct UnsignedCall<'a> {
     pub headers: &'a mut HeaderMap,
     /// Empty for a call without a body.
     pub body: &'a [u8],
+    /// The nonce that the API gave last, for a proof of possession.
+    pub nonce: Option<&'a str>,
 }
 
 /// Leaves out everything that may hold a credential.
@@ -82,7 +86,7 @@ pub struct Module {
     /// The requests that come before the token request.
     pub(super) steps: Vec<CompiledStep>,
     /// The token request; `None`: the credential is static.
-    pub(super) exchange: Option<CompiledTokenRequest>,
+    pub(super) exchange: Option<Arc<CompiledTokenRequest>>,
     /// The route variables that go into the login's requests, sorted.
     vars: Vec<Arc<str>>,
     pub(super) injection: Injection,
@@ -109,14 +113,17 @@ impl Module {
         if let (Some(why), true) = (&standing, wiring.token_url.is_some() || wiring.default_ttl.is_some()) {
             return Err(format!("{why}: take `token_url` and `default_ttl` out"));
         }
+        let dpop = profile.dpop.as_ref().map(|rule| CompiledDpop::compile(rule, &settings)).transpose()?;
         let compile = |plan: &RequestTemplate| plan.compile(&settings, &wiring.base_url, wiring.token_url.clone());
         let mut exchange = profile.plan.as_ref().map(compile).transpose()?;
         let mut steps = Vec::new();
         if let Some(exchange) = &mut exchange {
             exchange.accept = profile.answer.format.accept();
+            exchange.dpop = dpop.clone();
             let compile = |step: &LoginStep| step.compile(&settings, &wiring.base_url, exchange);
             steps = profile.steps.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
         }
+        let exchange = exchange.map(Arc::new);
         let declared = &profile.settings;
         let plans = profile.consent.iter().flat_map(ConsentProfile::plans);
         let plans: Vec<&RequestTemplate> = profile.logins().chain(plans).collect();
@@ -130,7 +137,7 @@ impl Module {
                 return Err(format!("the profile `{}` knows no users: `as = \"user\"` cannot work", profile.name));
             }
         };
-        let injection = orders.compile(declared, &settings, secret_headers)?;
+        let injection = orders.compile(declared, &settings, secret_headers, dpop.clone())?;
         let (mut key, mut identity) = (KeyBuilder::new(wiring.name), KeyBuilder::new(wiring.name));
         let mut both = |name: &str, value: &[u8]| {
             key.field(name, value);
@@ -200,6 +207,7 @@ impl Module {
                 wiring: consent,
                 default_ttl: wiring.default_ttl,
                 secrets: &secrets,
+                dpop: dpop.as_ref(),
             };
             CompiledConsent::compile(profile, &parts)
         });
@@ -218,7 +226,7 @@ impl Module {
             &profile.guarded,
         );
         let requests = steps.iter().map(|step| &step.request).chain(&exchange);
-        let mut vars: Vec<Arc<str>> = requests.flat_map(CompiledTokenRequest::vars).collect();
+        let mut vars: Vec<Arc<str>> = requests.flat_map(|request| request.vars()).collect();
         vars.sort_unstable();
         vars.dedup();
         Ok(Module {
@@ -365,6 +373,11 @@ impl Module {
         self.injection.signs()
     }
 
+    /// Returns whether calls carry a proof of possession, with the nonce that the API gave last.
+    pub const fn proves(&self) -> bool {
+        self.injection.proves()
+    }
+
     /// Returns whether a signature covers the body: it has to be gathered before anything is sent.
     pub const fn signs_body(&self) -> bool {
         self.injection.signs_body()
@@ -372,7 +385,12 @@ impl Module {
 
     /// Returns the header fields that signing sets.
     pub fn signature_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.injection.signature_places().filter_map(CallPlace::as_header)
+        self.injection.signature_headers()
+    }
+
+    /// Returns the header field of the proof of possession that signing puts on, if it puts one on.
+    pub fn proof_header(&self) -> Option<HeaderName> {
+        self.proves().then_some(dpop::DPOP)
     }
 
     /// Signs a dressed call: fields are put on its head, and parameters on the end of its query. A call that is sent
@@ -385,9 +403,9 @@ impl Module {
         ids: &mut dyn Ids,
         within: Within,
     ) -> Result<(), SignatureFailure> {
-        let UnsignedCall { method, authority, path_and_query, headers, body } = call;
+        let UnsignedCall { method, authority, path_and_query, headers, body, nonce } = call;
         let message = SignedMessage { method: method.as_str(), authority, path_and_query, headers, body, token: None };
-        self.injection.sign(message, with, sent, ids, within).await
+        self.injection.sign(message, nonce, with, sent, ids, within).await
     }
 
     /// Returns whether [`Module::judge`] needs the body of a response with this head.
@@ -405,6 +423,9 @@ impl Module {
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Verdict {
         if self.is_standing() {
             return Verdict::Accepted;
+        }
+        if self.proves() && dpop::is_challenge(status, headers) {
+            return Verdict::Challenged;
         }
         self.profile.refusal.judge(status, headers, body)
     }

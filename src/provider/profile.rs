@@ -6,6 +6,7 @@ use crate::base::origin::BaseUrl;
 use crate::base::secret::sha256;
 use crate::provider::coexistence::Coexistence;
 use crate::provider::consent::{ConsentParams, ConsentProfile};
+use crate::provider::dpop::DpopRule;
 use crate::provider::exchange::{RequestKind, RequestTemplate};
 use crate::provider::extends::{merge_extends, parent};
 use crate::provider::id_rule::IdRule;
@@ -49,6 +50,8 @@ pub struct Profile {
     pub(super) refusal: RefusalRules,
     /// The consent flow of users; `None`: the profile has no users who consent.
     pub(super) consent: Option<ConsentProfile>,
+    /// The proofs of possession that its requests carry; `None`: tokens are bound to no key of the profile's.
+    pub(super) dpop: Option<DpopRule>,
     /// Paths under the base URL that no route may reach, besides the token endpoint.
     pub(super) guarded: Vec<String>,
     /// The names of header fields, as its text spells them.
@@ -190,13 +193,19 @@ impl Profile {
         let refusal = RefusalRules::read(refusal_node, report);
         let token_node = fields.take("token");
         let is_standing = token_node.is_none();
-        let token = token_node.map(|node| TokenSection::read(node, &settings, &generated, report)).unwrap_or_default();
+        let mut token =
+            token_node.map(|node| TokenSection::read(node, &settings, &generated, report)).unwrap_or_default();
         let captures = token.answer.capture_names();
         let place = if is_standing { TemplateContext::Standing } else { TemplateContext::Inject };
         let scope =
             TemplateScope { settings: &settings, captures: &captures, steps: &[], generated: &generated, place };
+        let dpop_node = fields.take("dpop");
+        let dpop = dpop_node.and_then(|node| DpopRule::read(node, scope, report));
+        if let (Some(node), false) = (dpop_node, is_standing) {
+            token.answer.judge_bound(token_node.unwrap_or(node), report);
+        }
         let orders = match fields.take("request") {
-            Some(node) => InjectionRules::read(node, scope, report),
+            Some(node) => InjectionRules::read(node, scope, dpop.as_ref().filter(|_| !is_standing), report),
             None => {
                 fields.missing("request", "{ inject = [{ header = \"authorization\", value = \"Bearer {token}\" }] }");
                 InjectionRules::default()
@@ -208,6 +217,7 @@ impl Profile {
             .and_then(|node| ConsentProfile::read(node, &settings, &generated, &captures, &orders, report));
         for (node, title) in [
             (consent_node, "users consent to tokens, and this profile has no [token]"),
+            (dpop_node, "a proof shows the key to which a token is bound, and this profile has no [token]"),
             (refusal_node, "only a token can be refused, and this profile has no [token]"),
         ] {
             if let (Some(node), true) = (node, is_standing) {
@@ -236,7 +246,8 @@ impl Profile {
         let consents = consent.iter().map(|consent| &consent.orders);
         let rules = [&orders].into_iter().chain(consents).flat_map(InjectionRules::signatures);
         let rules = rules.chain(plans.iter().flat_map(|plan| plan.signatures()));
-        let uses = uses_of_keys(rules, plans.iter().filter_map(|plan| plan.client_auth()));
+        let uses =
+            uses_of_keys(rules, plans.iter().filter_map(|plan| plan.client_auth()), dpop.iter().map(|rule| &rule.key));
         for setting in &mut settings {
             setting.in_header = in_header.contains(&setting.name);
             let own = uses.iter().filter(|(name, _)| *name == setting.name);
@@ -259,6 +270,7 @@ impl Profile {
             orders,
             refusal,
             consent,
+            dpop,
             guarded,
             header_names: Vec::new(),
         })
@@ -777,6 +789,87 @@ inject = [{ header = "x-a", value = "{captured.usr}" }, { header = "x-b", value 
             let found = mistakes(&text(&steps, body));
             assert!(found.iter().any(|line| line.contains(title)), "{title}\nin\n{}", found.join("\n"));
         }
+    }
+
+    #[test]
+    fn a_profile_whose_proofs_would_be_worth_nothing_is_refused() {
+        let good = "name = \"a\"\n[settings.id]\n[settings.secret_key]\nsecret = true\n[settings.key]\nkind = \"key\"\n\
+                    [dpop]\nkey = \"key\"\nalgorithm = \"ES256\"\n[token]\nrequest = { path = \"/t\", encoding = \"none\" }\n\
+                    response = { access_token = \"/t\", token_type = \"/k\", token_types = \"dpop\" }\n[request]\n\
+                    inject = [{ header = \"authorization\", value = \"DPoP {token}\" }]\n";
+        assert_eq!(mistakes(good), Vec::<String>::new());
+        let covers =
+            "[[request.sign]]\nkey = \"key\"\nalgorithm = \"ES256\"\nheader = \"x-s\"\ntext = \"{header.dpop}\"\n";
+        assert_eq!(mistakes(&format!("{good}{covers}")), Vec::<String>::new(), "a signature may cover the proof");
+        for (wrong, text, title) in [
+            (
+                "key = \"key\"",
+                "key = \"kye\"",
+                "bank.toml:8:7: error: no setting is called `kye`; did you mean `\"key\"`?",
+            ),
+            ("key = \"key\"", "", "bank.toml:7:1: error: [dpop] has no `key`"),
+            ("key = \"key\"", "key = \"secret_key\"", "bank.toml:9:13: error: ES256 needs an EC key on P-256"),
+            ("ES256", "HS256", "bank.toml:8:7: error: a proof is signed with a private key"),
+            ("ES256", "none", "bank.toml:9:13: error: `none` is no algorithm here"),
+            ("kind = \"key\"", "kind = \"key\"\noptional = true", "error: without `key` there would be no proof"),
+            ("DPoP {", "Bearer {", "bank.toml:14:10: error: a token that is bound to a key is presented as one"),
+            ("DPoP {", "DPoP{", "a token that is bound to a key is presented as one; write `{ header"),
+            ("authorization", "x-token", "a token that is bound to a key is presented as one"),
+            (
+                " }]\n",
+                " }, { header = \"dpop\", value = \"{id}\" }]\n",
+                "the header `dpop` holds the proof that [dpop] makes",
+            ),
+            (
+                "\"dpop\" }",
+                "[\"DPoP\", \"Bearer\"] }",
+                "bank.toml:10:1: error: a token that is bound to no key would pass",
+            ),
+            (", token_types = \"dpop\"", "", "say `token_type = \"/token_type\"` and `token_types = \"DPoP\"`"),
+            ("algorithm = \"ES256\"\n", "algorithm = \"ES256\"\nnonce = true\n", "unknown key `nonce` in [dpop]"),
+        ] {
+            let found = mistakes(&good.replacen(wrong, text, 1)).join("\n");
+            assert!(found.contains(title), "{wrong} → {text}: {title}\nin\n{found}");
+        }
+        let standing = "name = \"a\"\n[settings.key]\nkind = \"key\"\n[settings.api_key]\nsecret = true\n[dpop]\n\
+                        key = \"key\"\nalgorithm = \"ES256\"\n[request]\n\
+                        inject = [{ header = \"x-key\", value = \"{api_key}\" }]\n";
+        let found = mistakes(standing).join("\n");
+        assert!(found.contains("bank.toml:6:1: error: a proof shows the key to which a token is bound"), "{found}");
+    }
+
+    #[test]
+    fn a_pushed_request_and_the_browsers_request_go_together() {
+        let good = "name = \"a\"\nextends = \"oauth2\"\n[consent.push]\nencoding = \"form\"\n[consent.push.body]\n\
+                    code_challenge = \"{consent.challenge}\"\ncode_challenge_method = \"S256\"\n\
+                    authorization_details = { json = [{ type = \"t\", of = { id = \"{client_id}\" } }] }\n\
+                    [consent.authorize.body]\nrequest_uri = \"{consent.request_uri}\"\n\
+                    [consent.callback]\nissuer = \"https://bank.example\"\n";
+        assert_eq!(mistakes(good), Vec::<String>::new());
+        for (wrong, text, title) in [
+            ("{consent.request_uri}", "urn:x", "the browser's request does not name the one that was pushed"),
+            ("\"S256\"", "\"plain\"", "error: the provider would take the challenge for the verifier itself"),
+            ("code_challenge_method = \"S256\"\n", "", "add `code_challenge_method = \"S256\"`"),
+            (
+                "\"{consent.challenge}\"",
+                "\"{consent.request_uri}\"",
+                "`{consent.request_uri}` cannot stand here; it is known in",
+            ),
+            ("\"{consent.challenge}\"", "\"{consent.verifier}\"", "`{consent.verifier}` cannot stand here"),
+            ("{ json = [", "{ jsn = [", "only JSON can carry a table"),
+            ("\"https://bank.example\"", "\"{consent.state}\"", "`{consent.state}` cannot stand here"),
+            ("encoding = \"form\"\n", "encoding = \"form\"\nopens = \"/u\"\n", "unknown key `opens` in [consent.push]"),
+        ] {
+            let found = mistakes(&good.replacen(wrong, text, 1)).join("\n");
+            assert!(found.contains(title), "{wrong} → {text}: {title}\nin\n{found}");
+        }
+        let (_, authorize) = good.split_once("[consent.authorize.body]").expect("a part");
+        let without = format!("name = \"a\"\nextends = \"oauth2\"\n[consent.authorize.body]{authorize}");
+        let found = mistakes(&without).join("\n");
+        assert!(
+            found.contains("nothing is pushed, so there is no `{consent.request_uri}`; add [consent.push]"),
+            "{found}"
+        );
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::syntax::{Diagnostics, Fields, Kind, Node};
 pub enum Verdict {
     /// A response that proves nothing against the token.
     Accepted,
+    /// It proves that the call was refused before anything was processed, and says what the same call lacks: a proof of
+    /// possession with the nonce that it gives.
+    Challenged,
     /// It proves that the token was refused before anything was processed.
     Refused,
     /// A 401 that the profile does not know.

@@ -196,6 +196,11 @@ impl KeyChoice {
         Some(Self { setting: setting.name.clone(), algorithm, encoding, is_key })
     }
 
+    /// Returns whether it is the key of a file, and no text.
+    pub(super) const fn is_key(&self) -> bool {
+        self.is_key
+    }
+
     /// Returns the key setting that has to fit an algorithm, with that.
     pub(super) fn use_of_key(&self) -> Option<(&Arc<str>, SigningAlgorithm)> {
         match self.algorithm {
@@ -564,16 +569,21 @@ impl SignatureRule {
         let client_headers = fields.or("client_headers", OneOrManyValues::<FieldName>(Vec::new())).0;
         let (header, query) = (fields.opt::<FieldName>("header"), fields.opt::<String>("query"));
         let (has_header, query_node) = (fields.take("header").is_some(), fields.take("query"));
-        let place = match (header, query) {
-            (Some(name), None) => Some(CallPlace::Header(name.0)),
-            (None, Some(name)) if !name.is_empty() => Some(CallPlace::Query(name.into())),
-            (Some(_), Some(_)) => {
+        // A call's own body is the client's.
+        let field_node = context.own.is_none().then(|| fields.take("field")).flatten();
+        let field = field_node.and_then(|node| String::from_node(node, report)).filter(|name| !name.is_empty());
+        let place = match (header, query, field) {
+            (Some(name), None, None) => Some(CallPlace::Header(name.0)),
+            (None, Some(name), None) if !name.is_empty() => Some(CallPlace::Query(name.into())),
+            (None, None, Some(name)) => Some(CallPlace::Body(name.into())),
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
                 node.error(report, "a signature has one place", "keep `header` or `query`", None);
                 None
             }
-            (None, _) => {
+            (None, _, None) => {
                 let usual = form.as_ref().and_then(SignatureForm::usual_header);
-                if usual.is_none() && !has_header && query_node.is_none() && form.is_some() {
+                let has_none = !has_header && query_node.is_none() && field_node.is_none();
+                if usual.is_none() && has_none && form.is_some() {
                     fields.missing("header", "\"x-signature\"");
                 }
                 usual.map(CallPlace::Header)
@@ -594,9 +604,10 @@ impl SignatureRule {
             None => None,
             Some(digest) => Some(digest?),
         };
-        if let (Some(query_node), false) =
-            (query_node, matches!(form, SignatureForm::Text { .. } | SignatureForm::Jwt(_) | SignatureForm::Jws { .. }))
-        {
+        if let (Some(query_node), false) = (
+            query_node.or(field_node),
+            matches!(form, SignatureForm::Text { .. } | SignatureForm::Jwt(_) | SignatureForm::Jws { .. }),
+        ) {
             query_node.error(report, "this form of signature stands in a header", "", None);
         }
         let rule = Self { key, place, value, digest, form };
@@ -652,6 +663,11 @@ impl SignatureRule {
         found
     }
 
+    /// Returns whether it becomes a field of the body.
+    pub(super) const fn is_field(&self) -> bool {
+        matches!(self.place, CallPlace::Body(_))
+    }
+
     /// The header fields that it sets.
     pub(super) fn headers(&self) -> Vec<HeaderName> {
         let mut names = Vec::new();
@@ -689,12 +705,13 @@ impl SignatureRule {
     }
 }
 
-/// The uses of keys by the client authentication and the signatures of requests.
+/// The uses of keys by the signatures of requests, the client authentication and `others`.
 pub(super) fn uses_of_keys<'a>(
     rules: impl Iterator<Item = &'a SignatureRule>,
     auths: impl Iterator<Item = &'a ClientAuth>,
+    others: impl Iterator<Item = &'a KeyChoice>,
 ) -> Vec<(Arc<str>, SigningAlgorithm)> {
-    let keys = rules.map(|rule| &rule.key).chain(auths.filter_map(ClientAuth::key));
+    let keys = rules.map(|rule| &rule.key).chain(auths.filter_map(ClientAuth::key)).chain(others);
     keys.filter_map(KeyChoice::use_of_key).map(|(name, algorithm)| (name.clone(), algorithm)).collect()
 }
 
@@ -740,6 +757,7 @@ mod tests {
             (good.replace("{method}", "{header.psu-id}"), "the signature covers `psu-id`, which a client controls"),
             (format!("{good}value = \"v1\""), "the signature is put nowhere"),
             (format!("{good}query = \"s\""), "a signature has one place"),
+            (format!("{good}field = \"request\""), "unknown key `field`"),
             (format!("{good}key_encoding = \"hex\""), "the file of a key says itself how it is written"),
             (format!("{good}encoding = \"base65\""), "`base65` is no encoding here"),
             (format!("{good}form = \"jsw\""), "`jsw` is not known here"),

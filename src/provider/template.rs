@@ -60,6 +60,8 @@ pub(super) enum ConsentVariable {
     /// The URI to which the provider redirects the browser.
     RedirectUri,
     RefreshToken,
+    /// The `request_uri` of a pushed authorization request (RFC 9126).
+    RequestUri,
     /// The `state` that countersign sends in the authorization request.
     State,
     /// The `code_verifier` of RFC 7636.
@@ -92,11 +94,12 @@ const PARTS: [(&str, MessagePart); 8] = [
     ("signature", MessagePart::Signature),
 ];
 
-const PIECES: [(&str, ConsentVariable); 6] = [
+const PIECES: [(&str, ConsentVariable); 7] = [
     ("challenge", ConsentVariable::Challenge),
     ("code", ConsentVariable::Code),
     ("redirect_uri", ConsentVariable::RedirectUri),
     ("refresh_token", ConsentVariable::RefreshToken),
+    ("request_uri", ConsentVariable::RequestUri),
     ("state", ConsentVariable::State),
     ("verifier", ConsentVariable::Verifier),
 ];
@@ -112,6 +115,10 @@ pub(super) enum TemplateContext {
     Exchange,
     /// A header, cookie or query parameter of a resource call.
     Inject,
+    /// A template in `[consent.push]` of a profile.
+    Push,
+    /// A signature of that request.
+    PushSign,
     /// A template in `[consent.refresh]` of a profile.
     Refresh,
     /// A signature of a resource call.
@@ -132,11 +139,15 @@ impl TemplateContext {
     /// Returns whether it belongs to a signature, whose templates name parts of the message.
     pub(super) const fn signs(self) -> bool {
         match self {
-            TemplateContext::Sign | TemplateContext::StandingSign | TemplateContext::TokenSign => true,
+            TemplateContext::PushSign
+            | TemplateContext::Sign
+            | TemplateContext::StandingSign
+            | TemplateContext::TokenSign => true,
             TemplateContext::Authorize
             | TemplateContext::Build
             | TemplateContext::Exchange
             | TemplateContext::Inject
+            | TemplateContext::Push
             | TemplateContext::Refresh
             | TemplateContext::Standing
             | TemplateContext::TokenBody
@@ -254,6 +265,11 @@ impl Template {
             segments.push(TemplateSegment::Literal(literal));
         }
         if mistakes.is_empty() { Ok(Self { segments }) } else { Err(mistakes) }
+    }
+
+    /// Returns whether it names this piece of a consent.
+    pub(super) fn has_consent(&self, piece: ConsentVariable) -> bool {
+        self.segments.contains(&TemplateSegment::Consent(piece))
     }
 
     /// The setting that makes up the whole of it, if one does.
@@ -492,6 +508,8 @@ impl TemplateScope<'_> {
                 TemplateContext::Authorize
                 | TemplateContext::Build
                 | TemplateContext::Exchange
+                | TemplateContext::Push
+                | TemplateContext::PushSign
                 | TemplateContext::Refresh
                 | TemplateContext::TokenBody
                 | TemplateContext::TokenHeader
@@ -504,9 +522,11 @@ impl TemplateScope<'_> {
             }
             TemplateSegment::Var(_) => match place {
                 TemplateContext::Build => Some("only settings may be named here"),
-                TemplateContext::Authorize | TemplateContext::Exchange | TemplateContext::Refresh => {
-                    Some("a consent belongs to no route")
-                }
+                TemplateContext::Authorize
+                | TemplateContext::Exchange
+                | TemplateContext::Push
+                | TemplateContext::PushSign
+                | TemplateContext::Refresh => Some("a consent belongs to no route"),
                 TemplateContext::Inject
                 | TemplateContext::Sign
                 | TemplateContext::Standing
@@ -522,24 +542,34 @@ impl TemplateScope<'_> {
 impl ConsentVariable {
     const fn known_in(self, place: TemplateContext) -> bool {
         match self {
-            ConsentVariable::Challenge => matches!(place, TemplateContext::Authorize),
+            ConsentVariable::Challenge => {
+                matches!(place, TemplateContext::Authorize | TemplateContext::Push | TemplateContext::PushSign)
+            }
             ConsentVariable::Code | ConsentVariable::Verifier => matches!(place, TemplateContext::Exchange),
             ConsentVariable::RedirectUri | ConsentVariable::State => {
-                matches!(place, TemplateContext::Authorize | TemplateContext::Exchange)
+                matches!(
+                    place,
+                    TemplateContext::Authorize
+                        | TemplateContext::Exchange
+                        | TemplateContext::Push
+                        | TemplateContext::PushSign
+                )
             }
             ConsentVariable::RefreshToken => matches!(place, TemplateContext::Refresh),
+            ConsentVariable::RequestUri => matches!(place, TemplateContext::Authorize),
         }
     }
 
     /// Returns the message that names the places in which the variable is known.
     const fn home(self) -> &'static str {
         match self {
-            ConsentVariable::Challenge => "it is known in `[consent.authorize]` only",
+            ConsentVariable::Challenge => "it is known in `[consent.authorize]` and `[consent.push]` only",
             ConsentVariable::Code | ConsentVariable::Verifier => "it is known in `[consent.exchange]` only",
             ConsentVariable::RedirectUri | ConsentVariable::State => {
-                "it is known in `[consent.authorize]` and `[consent.exchange]` only"
+                "it is known in `[consent.authorize]`, `[consent.exchange]` and `[consent.push]` only"
             }
             ConsentVariable::RefreshToken => "it is known in `[consent.refresh]` only",
+            ConsentVariable::RequestUri => "it is known in `[consent.authorize]` only",
         }
     }
 }
@@ -638,6 +668,7 @@ pub(super) struct ConsentVariables<'a> {
     pub code: Option<&'a str>,
     pub redirect_uri: Option<&'a str>,
     pub refresh_token: Option<&'a str>,
+    pub request_uri: Option<&'a str>,
     pub state: Option<&'a str>,
     pub verifier: Option<&'a str>,
 }
@@ -649,8 +680,52 @@ impl<'a> ConsentVariables<'a> {
             ConsentVariable::Code => self.code,
             ConsentVariable::RedirectUri => self.redirect_uri,
             ConsentVariable::RefreshToken => self.refresh_token,
+            ConsentVariable::RequestUri => self.request_uri,
             ConsentVariable::State => self.state,
             ConsentVariable::Verifier => self.verifier,
+        }
+    }
+}
+
+/// The same, kept for a request that may be made once more.
+#[derive(Clone, Default)]
+pub(super) struct KeptConsentVariables {
+    challenge: Option<SecretString>,
+    code: Option<SecretString>,
+    redirect_uri: Option<SecretString>,
+    refresh_token: Option<SecretString>,
+    request_uri: Option<SecretString>,
+    state: Option<SecretString>,
+    verifier: Option<SecretString>,
+}
+
+impl KeptConsentVariables {
+    pub(super) fn keep(known: ConsentVariables<'_>) -> Self {
+        let keep = |text: Option<&str>| text.map(SecretString::from);
+        let ConsentVariables { challenge, code, redirect_uri, refresh_token, request_uri, state, verifier } = known;
+        Self {
+            challenge: keep(challenge),
+            code: keep(code),
+            redirect_uri: keep(redirect_uri),
+            refresh_token: keep(refresh_token),
+            request_uri: keep(request_uri),
+            state: keep(state),
+            verifier: keep(verifier),
+        }
+    }
+
+    pub(super) fn view(&self) -> ConsentVariables<'_> {
+        fn view(kept: Option<&SecretString>) -> Option<&str> {
+            kept.map(ExposeSecret::expose_secret)
+        }
+        ConsentVariables {
+            challenge: view(self.challenge.as_ref()),
+            code: view(self.code.as_ref()),
+            redirect_uri: view(self.redirect_uri.as_ref()),
+            refresh_token: view(self.refresh_token.as_ref()),
+            request_uri: view(self.request_uri.as_ref()),
+            state: view(self.state.as_ref()),
+            verifier: view(self.verifier.as_ref()),
         }
     }
 }

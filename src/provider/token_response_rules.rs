@@ -13,6 +13,7 @@ use crate::base::time::Now;
 use crate::provider::capture::{Capture, captures};
 use crate::provider::condition::{Body, Fit, JsonTest, JudgedBody, Matcher, Statuses};
 use crate::provider::document::{self, DocumentFormat};
+use crate::provider::dpop::lacks_nonce;
 use crate::provider::json::{self, JsonError};
 use crate::provider::life::{LifeClaims, Unit, date};
 use crate::provider::refusal::tables;
@@ -39,6 +40,8 @@ pub(super) struct TokenResponseRules {
     pub(super) token_type: Vec<String>,
     /// The only types that are accepted; empty: any is.
     accepted_types: Vec<String>,
+    /// True if a token without a type is not accepted.
+    wants_type: bool,
     pub(super) expires_in: Vec<String>,
     pub(super) expires_at: Vec<String>,
     pub(super) expires_in_unit: Unit,
@@ -116,6 +119,16 @@ impl TokenResponseRules {
         answer.captures = captures(&fields);
         fields.finish();
         answer
+    }
+
+    /// Reports a profile with proofs of possession that would take a token without one for bound (RFC 9449 section 5).
+    pub(super) fn judge_bound(&mut self, node: &Node, report: &Diagnostics) {
+        self.wants_type = true;
+        if self.accepted_types.is_empty() || self.accepted_types.iter().any(|known| !known.eq_ignore_ascii_case("DPoP"))
+        {
+            let help = "say `token_type = \"/token_type\"` and `token_types = \"DPoP\"` in [token.response]".to_owned();
+            node.error(report, "a token that is bound to no key would pass for one that is", "", Some(help));
+        }
     }
 
     /// Reports pointers that lead nowhere in an answer of this format.
@@ -220,6 +233,9 @@ impl TokenResponseRules {
         if kind.is_some_and(|kind| !self.accepts(kind)) {
             return wrong("the token's type is none that the profile accepts");
         }
+        if kind.is_none() && self.wants_type {
+            return wrong("nothing says that the token is bound to the key");
+        }
         let known = |_: &&Value| self.accepted_types.is_empty();
         let odd_type =
             json::first(&value, &self.token_type).filter(known).and_then(|kind| odd_type(kind, text, moment.secrets));
@@ -267,7 +283,10 @@ impl TokenResponseRules {
         let body = judged(content, headers, raw, self.failures.iter().map(|rule| &rule.when));
         let rule = self.failures.iter().find(|rule| rule.when.fit(status, headers, &body) == Fit::Yes);
         let page = rule.is_none() && is_page(status, headers, &body.content);
-        let class = if page { Class::Transient } else { rule.map_or(usual_class(status), |rule| rule.class) };
+        // The nonce has changed twice in a moment: that says nothing about the credentials.
+        let is_challenge = self.wants_type && lacks_nonce(status, headers, raw);
+        let usual = if page || is_challenge { Class::Transient } else { usual_class(status) };
+        let class = rule.map_or(usual, |rule| rule.class);
         let mut what = if status.is_success() { "without a token".to_owned() } else { String::new() };
         if page {
             what.push_str("a page for people: something before the token endpoint refuses the call itself");

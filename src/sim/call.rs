@@ -36,9 +36,9 @@ pub(super) struct SimCall {
     pub faults: Arc<Spell>,
 }
 
-/// The content of the `Authorization` field (RFC 6750 section 2.1).
+/// The content of the `Authorization` field (RFC 6750 section 2.1), under one scheme.
 pub(super) enum Bearer<'a> {
-    /// No field, or another scheme than `Bearer`.
+    /// No field, or another scheme.
     Absent,
     /// More than one field, or no token after the scheme.
     Malformed,
@@ -52,15 +52,24 @@ impl SimCall {
     }
 
     pub(super) fn bearer(&self) -> Bearer<'_> {
+        self.presented("Bearer")
+    }
+
+    /// The token under this authentication scheme.
+    pub(super) fn presented(&self, wanted: &str) -> Bearer<'_> {
         let mut fields = self.headers.get_all(http::header::AUTHORIZATION).iter();
         let (Some(first), second) = (fields.next(), fields.next()) else { return Bearer::Absent };
         if second.is_some() {
             return Bearer::Malformed;
         }
         let Some((scheme, token)) = first.to_str().ok().and_then(|text| text.split_once(' ')) else {
-            return if first.as_bytes().eq_ignore_ascii_case(b"bearer") { Bearer::Malformed } else { Bearer::Absent };
+            return if first.as_bytes().eq_ignore_ascii_case(wanted.as_bytes()) {
+                Bearer::Malformed
+            } else {
+                Bearer::Absent
+            };
         };
-        if !scheme.eq_ignore_ascii_case("bearer") {
+        if !scheme.eq_ignore_ascii_case(wanted) {
             return Bearer::Absent;
         }
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);

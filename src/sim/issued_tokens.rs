@@ -23,6 +23,8 @@ pub(super) struct Binding {
     pub metadata: Option<String>,
     /// The user who consented, where one did.
     pub user: Option<String>,
+    /// The thumbprint of the key to which the token is bound, where it is (RFC 9449 section 6).
+    pub jkt: Option<String>,
 }
 
 /// The standing of a presented token.

@@ -41,7 +41,7 @@ pub use faults::{Close, Expiry, Faults, Issue, ResponseFault, SimFault, Verbatim
 pub use handle::{Sim, SimHandle, SimOptions};
 pub use meed::{MeedManner, RefusalShape};
 pub use member::Bank;
-pub use oauth2::OAuth2Manner;
+pub use oauth2::{DpopManner, OAuth2Manner};
 pub use rakbank::{Dialect, RakbankManner};
 pub use received::ReceivedRequest;
 pub use scb::ScbManner;

@@ -5,6 +5,7 @@
 //! encoding step is detected.
 
 mod consent;
+mod dpop;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,10 +16,11 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::sim::call::SimCall;
+use crate::sim::call::{Bearer, SimCall};
 use crate::sim::credentials::{Credentials, hex32};
 use crate::sim::issued_tokens::{Binding, TokenStanding};
 use crate::sim::member::BankSpec;
+use crate::sim::oauth2::dpop::thumbprint;
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::{PresentedToken, SimState};
 
@@ -36,6 +38,8 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     resource,
     missing,
 };
+
+pub use self::dpop::DpopManner;
 
 /// Settings of the textbook provider that may change while it runs.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +63,12 @@ pub struct OAuth2Manner {
     pub refuse_refresh: bool,
     /// The lifetime of a refresh token, which the response states; `None`: unlimited, and not stated.
     pub refresh_life: Option<Duration>,
+    /// Its demands on proofs of possession; `None`: its tokens are bearer tokens.
+    pub dpop: Option<DpopManner>,
+    /// Authorization requests must be pushed (RFC 9126).
+    pub only_pushed: bool,
+    /// The issuer that authorization responses name (RFC 9207).
+    pub issuer: Option<String>,
 }
 
 fn credentials() -> Credentials {
@@ -74,6 +84,25 @@ fn invalid(description: &str) -> SimResponse {
 }
 
 fn token(desk: &SimState, call: &SimCall) -> SimResponse {
+    with_nonce(call, false, answer_token(desk, call))
+}
+
+/// Puts the current nonce on an answer of the API, or of the authorization server, if the provider wants one.
+pub(super) fn with_nonce(call: &SimCall, is_api: bool, answer: SimResponse) -> SimResponse {
+    match &call.faults.oauth2.dpop {
+        Some(manner) => manner.give(is_api, answer),
+        None => answer,
+    }
+}
+
+/// The key that the proof of a token call shows, where the provider wants one.
+fn bound_to(desk: &SimState, call: &SimCall) -> Result<Option<String>, SimResponse> {
+    let manner = call.faults.oauth2.dpop.as_ref();
+    let jkt = manner.map(|manner| thumbprint(desk, call, manner, None)).transpose();
+    jkt.map_err(|bad| bad.at_token_endpoint())
+}
+
+fn answer_token(desk: &SimState, call: &SimCall) -> SimResponse {
     if call.method != Method::POST {
         return error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "the method must be POST");
     }
@@ -91,6 +120,10 @@ fn token(desk: &SimState, call: &SimCall) -> SimResponse {
     if let Err(answer) = authenticated(desk, call, field("client_id"), field("client_secret")) {
         return answer;
     }
+    let jkt = match bound_to(desk, call) {
+        Ok(jkt) => jkt,
+        Err(answer) => return answer,
+    };
     let who = match grant_type {
         "client_credentials" => None,
         "authorization_code" => match consent::redeem(desk, call, field) {
@@ -104,7 +137,7 @@ fn token(desk: &SimState, call: &SimCall) -> SimResponse {
         _ => return error(StatusCode::BAD_REQUEST, "unsupported_grant_type", "the grant type is not supported"),
     };
     if let Some(who) = who {
-        return consent::granted(desk, call, who);
+        return consent::granted(desk, call, who, jkt);
     }
     let scope = field("scope").map(str::to_owned);
     let known = &call.faults.oauth2.scopes;
@@ -112,11 +145,12 @@ fn token(desk: &SimState, call: &SimCall) -> SimResponse {
     if !known.is_empty() && asked.split(' ').any(|one| !one.is_empty() && !known.iter().any(|name| name == one)) {
         return error(StatusCode::BAD_REQUEST, "invalid_scope", "the scope is unknown");
     }
-    let binding = Binding { scope: scope.clone(), ..Binding::default() };
+    let token_type = if jkt.is_some() { "DPoP" } else { "Bearer" };
+    let binding = Binding { scope: scope.clone(), jkt, ..Binding::default() };
     let issued = desk.issue(call, binding, |_| format!("{}.{}", hex32(), hex32()));
     let body = Object::default()
         .text("access_token", &issued.token)
-        .text("token_type", "Bearer")
+        .text("token_type", token_type)
         .maybe("expires_in", call.faults.issue.expires_in.text(issued.life))
         .maybe("scope", scope.map(|scope| json!(scope).to_string()));
     SimResponse::json(StatusCode::OK, body.finish()).unstored()
@@ -158,8 +192,27 @@ fn form_decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
-/// RFC 6750 section 3: a challenge on every refusal, an error code only where a token was presented.
 fn admit(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {
+    match &call.faults.oauth2.dpop {
+        None => admit_bearer(desk, call),
+        Some(manner) => admit_bound(desk, call, manner).map_err(|answer| with_nonce(call, true, answer)),
+    }
+}
+
+/// RFC 9449 section 7.1: the token, and a proof for it by the key that it is bound to.
+fn admit_bound(desk: &SimState, call: &SimCall, manner: &DpopManner) -> Result<Binding, SimResponse> {
+    let refused = || {
+        let challenge = r#"DPoP error="invalid_token", algs="ES256""#;
+        SimResponse::bare(StatusCode::UNAUTHORIZED).with(WWW_AUTHENTICATE, challenge)
+    };
+    let Bearer::Token(token) = call.presented("DPoP") else { return Err(refused()) };
+    let jkt = thumbprint(desk, call, manner, Some(token)).map_err(|bad| bad.at_api())?;
+    let binding = desk.standing_of(call, Bearer::Token(token)).alive().ok_or_else(refused)?;
+    if binding.jkt.as_ref() == Some(&jkt) { Ok(binding) } else { Err(refused()) }
+}
+
+/// RFC 6750 section 3: a challenge on every refusal, an error code only where a token was presented.
+fn admit_bearer(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {
     let challenge = |status, text: &str| {
         let value =
             if text.is_empty() { r#"Bearer realm="api""#.to_owned() } else { format!(r#"Bearer realm="api", {text}"#) };

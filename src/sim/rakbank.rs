@@ -198,7 +198,7 @@ fn binding(call: &SimCall, body: &Map<String, Value>) -> Result<Binding, SimResp
         Some(Value::Object(metadata)) => Some(Value::Object(metadata.clone()).to_string()),
         Some(_) => return Err(property("Property is not valid", "oauth_metadata")),
     };
-    Ok(Binding { scope: Some(scope.to_owned()), metadata, user: None })
+    Ok(Binding { scope: Some(scope.to_owned()), metadata, ..Binding::default() })
 }
 
 fn admit(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::base::secret::hex;
 use crate::sim::call::SimCall;
+use crate::sim::oauth2::with_nonce;
 use crate::sim::sim_response::{Content, SimResponse};
 use crate::sim::sim_state::SimState;
 
@@ -21,7 +22,7 @@ pub(super) fn answer_resource(desk: &SimState, call: &SimCall) -> SimResponse {
         Ok(binding) => binding,
         Err(refusal) => return refusal,
     };
-    match call.segments().as_slice() {
+    let answer = match call.segments().as_slice() {
         ["echo", ..] => echo(call),
         ["download"] => download(call),
         ["payments", id] if call.method == http::Method::POST => {
@@ -29,7 +30,8 @@ pub(super) fn answer_resource(desk: &SimState, call: &SimCall) -> SimResponse {
             SimResponse::json(StatusCode::OK, json!({ "id": id, "processed": processed }))
         }
         _ => (member.resource)(desk, call, &binding).unwrap_or_else(|| (member.missing)(call)),
-    }
+    };
+    with_nonce(call, true, answer)
 }
 
 /// Names of headers only: an echo must not repeat a credential.

@@ -140,7 +140,12 @@ impl SimState {
 
     /// Returns the standing of the token on a call.
     pub(super) fn standing(&self, call: &SimCall) -> PresentedToken {
-        match call.bearer() {
+        self.standing_of(call, call.bearer())
+    }
+
+    /// The same of a token that was presented under any scheme.
+    pub(super) fn standing_of(&self, call: &SimCall, presented: Bearer<'_>) -> PresentedToken {
+        match presented {
             Bearer::Absent => PresentedToken::Nothing,
             Bearer::Malformed => PresentedToken::Malformed,
             Bearer::Token(token) => PresentedToken::Token(held(&self.ledger).standing(token, call.now)),

@@ -59,6 +59,7 @@ fn stage(bank: Bank, id: &str, secret: &str, params: &str) -> Harness {
         consent: Some(ConsentWiring {
             public_url: url("https://gateway.example"),
             authorize_url: profile.wants_authorize_url().then(|| url(&sim.authorize_url())),
+            par_url: None,
             params,
         }),
         caller: CallAs::User,
@@ -110,7 +111,7 @@ impl Harness {
         let now = self.clock.now();
         let key = key(self.sim.bank().name(), user);
         let pending = PendingConsent::start(key, "erp".into(), self.consent().realm(), None, verifier, now);
-        let url = match self.consent().authorize(&pending, &state, &mut RandomIds, now) {
+        let url = match self.consent().authorize(&pending, &state, None, &mut RandomIds, now) {
             Authorize::Open(url) => url,
             Authorize::Ask(request) => {
                 let reply = self.ask(request).await;
@@ -324,6 +325,7 @@ fn built(
         ConsentWiring {
             public_url: url("https://gateway.example"),
             authorize_url: authorize_url.map(url),
+            par_url: None,
             params: profile.read_consent_params(Some(&node), &report).unwrap_or_default(),
         }
     });

@@ -116,7 +116,7 @@ async fn give(world: &Rc<Simulation>, user: usize, first: &Process, second: &Pro
     let code = world.bank.borrow_mut().agree(user, &host);
     let there = provider(&second.config(), &key.provider).clone();
     let consent = there.consents.as_ref().and_then(|consents| consents.module.consent()).expect("it has users");
-    let Ok(callback) = consent.posted(&started.state, &code, second.clock().now()) else { return Ok(None) };
+    let Ok(callback) = consent.posted(&started.state, &code, None, second.clock().now()) else { return Ok(None) };
     let bringer = if world.chance(50) { CodeSource::Browser } else { CodeSource::Application(key.clone()) };
     let from = world.bank.borrow().consents.len();
     let finishing = second.consents.finish(there.clone(), bringer, callback);

@@ -278,7 +278,7 @@ impl RecordEncoder {
             provider_request_id: record.provider_id.as_ref().and_then(|id| id.to_str().ok()),
             token: record.token.map(|(fingerprint, _)| DisplayFingerprint(fingerprint)),
             generation: record.token.map(|(_, generation)| generation),
-            replayed: record.replay == Replay::Replayed,
+            replayed: matches!(record.replay, Replay::Challenged | Replay::Replayed),
             refused: record.refused.as_ref().map(|spent| RefusedEntry {
                 token: DisplayFingerprint(spent.token.0),
                 generation: spent.token.1,

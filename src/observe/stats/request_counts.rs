@@ -82,7 +82,7 @@ impl RequestCounts {
             Blame::Ours => self.ours += 1,
             Blame::Provider => self.provider += 1,
         }
-        self.replays += u64::from(replay == Replay::Replayed);
+        self.replays += u64::from(matches!(replay, Replay::Challenged | Replay::Replayed));
         if let Some(count) = took.and_then(|took| self.durations.get_mut(bucket(took))) {
             *count = count.saturating_add(1);
         }

@@ -1,9 +1,12 @@
 //! The authorization response, which a browser carries back from the provider.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 use crate::base::secret::{SecretString, is_wordy_secret};
 use crate::base::time::Now;
+use crate::provider::template::{Template, TemplateContext, TemplateScope};
 use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Node};
 use crate::token::consent::{AuthorizationCode, CallbackAnswer, State};
@@ -11,12 +14,17 @@ use crate::token::consent::{AuthorizationCode, CallbackAnswer, State};
 /// The longest query and the longest code that are looked at, in bytes.
 const LONGEST: usize = 8 * 1024;
 
-/// The keys of the query that hold state, code and error.
+/// The longest issuer that is looked at, in bytes.
+const LONGEST_ISSUER: usize = 2048;
+
+/// The keys of the query that hold state, code, error and issuer.
 #[derive(Clone, Debug)]
 pub(super) struct CallbackKeys {
     state: String,
     code: String,
     error: Vec<String>,
+    /// The issuer that must stand in `iss` (RFC 9207); `None`: it is not looked at.
+    pub issuer: Option<Template>,
 }
 
 /// The reason for which a callback is rejected before any lookup.
@@ -35,8 +43,13 @@ pub enum BadCallback {
 
 impl CallbackKeys {
     /// Reads `[consent.callback]`; absent: the names of RFC 6749 section 4.1.2.
-    pub(super) fn read(node: Option<&Node>, report: &Diagnostics) -> Self {
-        let usual = || Self { state: "state".to_owned(), code: "code".to_owned(), error: vec!["error".to_owned()] };
+    pub(super) fn read(node: Option<&Node>, scope: TemplateScope<'_>, report: &Diagnostics) -> Self {
+        let usual = || Self {
+            state: "state".to_owned(),
+            code: "code".to_owned(),
+            error: vec!["error".to_owned()],
+            issuer: None,
+        };
         let Some(node) = node else { return usual() };
         let fields = Fields::new(node, "[consent.callback]", report);
         let usual = usual();
@@ -44,6 +57,9 @@ impl CallbackKeys {
             state: fields.or("state", usual.state),
             code: fields.or("code", usual.code),
             error: fields.or("error", OneOrManyValues(usual.error)).0,
+            issuer: fields.take("issuer").and_then(|node| {
+                Template::read(node, TemplateScope { place: TemplateContext::Build, ..scope }, report)
+            }),
         };
         fields.finish();
         keys
@@ -72,7 +88,8 @@ impl CallbackKeys {
                 error = Some(if is_wordy_secret(&text) { text.into_owned() } else { String::new() });
             }
         }
-        Ok(CallbackAnswer { state, code, error })
+        let issuer = find("iss")?.filter(|text| text.len() <= LONGEST_ISSUER).map(Cow::into_owned);
+        Ok(CallbackAnswer { state, code, error, issuer })
     }
 }
 
@@ -87,11 +104,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::provider::template::Generators;
 
     const NOW: Now = Now::at(0, 0);
 
     fn read(query: &str) -> Result<(bool, bool, Option<String>), BadCallback> {
-        let callback = CallbackKeys::read(None, &Diagnostics::new()).callback(query, NOW)?;
+        let generated = Generators::default();
+        let place = TemplateContext::Authorize;
+        let scope = TemplateScope { settings: &[], captures: &[], steps: &[], generated: &generated, place };
+        let callback = CallbackKeys::read(None, scope, &Diagnostics::new()).callback(query, NOW)?;
         Ok((callback.state.is_some(), callback.code.is_some(), callback.error))
     }
 

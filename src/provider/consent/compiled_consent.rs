@@ -17,7 +17,8 @@ use crate::provider::condition::Fit;
 use crate::provider::consent::callback::{BadCallback, code};
 use crate::provider::consent::{ConsentParams, ConsentProfile};
 use crate::provider::document::{self, DocumentFormat};
-use crate::provider::exchange::{CompiledTokenRequest, RequestInputs, TokenRequest};
+use crate::provider::dpop::CompiledDpop;
+use crate::provider::exchange::{CompiledTokenRequest, RequestInputs, RequestTemplate, TokenRequest};
 use crate::provider::json;
 use crate::provider::life::{LifeClaims, date};
 use crate::provider::message_values::MessageValues;
@@ -44,6 +45,8 @@ pub struct ConsentWiring {
     /// URL at which the user agrees, for profiles that cannot know it (RFC 6749 section 3.1); see
     /// [`Profile::wants_authorize_url`].
     pub authorize_url: Option<BaseUrl>,
+    /// URL to which authorization requests are pushed, for profiles that cannot know it (RFC 9126 section 2).
+    pub par_url: Option<BaseUrl>,
     /// Values of `params`, read by [`Profile::read_consent_params`].
     pub params: ConsentParams,
 }
@@ -66,12 +69,16 @@ pub struct CompiledConsent {
     profile: Arc<Profile>,
     provider: Arc<str>,
     realm: ConsentRealm,
-    authorize: CompiledTokenRequest,
+    /// The authorization request that is pushed ahead of the browser, if it is.
+    push: Option<Arc<CompiledTokenRequest>>,
+    authorize: Arc<CompiledTokenRequest>,
     /// Further fields of the authorize request's query.
     others: Vec<(String, String)>,
-    exchange: CompiledTokenRequest,
-    refresh: Option<CompiledTokenRequest>,
+    exchange: Arc<CompiledTokenRequest>,
+    refresh: Option<Arc<CompiledTokenRequest>>,
     redirect_uri: String,
+    /// The issuer that every authorization response must name.
+    issuer: Option<String>,
     default_ttl: Option<Duration>,
     secrets: Vec<SecretString>,
 }
@@ -94,11 +101,12 @@ pub(in crate::provider) struct ConsentParts<'a> {
     pub wiring: &'a ConsentWiring,
     pub default_ttl: Option<Duration>,
     pub secrets: &'a [SecretString],
+    pub dpop: Option<&'a Arc<CompiledDpop>>,
 }
 
 impl CompiledConsent {
     pub(in crate::provider) fn compile(profile: &Arc<Profile>, parts: &ConsentParts<'_>) -> Result<Self, String> {
-        let ConsentParts { name, base_url, token_url, wiring, .. } = parts;
+        let ConsentParts { name, base_url, token_url, wiring, dpop, .. } = parts;
         let ceremony = profile.consent.as_ref().ok_or_else(|| {
             format!("the profile `{}` knows no users: take [provider.{name}.consent] out", profile.name())
         })?;
@@ -112,6 +120,30 @@ impl CompiledConsent {
             (url, _) => url.clone(),
         };
         let authorize = ceremony.authorize.compile(&settings, base_url, authorize_url.map(EndpointUrl::from))?;
+        let mut push = match (ceremony.push.as_ref(), &wiring.par_url) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(format!("the profile `{}` pushes nothing: take `par_url` out", profile.name()));
+            }
+            (Some(push), None) if !push.request.has_path() => {
+                return Err(
+                    "its consent needs `par_url = \"https://…\"`: where authorization requests are pushed cannot \
+                            be derived from `base_url`"
+                        .to_owned(),
+                );
+            }
+            (Some(push), url) => Some(push.request.compile(&settings, base_url, url.clone().map(EndpointUrl::from))?),
+        };
+        if let Some(push) = &mut push {
+            push.add_fields(&wiring.params.others);
+            push.dpop = dpop.cloned();
+        }
+        let issuer = ceremony.keys.issuer.as_ref().map(|issuer| {
+            let text =
+                issuer.resolve(&settings).ok_or("`issuer` of [consent.callback] names a setting that is not set")?;
+            Ok::<_, String>(text.as_fixed().unwrap_or_default().to_owned())
+        });
+        let issuer = issuer.transpose()?;
         // A request with a path of its own goes there; all others go to the token endpoint.
         let at_token = |has_path: bool| (!has_path).then(|| token_url.clone());
         let mut exchange = ceremony.exchange.compile(&settings, base_url, at_token(ceremony.exchange.has_path()))?;
@@ -120,17 +152,21 @@ impl CompiledConsent {
             refresh.map(|plan| plan.compile(&settings, base_url, at_token(plan.has_path()))).transpose()?;
         for exchange in [&mut exchange].into_iter().chain(&mut refresh) {
             exchange.accept = profile.answer.format.accept();
+            exchange.dpop = dpop.cloned();
         }
-        let realm = realm(profile, ceremony, parts, &authorize);
+        let others = if push.is_some() { Vec::new() } else { wiring.params.others.clone() };
+        let realm = realm(profile, ceremony, parts, push.as_ref(), &authorize);
         Ok(Self {
             profile: profile.clone(),
             provider: (*name).into(),
             realm,
-            authorize,
-            others: wiring.params.others.clone(),
-            exchange,
-            refresh,
+            authorize: Arc::new(authorize),
+            push: push.map(Arc::new),
+            others,
+            exchange: Arc::new(exchange),
+            refresh: refresh.map(Arc::new),
             redirect_uri: format!("{}/.countersign/consent/{name}/callback", wiring.public_url),
+            issuer,
             default_ttl: parts.default_ttl,
             secrets: parts.secrets.to_vec(),
         })
@@ -138,7 +174,8 @@ impl CompiledConsent {
 
     /// The endpoints that no route may reach.
     pub(in crate::provider) fn endpoints(&self) -> impl Iterator<Item = &BaseUrl> {
-        [&self.authorize.url, &self.exchange.url].into_iter().chain(self.refresh.iter().map(|refresh| &refresh.url))
+        let more = self.push.iter().chain(&self.refresh);
+        [&self.authorize.url, &self.exchange.url].into_iter().chain(more.map(|request| &request.url))
     }
 
     fn ceremony(&self) -> &ConsentProfile {
@@ -164,12 +201,56 @@ impl CompiledConsent {
         self.refresh.is_some()
     }
 
-    /// Begins a consent that was filed under `state`.
-    pub fn authorize(&self, pending: &PendingConsent, state: &State, ids: &mut dyn Ids, now: Now) -> Authorize {
+    /// Returns the issuer that every authorization response must name (RFC 9207); `None`: it is not looked at.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// The authorization request that is sent ahead of the browser, of a consent that was filed under `state` (RFC 9126);
+    /// `None`: nothing is pushed.
+    pub fn push(&self, pending: &PendingConsent, state: &State, ids: &mut dyn Ids, now: Now) -> Option<TokenRequest> {
         let challenge = pending.verifier.challenge();
         let pieces = ConsentVariables {
             challenge: Some(challenge.as_str()),
             redirect_uri: Some(&self.redirect_uri),
+            state: Some(state.as_str()),
+            ..ConsentVariables::default()
+        };
+        Some(request(self.push.as_ref()?, ids, now, pieces))
+    }
+
+    /// Reads the answer to [`CompiledConsent::push`]: the `request_uri`, for [`CompiledConsent::authorize`].
+    pub fn push_answer(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        sent: Now,
+        now: Now,
+    ) -> Result<SecretString, Failure> {
+        let moment = self.moment("pushed authorization request endpoint", sent, now);
+        let value = self.profile.answer.success(DocumentFormat::Json, status, headers, body, moment)?;
+        let pointers = self.ceremony().push.as_ref().map_or(&[][..], |push| &push.request_uri);
+        match json::first(&value, pointers).and_then(Value::as_str) {
+            Some(uri) if is_request_uri(uri) => Ok(SecretString::from(uri)),
+            Some(_) | None => Err(transient(status, headers, "but there is no usable `request_uri`", moment)),
+        }
+    }
+
+    /// Begins a consent that was filed under `state`. `request_uri`: that of the request that was pushed before, if one was.
+    pub fn authorize(
+        &self,
+        pending: &PendingConsent,
+        state: &State,
+        request_uri: Option<&SecretString>,
+        ids: &mut dyn Ids,
+        now: Now,
+    ) -> Authorize {
+        let challenge = pending.verifier.challenge();
+        let pieces = ConsentVariables {
+            challenge: Some(challenge.as_str()),
+            redirect_uri: Some(&self.redirect_uri),
+            request_uri: request_uri.map(ExposeSecret::expose_secret),
             state: Some(state.as_str()),
             ..ConsentVariables::default()
         };
@@ -213,8 +294,14 @@ impl CompiledConsent {
     }
 
     /// The same for an application that received the code itself.
-    pub fn posted(&self, state: &str, text: &str, now: Now) -> Result<CallbackAnswer, BadCallback> {
-        Ok(CallbackAnswer { state: State::parse(state), code: Some(code(text, now)?), error: None })
+    pub fn posted(
+        &self,
+        state: &str,
+        text: &str,
+        issuer: Option<String>,
+        now: Now,
+    ) -> Result<CallbackAnswer, BadCallback> {
+        Ok(CallbackAnswer { state: State::parse(state), code: Some(code(text, now)?), error: None, issuer })
     }
 
     /// Judges a callback of this provider; see [`judge`]: `found` was swapped for [`PendingEntry::Spent`] before.
@@ -225,7 +312,7 @@ impl CompiledConsent {
         callback: CallbackAnswer,
         now: Now,
     ) -> Result<Consenting, Rejection> {
-        judge(found, &self.provider, &self.realm, asked, callback, now)
+        judge(found, &self.provider, &self.realm, self.issuer(), asked, callback, now)
     }
 
     /// The request for tokens. It uses the permission up; a code that arrived too long ago is never sent.
@@ -360,13 +447,18 @@ impl CompiledConsent {
 
 /// One of its requests: each is a message of its own.
 fn request(
-    compiled: &CompiledTokenRequest,
+    compiled: &Arc<CompiledTokenRequest>,
     ids: &mut dyn Ids,
     now: Now,
     consent: ConsentVariables<'_>,
 ) -> TokenRequest {
     let values = MessageValues::first(&compiled.ids, ids, now);
     compiled.request(RequestInputs { vars: &Vars::none(), ids, values: &values, consent, steps: &[] })
+}
+
+/// Returns whether it may be a `request_uri`: it goes into a URL, where every character but these is escaped.
+fn is_request_uri(uri: &str) -> bool {
+    (1..=LONGEST_URL / 2).contains(&uri.len()) && uri.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Returns whether a browser or a phone may be directed to open the URL.
@@ -388,6 +480,7 @@ fn realm(
     profile: &Profile,
     ceremony: &ConsentProfile,
     parts: &ConsentParts<'_>,
+    push: Option<&CompiledTokenRequest>,
     authorize: &CompiledTokenRequest,
 ) -> ConsentRealm {
     let mut digest = KeyBuilder::new(parts.name);
@@ -397,8 +490,10 @@ fn realm(
     {
         digest.field(name, url.to_string().as_bytes());
     }
+    push.iter().for_each(|push| digest.field("push", push.url.to_string().as_bytes()));
+    let asking = [&ceremony.authorize].into_iter().chain(ceremony.push.iter().map(|push| &push.request));
     let mut named: Vec<&Arc<str>> =
-        ceremony.authorize.templates().into_iter().flat_map(|template| template.settings()).collect();
+        asking.flat_map(RequestTemplate::templates).flat_map(|template| template.settings()).collect();
     named.sort_unstable();
     named.dedup();
     let secret = |name: &str| profile.settings.iter().any(|setting: &Setting| *setting.name == *name && setting.secret);

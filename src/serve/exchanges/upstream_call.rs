@@ -18,7 +18,7 @@ use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy_secret;
 use crate::base::time::{Stopwatch, Within};
 use crate::observe::record::Replay;
-use crate::provider::{CallInputs, SentIds, UnsignedCall, Verdict};
+use crate::provider::{CallInputs, DpopServer, SentIds, UnsignedCall, Verdict};
 use crate::serve::exchanges::cleared_request::ClearedRequest;
 use crate::serve::exchanges::peek::{decode, peek};
 use crate::serve::exchanges::replay_body::{ReplayBody, RequestBody, Ungathered};
@@ -80,7 +80,7 @@ struct JudgedResponse {
 }
 
 impl UpstreamCall<'_> {
-    /// Sends it, and once more if the provider proves that the token was refused.
+    /// Sends it, and once more if the provider proves that it refused the token, or that it only wants a nonce.
     pub async fn run(mut self, mut in_use: TokenInUse, log: &mut RequestLog) -> Result<UpstreamResponse, Fault> {
         if self.route.route.module.signs() {
             Box::pin(self.sign(&in_use)).await?;
@@ -99,20 +99,15 @@ impl UpstreamCall<'_> {
                 return Ok(first.upstream_response);
             }
             Verdict::Unknown => {
-                self.log_unknown(&first.upstream_response);
-                if let Some(meters) = meters {
-                    meters.unknown_refusals.inc();
-                }
-                if in_use.current_route.is_none() {
-                    leases.suspect(in_use.permit.spec().clone(), generation);
-                }
+                self.suspect(&first.upstream_response, &in_use, log);
                 return Ok(first.upstream_response);
             }
-            Verdict::Refused => {}
+            Verdict::Challenged | Verdict::Refused => {}
         }
+        let is_refused = first.verdict == Verdict::Refused;
         // A token may be refused because the provider does not know it yet: the keeper sees to that.
         let is_newly_issued = in_use.lease.is_newly_issued(self.worker.now());
-        if in_use.fetched_for_this && !is_newly_issued && !self.lost_to_another(&in_use).await {
+        if is_refused && in_use.fetched_for_this && !is_newly_issued && !self.lost_to_another(&in_use).await {
             leases.refused_at_birth(in_use.permit.spec().clone(), generation);
             self.worker.distrust(&in_use.permit.spec().key, generation);
             if let Some(meters) = meters {
@@ -121,27 +116,98 @@ impl UpstreamCall<'_> {
             return Ok(first.upstream_response);
         }
         if let Some(why) = self.replay_body.as_ref().and_then(|replay_body| replay_body.not_replayable()) {
-            match in_use.current_route {
-                Some(_) => self.worker.drop_previous(&in_use.lease),
-                None => {
-                    leases.withdrawn(in_use.permit.spec().clone(), generation, false);
-                    self.worker.distrust(&in_use.permit.spec().key, generation);
-                }
+            if is_refused {
+                self.withdraw(&in_use);
             }
-            log.record().replay = Replay::Impossible;
-            if let Some(meters) = meters {
-                meters.not_replayed.inc();
-            }
-            let mut upstream_response = first.upstream_response;
-            upstream_response.note = Some(note(refused_with, not_replayed(why)));
-            return Ok(upstream_response);
+            return Ok(self.not_replayed(first.upstream_response, why, log));
         }
         // The rare case has its own future, so that no other request needs room for it.
-        Box::pin(self.again(first.upstream_response, in_use, log)).await
+        Box::pin(self.again(first, in_use, log)).await
     }
 
-    /// The one replay: with a new token, or after a pause with the same one if it was refused in its first moments.
+    /// The one replay, after a challenge or a refusal.
     async fn again(
+        self,
+        first: JudgedResponse,
+        in_use: TokenInUse,
+        log: &mut RequestLog,
+    ) -> Result<UpstreamResponse, Fault> {
+        match first.verdict {
+            Verdict::Challenged => self.answer_challenge(first.upstream_response, in_use, log).await,
+            Verdict::Accepted | Verdict::Refused | Verdict::Unknown => {
+                self.replace_token(first.upstream_response, in_use, log).await
+            }
+        }
+    }
+
+    /// The replay after a challenge: the same call with the same token, dressed and signed anew, with the nonce that the
+    /// provider gave. Whatever its answer is, no other attempt follows.
+    async fn answer_challenge(
+        mut self,
+        challenge: UpstreamResponse,
+        mut in_use: TokenInUse,
+        log: &mut RequestLog,
+    ) -> Result<UpstreamResponse, Fault> {
+        let challenged_with = challenge.response.status();
+        challenge.discard();
+        self.dress_again(&mut in_use).await?;
+        log.record().replay = Replay::Challenged;
+        let mut second = self.attempt(&mut in_use, log).await?;
+        second.upstream_response.note = Some(note(challenged_with, "challenged"));
+        let meters = self.route.meters_of(log);
+        match second.verdict {
+            Verdict::Accepted => prove(&in_use.lease, second.upstream_response.response.status()),
+            Verdict::Challenged => {}
+            Verdict::Refused => {
+                self.withdraw(&in_use);
+                if let Some(meters) = meters {
+                    meters.refused_again.inc();
+                }
+                return Ok(second.upstream_response);
+            }
+            Verdict::Unknown => self.suspect(&second.upstream_response, &in_use, log),
+        }
+        if let Some(meters) = meters {
+            meters.challenged.inc();
+        }
+        Ok(second.upstream_response)
+    }
+
+    /// Takes a token that was refused out of use. The request at hand is not sent again with its successor.
+    fn withdraw(&self, in_use: &TokenInUse) {
+        match in_use.current_route {
+            Some(_) => self.worker.drop_previous(&in_use.lease),
+            None => {
+                let (spec, generation) = (in_use.permit.spec(), in_use.lease.generation);
+                self.worker.shared.leases.withdrawn(spec.clone(), generation, false);
+                self.worker.distrust(&spec.key, generation);
+            }
+        }
+    }
+
+    /// Has a token renewed in the background after a 401 that the profile does not know.
+    fn suspect(&self, upstream_response: &UpstreamResponse, in_use: &TokenInUse, log: &RequestLog) {
+        self.log_unknown(upstream_response);
+        if let Some(meters) = self.route.meters_of(log) {
+            meters.unknown_refusals.inc();
+        }
+        if in_use.current_route.is_none() {
+            self.worker.shared.leases.suspect(in_use.permit.spec().clone(), in_use.lease.generation);
+        }
+    }
+
+    /// The provider's answer to a request that cannot be sent again, with the reason.
+    fn not_replayed(&self, mut answer: UpstreamResponse, why: Ungathered, log: &mut RequestLog) -> UpstreamResponse {
+        log.record().replay = Replay::Impossible;
+        if let Some(meters) = self.route.meters_of(log) {
+            meters.not_replayed.inc();
+        }
+        answer.note = Some(note(answer.response.status(), not_replayed(why)));
+        answer
+    }
+
+    /// The replay after a refusal: with a new token, or after a pause with the same one if it was refused in its first moments.
+    async fn replace_token(
         mut self,
         refusal: UpstreamResponse,
         mut in_use: TokenInUse,
@@ -204,6 +270,11 @@ impl UpstreamCall<'_> {
             // All that the old one put on has the same names.
             self.route = current_route;
         }
+        self.dress_again(in_use).await
+    }
+
+    /// Dresses the request for one more attempt: what belongs to the call stays, all else is made anew, signatures too.
+    async fn dress_again(&mut self, in_use: &mut TokenInUse) -> Result<(), Fault> {
         let with = CallInputs { lease: &in_use.lease, vars: in_use.permit.vars(), now: self.worker.now() };
         let route = &self.route.route;
         in_use.ids = route.module.redress(&mut self.headers, with, &in_use.ids, &mut RandomIds);
@@ -225,12 +296,16 @@ impl UpstreamCall<'_> {
             Some(body) if route.route.module.signs_body() => body.content(),
             Some(_) | None => Vec::new(),
         };
+        let authority = route.host.to_str().unwrap_or_default();
+        let nonces = Some(&route.route.provider.nonces).filter(|_| route.route.module.proves());
+        let nonce = nonces.and_then(|nonces| nonces.find(DpopServer::Resource, authority));
         let call = UnsignedCall {
             method: &self.method,
-            authority: route.host.to_str().unwrap_or_default(),
+            authority,
             path_and_query: &mut path_and_query,
             headers: &mut self.headers,
             body: &body,
+            nonce: nonce.as_deref(),
         };
         let within = Within(route.route.timeouts.response);
         route.route.module.sign(call, with, &in_use.ids, &mut RandomIds, within).await.map_err(|failure| {
@@ -317,6 +392,10 @@ impl UpstreamCall<'_> {
             clock: self.worker.shared.clock.clone(),
         });
         let module = &self.route.route.module;
+        if module.proves() {
+            let authority = self.route.host.to_str().unwrap_or_default();
+            self.route.route.provider.nonces.learn(DpopServer::Resource, authority, response.headers());
+        }
         let patience = self.route.route.timeouts.body_idle;
         let (verdict, peeked) = if module.wants_body(response.status(), response.headers()) {
             let patience = patience.min(self.route.route.timeouts.response);
@@ -354,11 +433,17 @@ impl UpstreamCall<'_> {
     ) -> Result<(Response<ReceivedBody>, Connection<RequestBody>), Fault> {
         let provider = self.route.route.provider.name.clone();
         let mut body = self.body();
+        // It may have been seen: a signature that its reader accepts once has to be made anew.
+        let mut may_be_seen = false;
         let mut late = 0;
         let mut acquired = None;
         let mut may_resend = self.replay_body.is_none() && (self.method == Method::GET || self.method == Method::HEAD);
         let mut tries = 1;
         loop {
+            if std::mem::take(&mut may_be_seen) && self.route.route.module.signs() {
+                Box::pin(self.dress_for_resending(in_use, log)).await?;
+                body = self.body();
+            }
             let risk = if may_resend { Resend::Bearable } else { Resend::Unbearable };
             let mut connection = match acquired.take() {
                 Some(connection) => connection,
@@ -405,11 +490,13 @@ impl UpstreamCall<'_> {
                     }
                     tries += 1;
                     body = self.body();
+                    may_be_seen = true;
                 }
                 Sent::Broken { error, closed } => {
                     if reused && may_resend && closed {
                         may_resend = false;
                         body = self.body();
+                        may_be_seen = true;
                         continue;
                     }
                     if let Some(ungathered) = self.replay_body.as_ref().and_then(|replay_body| replay_body.fault()) {
@@ -420,6 +507,14 @@ impl UpstreamCall<'_> {
                 }
             }
         }
+    }
+
+    /// Dresses and signs the request anew for one more connection.
+    async fn dress_for_resending(&mut self, in_use: &mut TokenInUse, log: &mut RequestLog) -> Result<(), Fault> {
+        self.dress_again(in_use).await?;
+        let id = in_use.ids.iter().next().map(|(_, id)| id.clone());
+        log.spend_instead((in_use.lease.fingerprint, in_use.lease.generation), id);
+        Ok(())
     }
 
     /// Sends the request over a connection of its own, which may become a WebSocket. Never sends a request twice.

@@ -159,10 +159,11 @@ impl RequestLog {
         }
     }
 
-    /// A token goes out with it, under this request id of the provider's. The one before it was refused.
+    /// A token goes out with it, under this request id of the provider's. Another one before it was refused.
     pub fn spend(&mut self, token: (Fingerprint, u64), id: Option<HeaderValue>) {
         let before = std::mem::replace(&mut self.record.provider_id, id);
-        self.record.refused = self.record.token.replace(token).map(|token| Spent { token, id: before });
+        let refused = self.record.token.replace(token).filter(|earlier| *earlier != token);
+        self.record.refused = refused.map(|token| Spent { token, id: before });
     }
 
     /// Another token goes out with it than was said: the first was not sent.

@@ -71,6 +71,7 @@ impl RequestSpans {
         let Some(step) = &mut self.step else { return };
         let judged = match verdict {
             Verdict::Accepted => "accepted",
+            Verdict::Challenged => "challenged",
             Verdict::Refused => "refused",
             Verdict::Unknown => "unknown",
         };

@@ -61,6 +61,9 @@ struct ConsentRequestBody<'a> {
     /// Points into the body, which is wiped.
     #[serde(borrow, default)]
     code: Option<Cow<'a, str>>,
+    /// The issuer that came with the code (RFC 9207).
+    #[serde(default)]
+    iss: Option<String>,
 }
 
 /// Answers a request to a reverse listener for one of countersign's own endpoints.
@@ -152,7 +155,7 @@ async fn serve(
             let (Some(state), Some(code)) = (&asked.state, &asked.code) else {
                 return Err(Fault::Malformed("The body needs `user`, `state` and `code`."));
             };
-            let callback = consent.posted(state, code, worker.now());
+            let callback = consent.posted(state, code, asked.iss.clone(), worker.now());
             let callback = callback.map_err(|_| Fault::Malformed("The code is malformed."))?;
             log.wait_for(EXCHANGE, &provider.name);
             match worker.shared.consents.finish(provider.clone(), CodeSource::Application(key), callback).await {
@@ -212,6 +215,9 @@ const fn rejected(why: &NotExchanged) -> Fault {
             Fault::Malformed("The consent was started too long ago, or its code is too old; start again.")
         }
         NotExchanged::NoCode => Fault::Malformed("There is no code."),
+        NotExchanged::OtherIssuer => {
+            Fault::Malformed("The response does not come from the provider's issuer: `iss` is missing, or another one.")
+        }
         NotExchanged::OtherOwner | NotExchanged::OtherProvider | NotExchanged::OtherUser => {
             Fault::Malformed("This state belongs to another consent.")
         }

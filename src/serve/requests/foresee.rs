@@ -29,9 +29,16 @@ use crate::serve::requests::permit::within_bounds;
 use crate::token::key::TokenKey;
 
 /// What is shown in place of a signature: nothing is signed that is not sent.
-static SIGNATURE: LazyLock<HeaderValue> = LazyLock::new(|| {
-    HeaderValue::from_bytes("‹signature›".as_bytes()).expect("bytes above 127 are those of obs-text (RFC 9110)")
+static SIGNATURE: LazyLock<HeaderValue> = LazyLock::new(|| shown("‹signature›"));
+
+/// The same for a proof of possession.
+static PROOF: LazyLock<HeaderValue> = LazyLock::new(|| {
+    shown("‹proof of possession: for this method, this address and this token, with the API's nonce›")
 });
+
+fn shown(text: &str) -> HeaderValue {
+    HeaderValue::from_bytes(text.as_bytes()).expect("bytes above 127 are those of obs-text (RFC 9110)")
+}
 
 /// A hypothetical request, which is never sent.
 pub struct SampleRequest<'a> {
@@ -126,6 +133,9 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<
     let dressed = dressed_target(&target, route, inputs, &sent, &mut stand_in);
     let dressed = dressed.map_err(|fault| known(fault, Some(index)))?;
     stand_in.note(&sent);
+    if let Some(name) = route.module.proof_header() {
+        head.headers.insert(name, PROOF.clone());
+    }
     for name in route.module.signature_headers() {
         head.headers.insert(name.clone(), SIGNATURE.clone());
     }

