@@ -15,6 +15,7 @@ mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod include;
+mod key_service;
 mod limits;
 mod listener;
 mod log;

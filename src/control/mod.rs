@@ -36,6 +36,7 @@ mod export;
 mod issuers;
 mod journal;
 mod keeper;
+mod key_watch;
 mod ledger;
 mod reload;
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub use export::Exporter;
 pub use issuers::{CachedKeys, Fetcher, Issuers, KeySet, Signature, issuer_place, try_keys};
 pub use journal::journal_reload;
 pub use keeper::{Keeper, Limits};
+pub use key_watch::watch_key_services;
 pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenTable};
 pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
 pub use stats::{StatsReceiver, StatsSender};

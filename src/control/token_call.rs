@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::token_source::{self, TokenSource};
 use super::{FetchContext, FetchProcedure, Fetched, TokenSpec, Work};
+use crate::base::backoff::Backoff;
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Within};
 use crate::base::vars::Vars;
 use crate::config::{ProviderConfig, Route};
-use crate::provider::{LoginProgress, Module, TokenRequest, date, is_whole};
+use crate::provider::{LoginProgress, Module, SignatureFailure, TokenRequest, date, is_whole};
+use crate::signing::signer::SigningError;
 use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CallCredentials, Grant};
@@ -39,6 +41,9 @@ pub const AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 pub(super) const MOST_ANSWER: usize = 64 * 1024;
 /// The same for an answer to a code exchange or a refresh: what it brings cannot be asked for again.
 pub(super) const MOST_GRANT: usize = 1024 * 1024;
+
+/// The rest when a request could not be signed: no provider was asked, and a key service tells by itself when it is back.
+const SIGNER_REST: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(1) };
 
 /// The token that a route of the config with this number needs for these variables.
 pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) -> Arc<TokenSpec> {
@@ -163,7 +168,16 @@ pub(super) async fn exchange(
 
 /// Signs a request, if its profile asks for that.
 async fn sign_request(request: TokenRequest, within: Within) -> Result<TokenRequest, Failure> {
-    request.signed(&mut RandomIds, within).await.map_err(|failure| transient(format!("token request: {failure}")))
+    request.signed(&mut RandomIds, within).await.map_err(|failure| {
+        let told = transient(format!("token request: {failure}"));
+        match failure {
+            SignatureFailure::Signer(SigningError::Unavailable(_)) => Failure { backoff: Some(SIGNER_REST), ..told },
+            SignatureFailure::Signer(
+                SigningError::Failed | SigningError::ShortSecret { .. } | SigningError::WrongKey { .. },
+            )
+            | SignatureFailure::Unfit(_) => told,
+        }
+    })
 }
 
 /// Takes an answer that ended without TLS's close_notify where nothing can be missing: JSON tells its own end.
