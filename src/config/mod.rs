@@ -15,7 +15,6 @@ mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod include;
-mod key_service;
 mod limits;
 mod listener;
 mod log;
@@ -26,6 +25,7 @@ mod reload;
 mod route;
 mod runtime;
 pub mod schema;
+mod service_key;
 mod snapshot;
 mod sources;
 mod spanned_text;

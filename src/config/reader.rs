@@ -18,8 +18,8 @@ use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText, sugge
 use crate::tls::{self, ForeignForm, TlsConfigError};
 
 use super::files::Files;
-use super::key_service;
 use super::redact::is_variable;
+use super::service_key;
 use super::snapshot::CertificateEnd;
 use super::sources::{Gathering, Sources};
 use super::spanned_text::{Position, SpannedText};
@@ -324,7 +324,7 @@ impl ReadValue for Reader<'_> {
         algorithms: &[SigningAlgorithm],
         report: &Diagnostics,
     ) -> Option<Arc<dyn Signer>> {
-        key_service::read(kind, node, algorithms, self, report)
+        service_key::read(kind, node, algorithms, self, report)
     }
 
     fn unix_seconds(&self) -> u64 {

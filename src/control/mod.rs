@@ -36,7 +36,6 @@ mod export;
 mod issuers;
 mod journal;
 mod keeper;
-mod key_watch;
 mod ledger;
 mod reload;
 #[cfg(test)]
@@ -47,6 +46,7 @@ mod token_handle;
 mod token_slot;
 mod token_source;
 mod tracker;
+mod watch_key_services;
 
 pub use consents::{
     CodeSource, ConsentHandle, ConsentService, ConsentSummary, Finished, Registry, Rests, StartConsent, StartedConsent,
@@ -58,7 +58,6 @@ pub use export::Exporter;
 pub use issuers::{CachedKeys, Fetcher, Issuers, KeySet, Signature, issuer_place, try_keys};
 pub use journal::journal_reload;
 pub use keeper::{Keeper, Limits};
-pub use key_watch::watch_key_services;
 pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenTable};
 pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
 pub use stats::{StatsReceiver, StatsSender};
@@ -67,6 +66,7 @@ pub use token_handle::{Inbox, TokenHandle};
 pub use token_slot::TokenSlot;
 pub use token_source::FetchContext;
 pub use tracker::{Tracker, Work};
+pub use watch_key_services::watch_key_services;
 
 /// A token that was just fetched.
 #[derive(Debug)]

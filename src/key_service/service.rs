@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::breaker::{Breaker, BreakerEvent};
 use super::device::{DeviceError, KeyDevice, KeyPart};
 use super::kms::KmsSettings;
-use super::pkcs11::{Pkcs11Settings, TokenKey};
+use super::pkcs11::{Pkcs11Settings, TokenKeyName};
 use super::remote_key::RemoteKey;
 use crate::base::time::{Clock, Now, Stopwatch, Within, millis};
 use crate::signing::algorithm::{KeyType, SigningAlgorithm};
@@ -42,7 +42,7 @@ const PROOF: &[u8] = b"countersign reads a key and tries whether it signs";
 pub enum KeyName {
     /// A key id, a key ARN, an alias or an alias ARN of AWS KMS.
     Kms(String),
-    Token(TokenKey),
+    Token(TokenKeyName),
 }
 
 /// The settings of a service.

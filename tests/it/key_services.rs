@@ -4,10 +4,12 @@ mod kms_server;
 mod memory;
 mod soft_token;
 
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use countersign::sim::{Bank, LeafSpec, SimAuthority, SimHandle};
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::{Client, Whole, converse, converse_within};
@@ -87,24 +90,32 @@ impl Gateway {
         }
         let process = Process::start_with(&["run", "-c", "proxy.toml"], folder.path(), &[("SOFTHSM2_CONF", softhsm)]);
         let client = Client::new(process.address("gateway").await, authority.pem());
-        Self { _folder: folder, process, client, bank }
+        let gateway = Self { _folder: folder, process, client, bank };
+        // The bank refuses its first token once. That is over before calls are made side by side.
+        gateway.pay(3, 1).await;
+        assert_eq!(gateway.bank.calls().len(), 4, "one was refused and sent again");
+        gateway
     }
 
     /// Makes so many calls on so many connections, each of which must succeed.
     async fn pay(&self, calls: usize, connections: usize) {
-        let mut tasks = Vec::new();
+        let (mut tasks, failed) = (Vec::new(), Rc::<RefCell<Vec<Whole>>>::default());
         for _ in 0..connections {
-            let mut connection = self.client.http1().await;
+            let (mut connection, failed) = (self.client.http1().await, failed.clone());
             tasks.push(tokio::task::spawn_local(async move {
                 for _ in 0..calls.div_ceil(connections) {
                     let answer = call(&mut connection, "/bank").await;
-                    assert_eq!(answer.status, 200, "{answer:?}");
+                    if answer.status != 200 {
+                        failed.borrow_mut().push(answer);
+                    }
                 }
             }));
         }
         for task in tasks {
             task.await.expect("no panic");
         }
+        let failed = failed.take();
+        assert!(failed.is_empty(), "{}: {:?}\n{}", failed.len(), failed.first(), self.process.stderr());
     }
 
     /// The processes that it started.
@@ -157,19 +168,19 @@ fn keys_that_stay_elsewhere_sign_and_are_never_in_the_memory() {
     let (sim, token) = (bank(Bank::OAuth2), SoftToken::with(&[("rsa", RSA_KEY)]));
     let kms = KmsServer::with(&[("rsa", RSA_KEY)]);
     let (traces, calls) = (KeyTraces::of_rsa(RSA_KEY), signatures());
-    let settings: [(&str, &dyn Fn(&Path) -> String); 3] = [
-        ("file", &|_| FILE.to_owned()),
-        ("kms", &|folder| kms.setting(folder, "rsa")),
-        ("pkcs11", &|folder| SoftToken::setting(folder, "rsa")),
-    ];
-    for (kind, setting) in settings {
+    for kind in ["file", "kms", "pkcs11"] {
+        let setting = |folder: &Path| match kind {
+            "file" => FILE.to_owned(),
+            "kms" => kms.setting(folder, "rsa"),
+            _ => SoftToken::setting(folder, "rsa"),
+        };
         converse_within(Duration::from_secs(600), async {
             let gateway = Gateway::start(&sim, &token.config(), false, setting).await;
             gateway.pay(calls, 8).await;
             gateway.bank.seen.borrow().iter().for_each(Received::verify);
-            assert!(gateway.bank.calls().len() > calls, "one was refused and sent again");
+            assert!(gateway.bank.calls().len() >= calls);
             let (found, seen) = traces.in_process(gateway.process.id());
-            println!("{kind}: {calls} calls; {found} pieces of the key in {} MiB of memory", seen >> 20);
+            tell(&format!("{kind}: {calls} calls; {found} pieces of the key in {} MiB of memory", seen >> 20));
             assert!(seen > 1 << 20);
             // The scan finds a key that was read from a file, so it would find the others.
             assert_eq!(found > 0, kind == "file", "{kind}: {found} pieces of the key");
@@ -194,17 +205,54 @@ struct Outage {
     refused: usize,
     /// The longest that a refused call took.
     slowest_refusal: Duration,
-    /// From the signer's return to the first good answer.
+    /// From the signer's return to the first good answer after a refusal.
     back: Duration,
+    /// The longest time without a good answer.
+    gap: Duration,
+    /// When the last good answer came.
+    last_good: Duration,
     /// The longest that a call of the other route took meanwhile.
     slowest_neighbour: Duration,
 }
 
+impl Outage {
+    /// Notes an answer that took so long and came so long after the beginning. Says whether the outage is over.
+    fn note(&mut self, answer: &Whole, took: Duration, at: Duration, mended: Option<Duration>) -> bool {
+        match answer.status {
+            200 => {
+                self.good += 1;
+                self.gap = self.gap.max(at.saturating_sub(self.last_good));
+                self.last_good = at;
+                let is_over = mended.is_some() && self.refused > 0;
+                if let (Some(mended), true, true) = (mended, is_over, self.back.is_zero()) {
+                    self.back = at.saturating_sub(mended);
+                }
+                is_over
+            }
+            503 => {
+                assert!(answer.error().contains("signer-unavailable"), "{answer:?}");
+                self.refused += 1;
+                self.slowest_refusal = self.slowest_refusal.max(took);
+                false
+            }
+            other => panic!("{other}: {answer:?}"),
+        }
+    }
+
+    fn neighbour(&mut self, took: Duration) {
+        self.slowest_neighbour = self.slowest_neighbour.max(took);
+    }
+}
+
 /// Calls on four connections, and beside them on the other route, while `fail` is done to the signer and `mend` undoes it.
-async fn outage(gateway: &Gateway, away: Duration, fail: impl FnOnce(), mend: impl FnOnce()) -> Outage {
-    let (state, began) = (Rc::new(std::cell::RefCell::new(Outage::default())), Stopwatch::start());
-    let mended = Rc::new(std::cell::Cell::new(None::<Duration>));
-    let ended = Rc::new(std::cell::Cell::new(false));
+async fn outage(
+    gateway: &Gateway,
+    away: Duration,
+    fail: impl FnOnce(),
+    mend: impl FnOnce() + Send + 'static,
+) -> Outage {
+    let (state, began) = (Rc::new(RefCell::new(Outage::default())), Stopwatch::start());
+    let (mended, ended) = (Rc::new(Cell::new(None::<Duration>)), Rc::new(Cell::new(false)));
     let mut tasks = Vec::new();
     for _ in 0..4 {
         let (state, mended, ended) = (state.clone(), mended.clone(), ended.clone());
@@ -213,23 +261,8 @@ async fn outage(gateway: &Gateway, away: Duration, fail: impl FnOnce(), mend: im
             while !ended.get() {
                 let took = Stopwatch::start();
                 let answer = call(&mut connection, "/bank").await;
-                let mut state = state.borrow_mut();
-                match answer.status {
-                    200 => {
-                        state.good += 1;
-                        if let (Some(at), true) = (mended.get(), state.back.is_zero()) {
-                            state.back = began.elapsed().saturating_sub(at);
-                            ended.set(true);
-                        }
-                    }
-                    503 => {
-                        assert!(answer.error().contains("signer-unavailable"), "{answer:?}");
-                        state.refused += 1;
-                        state.slowest_refusal = state.slowest_refusal.max(took.elapsed());
-                    }
-                    other => panic!("{other}: {answer:?}"),
-                }
-                drop(state);
+                let is_over = state.borrow_mut().note(&answer, took.elapsed(), began.elapsed(), mended.get());
+                ended.set(ended.get() || is_over);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }));
@@ -239,16 +272,14 @@ async fn outage(gateway: &Gateway, away: Duration, fail: impl FnOnce(), mend: im
         while !over.get() {
             let took = Stopwatch::start();
             assert_eq!(call(&mut neighbour, "/plain").await.status, 200);
-            let mut state = noted.borrow_mut();
-            state.slowest_neighbour = state.slowest_neighbour.max(took.elapsed());
-            drop(state);
+            noted.borrow_mut().neighbour(took.elapsed());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }));
     tokio::time::sleep(Duration::from_millis(300)).await;
     fail();
     tokio::time::sleep(away).await;
-    mend();
+    tokio::task::spawn_blocking(mend).await.expect("mended");
     mended.set(Some(began.elapsed()));
     for task in tasks {
         task.await.expect("no panic");
@@ -256,31 +287,43 @@ async fn outage(gateway: &Gateway, away: Duration, fail: impl FnOnce(), mend: im
     state.take()
 }
 
+/// Shows a figure, with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "figures are for a person who runs the test by hand")]
+fn tell(figure: &str) {
+    println!("{figure}");
+}
+
 /// Bounds of an outage, with what a busy machine adds.
 fn judge(what: &str, outage: &Outage) {
-    println!("{what}: {outage:?}");
-    assert!(outage.good > 0 && outage.slowest_refusal < Duration::from_millis(1500), "{what}: {outage:?}");
+    tell(&format!("{what}: {outage:?}"));
+    assert!(
+        outage.good > 0 && outage.refused > 0 && outage.slowest_refusal < Duration::from_millis(1500),
+        "{what}: {outage:?}"
+    );
     assert!(outage.back < Duration::from_secs(5), "{what}: {outage:?}");
     assert!(outage.slowest_neighbour < Duration::from_millis(700), "{what}: {outage:?}");
 }
 
 #[test]
 fn a_kms_that_is_gone_is_refused_within_a_second_and_used_again_within_five() {
-    let (sim, mut kms) = (bank(Bank::OAuth2), KmsServer::with(&[("rsa", RSA_KEY)]));
+    let (sim, kms) = (bank(Bank::OAuth2), Arc::new(Mutex::new(KmsServer::with(&[("rsa", RSA_KEY)]))));
+    let server = |kms: &Arc<Mutex<KmsServer>>, work: fn(&mut KmsServer)| {
+        let kms = kms.clone();
+        move || work(&mut kms.lock().expect("not poisoned"))
+    };
     converse(async {
-        let gateway = Gateway::start(&sim, Path::new(""), true, |folder| kms.setting(folder, "rsa")).await;
-        gateway.pay(4, 2).await;
+        let setting = |folder: &Path| kms.lock().expect("not poisoned").setting(folder, "rsa");
+        let gateway = Gateway::start(&sim, Path::new(""), true, setting).await;
         let away = Duration::from_secs(3);
-        let silent = outage(&gateway, away, || kms.freeze(true), || kms.freeze(false)).await;
-        judge("a silent KMS", &silent);
-        assert!(silent.refused > 0);
-        let server = std::cell::RefCell::new(&mut kms);
-        let dead = outage(&gateway, away, || server.borrow_mut().kill(), || server.borrow_mut().start()).await;
-        judge("a dead KMS", &dead);
-        assert!(dead.refused > 0);
+        let (freeze, thaw) = (server(&kms, |kms| kms.freeze(true)), server(&kms, |kms| kms.freeze(false)));
+        judge("a silent KMS", &outage(&gateway, away, freeze, thaw).await);
+        let (kill, start) = (server(&kms, KmsServer::kill), server(&kms, KmsServer::start));
+        judge("a dead KMS", &outage(&gateway, away, kill, start).await);
         gateway.tells("countersign_key_service_up{service=\"kms:eu-central-1\"} 1").await;
-        let status = gateway.admin("/api/v1/status").await;
-        assert!(status.contains("\"service\":\"kms:eu-central-1\",\"state\":\"closed\""), "{status}");
+        let status: Value = serde_json::from_str(&gateway.admin("/api/v1/status").await).expect("JSON");
+        let service = &status["key_services"][0];
+        assert_eq!((&service["service"], &service["state"]), (&"kms:eu-central-1".into(), &"closed".into()));
+        assert!(service["failed"].as_u64() > Some(0), "{service}");
         let said = gateway.process.stderr();
         assert!(said.contains("the key service is gone") && said.contains("answers again"), "{said}");
         gateway.bank.seen.borrow().iter().for_each(Received::verify);
@@ -292,7 +335,6 @@ fn a_module_process_that_is_killed_or_hangs_is_replaced() {
     let (sim, token) = (bank(Bank::OAuth2), SoftToken::with(&[("rsa", RSA_KEY)]));
     converse(async {
         let gateway = Gateway::start(&sim, &token.config(), true, |folder| SoftToken::setting(folder, "rsa")).await;
-        gateway.pay(4, 2).await;
         let signal = |signal: Signal| {
             let children = gateway.children();
             assert_eq!(children.len(), 1, "one process has the module");
@@ -311,11 +353,13 @@ fn a_module_process_that_is_killed_or_hangs_is_replaced() {
                 fs::rename(&there, &gone).expect("renamed");
                 signal(Signal::KILL);
             },
-            || fs::rename(&gone, &there).expect("renamed"),
+            {
+                let (there, gone) = (there.clone(), gone.clone());
+                move || fs::rename(&gone, &there).expect("renamed")
+            },
         )
         .await;
         judge("a token that is taken out", &taken);
-        assert!(taken.refused > 0);
         gateway.tells(&format!("countersign_key_service_up{{service=\"pkcs11:{LABEL}\"}} 1")).await;
         gateway.bank.seen.borrow().iter().for_each(Received::verify);
     });

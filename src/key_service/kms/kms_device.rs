@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::sigv4::{SigningScope, authorization, timestamp};
+use super::signing_scope::{SigningScope, authorization, timestamp};
 use super::{HttpCall, KmsSettings};
 use crate::base::secret::{ExposeSecret, is_wordy_secret};
 use crate::key_service::device::{DeviceError, KeyPart};

@@ -1,11 +1,11 @@
 //! AWS Key Management Service by its HTTP API: `GetPublicKey` and `Sign`, in its JSON protocol, signed by
-//! [Signature Version 4](sigv4).
+//! [Signature Version 4](signing_scope).
 //!
 //! A key never leaves the service; a message's digest goes there and its signature comes back. Credentials are those of
 //! the config: the instance metadata service and web identities are not asked.
 
 mod kms_device;
-mod sigv4;
+mod signing_scope;
 
 use std::fmt;
 use std::future::Future;

@@ -5,16 +5,16 @@
 //! that is software nor faults of foreign code are in the process that holds tokens and speaks with clients; a module
 //! that hangs is ended with its process, and one that has lost its token starts from scratch.
 
+mod module_call;
 mod module_device;
 mod module_process;
 mod token_session;
-mod wire;
 
 use std::path::PathBuf;
 
+pub use module_call::{TokenKeyName, TokenName};
 pub use module_device::ModuleDevice;
 pub use module_process::run_module_process;
-pub use wire::{TokenKey, TokenName};
 
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 

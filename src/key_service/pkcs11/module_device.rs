@@ -16,8 +16,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use zeroize::Zeroizing;
 
-use super::wire::{
-    LONGEST_LINE, ModuleAnswer, ModuleCall, ModuleOutcome, ModuleRequest, SignMechanism, TokenKey, TokenPublicKey, line,
+use super::module_call::{
+    LONGEST_LINE, ModuleAnswer, ModuleCall, ModuleOutcome, ModuleRequest, SignMechanism, TokenKeyName, TokenPublicKey,
+    line,
 };
 use super::{Pkcs11Settings, TokenName};
 use crate::base::secret::ExposeSecret;
@@ -112,7 +113,7 @@ impl ModuleDevice {
     }
 }
 
-fn key_of(name: &KeyName) -> Result<TokenKey, DeviceError> {
+fn key_of(name: &KeyName) -> Result<TokenKeyName, DeviceError> {
     match name {
         KeyName::Token(key) => Ok(key.clone()),
         KeyName::Kms(_) => Err(DeviceError::refused(KeyPart::Key, "a token has no such key", "")),

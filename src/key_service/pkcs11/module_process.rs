@@ -11,8 +11,8 @@ use std::thread;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use zeroize::Zeroizing;
 
+use super::module_call::{LONGEST_LINE, ModuleAnswer, ModuleCall, ModuleOutcome, ModuleRequest, line};
 use super::token_session::{LoadedToken, TokenSession};
-use super::wire::{LONGEST_LINE, ModuleAnswer, ModuleCall, ModuleOutcome, ModuleRequest, line};
 use super::{MODULE_SESSIONS, TokenName};
 use crate::base::secret::SecretString;
 use crate::key_service::device::DeviceError;

@@ -11,7 +11,7 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 
-use super::wire::{SignMechanism, TokenKey, TokenName, TokenPublicKey};
+use super::module_call::{SignMechanism, TokenKeyName, TokenName, TokenPublicKey};
 use crate::base::secret::{SecretString, hex};
 use crate::key_service::device::{DeviceError, KeyPart};
 
@@ -29,7 +29,7 @@ pub(super) struct LoadedToken {
 pub(super) struct TokenSession<'a> {
     token: &'a LoadedToken,
     open: Option<Session>,
-    handles: HashMap<TokenKey, ObjectHandle>,
+    handles: HashMap<TokenKeyName, ObjectHandle>,
 }
 
 impl LoadedToken {
@@ -110,13 +110,13 @@ impl TokenSession<'_> {
     }
 
     /// Reads the public half of a key.
-    pub(super) fn public_key(&mut self, key: &TokenKey) -> Result<TokenPublicKey, DeviceError> {
+    pub(super) fn public_key(&mut self, key: &TokenKeyName) -> Result<TokenPublicKey, DeviceError> {
         self.with_session(key, |session, handle| read_public(session, handle, key))
     }
 
     pub(super) fn sign(
         &mut self,
-        key: &TokenKey,
+        key: &TokenKeyName,
         mechanism: SignMechanism,
         input: &[u8],
     ) -> Result<Vec<u8>, DeviceError> {
@@ -128,7 +128,7 @@ impl TokenSession<'_> {
     /// Opens the session if there is none, and once more if it turns out to have ended.
     fn with_session<T>(
         &mut self,
-        key: &TokenKey,
+        key: &TokenKeyName,
         mut work: impl FnMut(&Session, ObjectHandle) -> Result<T, DeviceError>,
     ) -> Result<T, DeviceError> {
         let is_used = self.open.is_some();
@@ -144,7 +144,7 @@ impl TokenSession<'_> {
 
     fn attempt<T>(
         &mut self,
-        key: &TokenKey,
+        key: &TokenKeyName,
         work: &mut impl FnMut(&Session, ObjectHandle) -> Result<T, DeviceError>,
     ) -> Result<T, DeviceError> {
         let session = match self.open.take() {
@@ -183,7 +183,7 @@ impl SignMechanism {
 }
 
 /// Finds the one object of a class with this name.
-fn find(session: &Session, class: ObjectClass, key: &TokenKey) -> Result<ObjectHandle, DeviceError> {
+fn find(session: &Session, class: ObjectClass, key: &TokenKeyName) -> Result<ObjectHandle, DeviceError> {
     let mut wanted = vec![Attribute::Class(class)];
     wanted.extend(key.label.as_ref().map(|label| Attribute::Label(label.clone().into_bytes())));
     wanted.extend(key.id.clone().map(Attribute::Id));
@@ -206,7 +206,7 @@ fn find(session: &Session, class: ObjectClass, key: &TokenKey) -> Result<ObjectH
 }
 
 /// The numbers of an RSA key stand in the private key itself, the point of another one in its public key.
-fn read_public(session: &Session, private: ObjectHandle, key: &TokenKey) -> Result<TokenPublicKey, DeviceError> {
+fn read_public(session: &Session, private: ObjectHandle, key: &TokenKeyName) -> Result<TokenPublicKey, DeviceError> {
     let read =
         |object, wanted: &[AttributeType]| session.get_attributes(object, wanted).map_err(|error| failed(&error));
     let kind = read(private, &[AttributeType::KeyType])?;
@@ -226,7 +226,7 @@ fn read_public(session: &Session, private: ObjectHandle, key: &TokenKey) -> Resu
         Attribute::Id(id) if !id.is_empty() => Some(id),
         _ => None,
     });
-    let same = TokenKey { label: if id.is_some() { None } else { key.label.clone() }, id };
+    let same = TokenKeyName { label: if id.is_some() { None } else { key.label.clone() }, id };
     let public = find(session, ObjectClass::PUBLIC_KEY, &same).map_err(|error| match error {
         DeviceError::Refused(_) => DeviceError::refused(
             KeyPart::Key,
@@ -246,14 +246,14 @@ fn read_public(session: &Session, private: ObjectHandle, key: &TokenKey) -> Resu
     Ok(TokenPublicKey::Ec { curve: found.0, point: found.1 })
 }
 
-fn named(key: &TokenKey) -> String {
+fn named(key: &TokenKeyName) -> String {
     let label = key.label.as_ref().map(|label| format!("label `{label}`"));
     let id = key.id.as_ref().map(|id| format!("id `{}`", hex(id)));
     [label, id].into_iter().flatten().collect::<Vec<_>>().join(" and ")
 }
 
 fn name_of(session: &Session, object: ObjectHandle) -> String {
-    let mut name = TokenKey { label: None, id: None };
+    let mut name = TokenKeyName { label: None, id: None };
     for attribute in session.get_attributes(object, &[AttributeType::Label, AttributeType::Id]).unwrap_or_default() {
         match attribute {
             Attribute::Label(label) => name.label = Some(String::from_utf8_lossy(&label).into_owned()),

@@ -14,7 +14,7 @@ use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Clock;
 use crate::key_service::kms::PendingAnswer;
-use crate::key_service::pkcs11::TokenKey;
+use crate::key_service::pkcs11::TokenKeyName;
 use crate::key_service::{
     DeviceError, HttpCall, HttpWay, KeyName, KeyPart, KmsSettings, Pkcs11Settings, ServiceSettings, TokenName,
 };
@@ -37,7 +37,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(20);
 
 /// A key service as a config describes it, with the key that is wanted of it.
-struct NamedKey {
+struct ServiceKey {
     settings: ServiceSettings,
     key: KeyName,
 }
@@ -96,7 +96,7 @@ pub(super) fn read(
     }
 }
 
-fn pkcs11(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<NamedKey> {
+fn pkcs11(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<ServiceKey> {
     let report = fields.report();
     let module = fields.req::<SpannedText>("module", "\"/usr/lib/softhsm/libsofthsm2.so\"");
     let (token, slot) = (fields.opt::<SpannedText>("token"), fields.opt::<u64>("slot"));
@@ -132,10 +132,13 @@ fn pkcs11(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<NamedKey> {
         fields.missing("label", "\"the key's label\"` or `id = \"01");
     }
     let settings = Pkcs11Settings { module: reader.resolve(&module?.text), token: token?, pin };
-    Some(NamedKey { settings: ServiceSettings::Pkcs11(settings), key: KeyName::Token(TokenKey { label, id: id? }) })
+    Some(ServiceKey {
+        settings: ServiceSettings::Pkcs11(settings),
+        key: KeyName::Token(TokenKeyName { label, id: id? }),
+    })
 }
 
-fn kms(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<NamedKey> {
+fn kms(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<ServiceKey> {
     let report = fields.report();
     let provider = fields.req::<SpannedText>("provider", "\"aws\"");
     if let Some(word) = &provider {
@@ -203,7 +206,7 @@ fn kms(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<NamedKey> {
         http_digest: sha256(&inputs),
         clock: Clock::System,
     };
-    Some(NamedKey { settings: ServiceSettings::Kms(settings), key: KeyName::Kms(key?.text) })
+    Some(ServiceKey { settings: ServiceSettings::Kms(settings), key: KeyName::Kms(key?.text) })
 }
 
 /// Reads a secret, and warns of one that stands in the file.

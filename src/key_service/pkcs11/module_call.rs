@@ -19,7 +19,7 @@ pub enum TokenName {
 
 /// The name of a key in a token: at least one of the two.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-pub struct TokenKey {
+pub struct TokenKeyName {
     /// `CKA_LABEL`.
     pub label: Option<String>,
     /// `CKA_ID`.
@@ -59,10 +59,10 @@ pub(super) enum ModuleCall {
         pin: Option<Zeroizing<String>>,
     },
     PublicKey {
-        key: TokenKey,
+        key: TokenKeyName,
     },
     Sign {
-        key: TokenKey,
+        key: TokenKeyName,
         mechanism: SignMechanism,
         #[serde(with = "octets")]
         input: Vec<u8>,
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line_and_comes_back_whole() {
-        let key = TokenKey { label: Some("a\nb\"c".to_owned()), id: Some(vec![0, 255]) };
+        let key = TokenKeyName { label: Some("a\nb\"c".to_owned()), id: Some(vec![0, 255]) };
         let call = ModuleCall::Sign { key: key.clone(), mechanism: SignMechanism::RsaPss(384), input: vec![10, 13, 0] };
         let line = line(&ModuleRequest { number: 7, call });
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
