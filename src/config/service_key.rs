@@ -82,7 +82,7 @@ pub(super) fn read(
         return None;
     };
     let title = named.settings.title();
-    match services.service(named.settings).key(&named.key, algorithms) {
+    match services.key(named.settings, &named.key, algorithms) {
         Ok(key) => Some(Arc::new(key)),
         Err(DeviceError::Refused(problem)) => {
             place(problem.part).error(report, problem.what, problem.cure);

@@ -116,7 +116,7 @@ impl KeyDevice {
             KeyDevice::Kms(kms) => kms.sign(name, algorithm, input).await,
             KeyDevice::Pkcs11(module) => module.sign(name, algorithm, input).await,
             #[cfg(test)]
-            KeyDevice::Scripted(device) => device.sign(algorithm).await,
+            KeyDevice::Scripted(device) => device.sign(algorithm, input).await,
         }
     }
 

@@ -340,6 +340,12 @@ fn a_module_process_that_is_killed_or_hangs_is_replaced() {
             assert_eq!(children.len(), 1, "one process has the module");
             kill_process(Pid::from_raw(children[0].cast_signed()).expect("a process"), signal).expect("signalled");
         };
+        // A service manager sends this to all processes of a service; the parent still drains.
+        let before = gateway.children();
+        signal(Signal::TERM);
+        signal(Signal::INT);
+        gateway.pay(20, 2).await;
+        assert_eq!(gateway.children(), before);
         let killed = outage(&gateway, Duration::ZERO, || signal(Signal::KILL), || {}).await;
         judge("a killed module process", &killed);
         let hung = outage(&gateway, Duration::ZERO, || signal(Signal::STOP), || {}).await;

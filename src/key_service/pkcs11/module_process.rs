@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::module_call::{LONGEST_LINE, ModuleAnswer, ModuleCall, ModuleOutcome, ModuleRequest, line};
@@ -20,12 +22,26 @@ use crate::key_service::device::DeviceError;
 /// Answers calls that arrive on standard input, a socket, until the other end closes it. Exit code 2: standard input is
 /// no such socket.
 pub fn run_module_process() -> ExitCode {
+    let signals = heed_no_signals();
+    if let Err(error) = &signals {
+        tracing::warn!(%error, "the process of a PKCS#11 module cannot set its signals");
+    }
     // A core dump would hold the PIN, and keys of a token that is software.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    match serve() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(2),
-    }
+    let code = if serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    drop(signals);
+    code
+}
+
+/// Lets SIGTERM and SIGINT pass: a service manager and a terminal send them to all processes of a service, and signatures
+/// are needed until the parent has drained. The process ends with its socket. The handlers stay for as long as the
+/// returned runtime.
+fn heed_no_signals() -> io::Result<Runtime> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let _context = runtime.enter();
+    let _terminate = signal(SignalKind::terminate())?;
+    let _interrupt = signal(SignalKind::interrupt())?;
+    Ok(runtime)
 }
 
 fn serve() -> io::Result<()> {

@@ -37,6 +37,8 @@ pub struct ScriptedDevice {
     asked: Arc<AtomicU64>,
     under_way: Arc<AtomicU64>,
     most: Arc<AtomicU64>,
+    /// Public keys that were asked for.
+    opened: Arc<AtomicU64>,
 }
 
 impl ScriptedDevice {
@@ -48,7 +50,22 @@ impl ScriptedDevice {
             asked: Arc::default(),
             under_way: Arc::default(),
             most: Arc::default(),
+            opened: Arc::default(),
         }
+    }
+
+    /// A device whose PIN is wrong.
+    pub fn locked() -> Self {
+        Self::new(Behaviour::Locked)
+    }
+
+    /// A device that signs at once.
+    pub fn signing() -> Self {
+        Self::new(Behaviour::Signing(Duration::ZERO))
+    }
+
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     fn behave(&self, behaviour: Behaviour) {
@@ -71,17 +88,26 @@ impl ScriptedDevice {
     }
 
     pub async fn public_key(&self) -> Result<PublicKey, DeviceError> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
         self.act().await.map(|()| self.key.public().clone())
     }
 
-    pub async fn sign(&self, algorithm: SigningAlgorithm) -> Result<DigitalSignature, DeviceError> {
+    pub async fn sign(
+        &self,
+        algorithm: SigningAlgorithm,
+        input: &DeviceInput,
+    ) -> Result<DigitalSignature, DeviceError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let now = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(now, Ordering::Relaxed);
         let done = self.act().await;
         self.under_way.fetch_sub(1, Ordering::Relaxed);
         done?;
-        self.key.sign(algorithm, b"m").map_err(|_| DeviceError::Failed("a wrong algorithm".to_owned()))
+        // It knows two messages by their digests.
+        let is_proof = DeviceInput::of(algorithm, PROOF).as_ref() == Some(input);
+        self.key
+            .sign(algorithm, if is_proof { PROOF } else { b"m" })
+            .map_err(|_| DeviceError::Failed("a wrong algorithm".to_owned()))
     }
 
     fn asked(&self) -> u64 {
