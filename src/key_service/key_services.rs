@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::device::{DeviceError, KeyProblem};
 use super::remote_key::RemoteKey;
-use super::service::{KeyName, KeyService, ServiceReport, ServiceSettings, ServiceTask};
+use super::service::{KeyName, KeyService, ServiceReport, ServiceSettings};
+use super::service_task::ServiceTask;
 use crate::base::time::{Clock, Now};
 use crate::signing::algorithm::SigningAlgorithm;
 

@@ -19,6 +19,7 @@ pub mod kms;
 pub mod pkcs11;
 mod remote_key;
 mod service;
+mod service_task;
 
 pub use breaker::{Breaker, BreakerEvent};
 pub use device::{DeviceError, KeyDevice, KeyPart, KeyProblem};

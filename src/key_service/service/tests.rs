@@ -5,11 +5,12 @@ use std::future::pending;
 use std::rc::Rc;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::super::device::KeyProblem;
+use super::super::device::{KeyPart, KeyProblem};
+use super::super::service_task::PROOF;
 use super::*;
-use crate::base::time::SimulatedClock;
+use crate::base::time::{SimulatedClock, millis};
 use crate::signing::key::PrivateKey;
 use crate::signing::pkcs;
 use crate::signing::signer::Signer as _;
