@@ -22,6 +22,7 @@ pub mod config;
 pub mod control;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod key_service;
 pub mod observe;
 pub mod provider;
 pub mod route;

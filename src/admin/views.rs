@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use super::Admin;
 use super::view::{
-    CertificateView, ConsentsView, Counts, FailureView, Fetches, ListenerView, ProviderView, ProvidersView, ReloadView,
-    RouteView, RoutesView, StatusClasses, StatusView, StoreView, TokensView,
+    CertificateView, ConsentsView, Counts, FailureView, Fetches, KeyServiceView, ListenerView, ProviderView,
+    ProvidersView, ReloadView, RouteView, RoutesView, StatusClasses, StatusView, StoreView, TokensView,
 };
 use crate::base::time::{Now, rfc3339};
 use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Snapshot};
 use crate::control::{LedgerLine, TokenTable};
+use crate::key_service::KeyServices;
 use crate::route::{ClientId, Opens, RouteRule};
 use crate::token::failure::Class;
 use crate::token::state::PhaseKind;
@@ -49,6 +50,7 @@ impl Admin {
                 error: unhealthy.map(|error| error.to_string()),
             },
             certificates: certificates.into_iter().map(|end| CertificateView::of(end, now)).collect(),
+            key_services: KeyServices::of_process().reports().into_iter().map(KeyServiceView::of).collect(),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::base::time::Clock;
 use crate::control::Exporter;
 use crate::control::{
     ConsentService, EventKind, Events, Fetcher, Inbox, Keeper, Limits as KeeperLimits, Observer, Registry, Reloads,
-    Rests, StatsReceiver, Tracker,
+    Rests, StatsReceiver, Tracker, watch_key_services,
 };
 use crate::observe::metrics::Metrics;
 use crate::observe::stats::RequestStats;
@@ -155,6 +155,7 @@ pub(super) fn start_control_thread(
             let (kept, consenting) = (store, registry.run(service, metrics.clone(), reloads.clone()));
             alarm.spawn("the keeper of consents", consenting);
             alarm.spawn("the fetcher of issuers' keys", fetcher.run());
+            tokio::task::spawn_local(watch_key_services(metrics.clone(), events.clone()));
             let current = reloads.clone();
             tokio::task::spawn_local(process_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
             alarm.spawn("the reloader", reloader.run(kept.clone()));

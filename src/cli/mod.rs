@@ -34,6 +34,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::key_service::pkcs11::run_module_process;
+
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, about = "The egress proxy that signs an application's calls to bank APIs")]
 struct Arguments {
@@ -123,6 +125,9 @@ enum Command {
         #[arg(value_name = "COMMAND")]
         words: Vec<String>,
     },
+    /// Load a PKCS#11 module, for a countersign that starts this; standard input is a socket
+    #[command(name = "pkcs11-module", hide = true)]
+    Pkcs11Module,
     /// List the built-in provider profiles, print one, or play a profile's tests
     #[command(args_conflicts_with_subcommands = true)]
     Profiles {
@@ -232,6 +237,7 @@ fn run_command(command: Command) -> ExitCode {
         }
         Command::Key { command: KeyCommand::New { name, json } } => key::new_key(&name, json),
         Command::Man { words } => completions::man(command_line(), &words),
+        Command::Pkcs11Module => run_module_process(),
         Command::Profiles { command: Some(ProfilesCommand::Test { profile, conversations, json }), .. } => {
             profiles::test(&profile, &conversations, json)
         }

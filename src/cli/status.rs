@@ -101,6 +101,19 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
         .collect();
     let _ =
         write!(text, "\n{}", table(&["PROVIDER", "PROFILE", "STATE", "LIVE TOKENS", "ASKED AGAIN", "WHY"], &providers));
+    let services: Vec<Vec<String>> = list(status, "key_services")
+        .iter()
+        .map(|one| {
+            let since = one.get("since").and_then(Value::as_str).map_or("-".to_owned(), |since| moment(since, now));
+            let reason = one.get("reason").and_then(Value::as_str).unwrap_or_default();
+            let counts = format!("{} and {}", number(one, "signed"), number(one, "failed"));
+            row(&[word(one, "service"), word(one, "state"), &counts, &since, reason])
+        })
+        .collect();
+    if !services.is_empty() {
+        let head = ["KEY SERVICE", "BREAKER", "SIGNED, FAILED", "SINCE", "WHY"];
+        let _ = write!(text, "\n{}", table(&head, &services));
+    }
     let certificates: Vec<Vec<String>> = list(status, "certificates")
         .iter()
         .map(|one| vec![word(one, "what").to_owned(), moment(word(one, "expires_at"), now)])
@@ -141,6 +154,11 @@ mod tests {
             "config_digest": "0123456789abcdef", "store": { "kind": "memory" },
             "last_reload": { "outcome": "refused", "at": "2024-02-28T23:59:00.000Z", "by": "signal", "error": "line 3" },
             "listeners": [{ "name": "gateway", "mode": "reverse", "address": "127.0.0.1:1", "tls": true }],
+            "key_services": [
+                { "service": "kms:eu-central-1", "state": "closed", "signed": 7, "failed": 0 },
+                { "service": "pkcs11:bank", "state": "open", "signed": 1, "failed": 2,
+                  "since": "2024-02-28T23:59:00.000Z", "reason": "the process has ended" },
+            ],
             "certificates": [{ "what": "server.crt", "expires_at": "2024-03-10T00:00:00.000Z", "days_left": 10 }],
         });
         let providers = json!({ "providers": [{
@@ -158,6 +176,8 @@ mod tests {
             "gateway   reverse  127.0.0.1:1  yes\n",
             "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300\n",
             "meed      meed     resting  0 of 1       with the next call              503\n",
+            "kms:eu-central-1  closed   7 and 0         -\n",
+            "pkcs11:bank       open     1 and 2         1 min ago (2024-02-28T23:59:00Z)  the process has ended\n",
             "server.crt   in 10 d (2024-03-10T00:00:00Z)\n",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{Access, access};
 
 use crate::base::time::{Clock, Now};
+use crate::key_service::KeyServices;
 
 /// No certificate, key, secret or profile is longer; what is longer is a mistake, or a device that never ends.
 const LONGEST: u64 = 16 << 20;
@@ -38,6 +39,11 @@ pub trait Files {
 
     /// The time by which certificates are judged; absent if none should be.
     fn now(&self) -> Option<Now> {
+        None
+    }
+
+    /// The key services of the machine; absent if none are reached.
+    fn key_services(&self) -> Option<&KeyServices> {
         None
     }
 
@@ -95,6 +101,10 @@ impl Files for MachineFiles {
 
     fn now(&self) -> Option<Now> {
         Some(Clock::System.now())
+    }
+
+    fn key_services(&self) -> Option<&KeyServices> {
+        Some(KeyServices::of_process())
     }
 
     fn env(&self, name: &str) -> Option<String> {

@@ -25,6 +25,7 @@ mod reload;
 mod route;
 mod runtime;
 pub mod schema;
+mod service_key;
 mod snapshot;
 mod sources;
 mod spanned_text;

@@ -366,27 +366,35 @@ fn parsed<T>(word: &SpannedText, parsed: Result<T, String>, report: &Diagnostics
     }
 }
 
+/// Reads `http_proxy`, and returns it with a digest of it.
+pub(super) fn http_proxy(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<(Arc<ForwardProxy>, [u8; 32])> {
+    let report = reader.report;
+    let node = fields.take("http_proxy")?;
+    let (text, literal) = reader.value(node, report)?;
+    // It may hold a password, so it is shown in no message.
+    let position = Position::of(node).redacted();
+    match ForwardProxy::parse(text.expose_secret()) {
+        Ok(proxy) => {
+            if literal && proxy.has_credentials() {
+                let help = "write `http_proxy = { env = \"NAME\" }` or `{ file = \"path\" }`, with the whole URL in it";
+                position.warning(report, "the proxy's credentials stand in the config file", help);
+            }
+            Some((Arc::new(proxy), sha256(text.expose_secret().as_bytes())))
+        }
+        Err(error) => {
+            position.error(report, "`http_proxy` is not the URL of a proxy", error);
+            None
+        }
+    }
+}
+
 /// `http_proxy`, `source_address`, and how HTTP/1.1 is spoken there.
 fn way(fields: &Fields<'_>, profile: Option<&Profile>, reader: &Reader<'_>) -> ReadEgressPath {
     let report = reader.report;
     let (mut way, mut inputs) = (EgressPath::default(), Vec::new());
-    if let Some(node) = fields.take("http_proxy")
-        && let Some((text, literal)) = reader.value(node, report)
-    {
-        // It may hold a password, so it is shown in no message.
-        let position = Position::of(node).redacted();
-        match ForwardProxy::parse(text.expose_secret()) {
-            Ok(proxy) => {
-                if literal && proxy.has_credentials() {
-                    let help =
-                        "write `http_proxy = { env = \"NAME\" }` or `{ file = \"path\" }`, with the whole URL in it";
-                    position.warning(report, "the proxy's credentials stand in the config file", help);
-                }
-                inputs.extend(sha256(text.expose_secret().as_bytes()));
-                way.proxy = Some(Arc::new(proxy));
-            }
-            Err(error) => position.error(report, "`http_proxy` is not the URL of a proxy", error),
-        }
+    if let Some((proxy, digest)) = http_proxy(fields, reader) {
+        inputs.extend(digest);
+        way.proxy = Some(proxy);
     }
     if let Some(word) = fields.opt::<SpannedText>("source_address") {
         match word.text.parse::<IpAddr>() {

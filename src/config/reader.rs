@@ -10,12 +10,16 @@ use zeroize::Zeroizing;
 use crate::base::counted::counted;
 use crate::base::secret::SecretString;
 use crate::base::time::Clock;
-use crate::provider::{FileContent, Profile, ReadValue};
+use crate::key_service::KeyServices;
+use crate::provider::{FileContent, Profile, ReadValue, RemoteKind};
+use crate::signing::algorithm::SigningAlgorithm;
+use crate::signing::signer::Signer;
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText, suggest};
 use crate::tls::{self, ForeignForm, TlsConfigError};
 
 use super::files::Files;
 use super::redact::is_variable;
+use super::service_key;
 use super::snapshot::CertificateEnd;
 use super::sources::{Gathering, Sources};
 use super::spanned_text::{Position, SpannedText};
@@ -102,6 +106,11 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// The key services of the machine; absent if none are reached.
+    pub(super) fn key_services(&self) -> Option<&KeyServices> {
+        self.files.key_services()
     }
 
     /// Checks whether a file at this path could be appended to or created.
@@ -306,6 +315,16 @@ impl ReadValue for Reader<'_> {
             FileContent::Secret => self.private_file(&word),
         };
         bytes.map(Zeroizing::new)
+    }
+
+    fn remote_key(
+        &self,
+        kind: RemoteKind,
+        node: &Node,
+        algorithms: &[SigningAlgorithm],
+        report: &Diagnostics,
+    ) -> Option<Arc<dyn Signer>> {
+        service_key::read(kind, node, algorithms, self, report)
     }
 
     fn unix_seconds(&self) -> u64 {

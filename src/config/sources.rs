@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::files::Files;
 use crate::base::secret::sha256;
 use crate::base::time::Now;
+use crate::key_service::KeyServices;
 use crate::syntax::{Kind, Node};
 
 /// The files behind a snapshot. `Debug` shows no contents.
@@ -153,6 +154,10 @@ impl Files for AsRead<'_> {
 
     fn now(&self) -> Option<Now> {
         self.files.now()
+    }
+
+    fn key_services(&self) -> Option<&KeyServices> {
+        self.files.key_services()
     }
 
     fn appendable(&self, path: &Path) -> io::Result<()> {

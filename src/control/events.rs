@@ -38,6 +38,18 @@ pub enum EventKind {
     ConsentRevoked(ConsentSubject),
     /// A user's consent was started, and is not given yet.
     ConsentStarted(ConsentSubject),
+    /// A key service answers again.
+    KeyServiceBack {
+        /// Title of the service.
+        service: Arc<str>,
+    },
+    /// A key service does not answer, and is not asked.
+    KeyServiceGone {
+        /// Title of the service.
+        service: Arc<str>,
+        /// Description of the failure, without secrets.
+        inside: Arc<str>,
+    },
     /// A provider said that it is outside its working hours.
     ProviderClosed {
         /// Name of the provider that is closed.
@@ -147,6 +159,8 @@ impl Events {
             EventKind::ConsentGiven(_)
             | EventKind::ConsentRevoked(_)
             | EventKind::ConsentStarted(_)
+            | EventKind::KeyServiceBack { .. }
+            | EventKind::KeyServiceGone { .. }
             | EventKind::ProviderClosed { .. }
             | EventKind::ProviderOpen { .. }
             | EventKind::Reload(_)

@@ -46,6 +46,7 @@ mod token_handle;
 mod token_slot;
 mod token_source;
 mod tracker;
+mod watch_key_services;
 
 pub use consents::{
     CodeSource, ConsentHandle, ConsentService, ConsentSummary, Finished, Registry, Rests, StartConsent, StartedConsent,
@@ -65,6 +66,7 @@ pub use token_handle::{Inbox, TokenHandle};
 pub use token_slot::TokenSlot;
 pub use token_source::FetchContext;
 pub use tracker::{Tracker, Work};
+pub use watch_key_services::watch_key_services;
 
 /// A token that was just fetched.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::token_source::{self, TokenSource};
 use super::{FetchContext, FetchProcedure, Fetched, TokenSpec, Work};
+use crate::base::backoff::Backoff;
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
 #[cfg(test)]
@@ -25,7 +26,8 @@ use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Stopwatch, Within};
 use crate::base::vars::Vars;
 use crate::config::{ProviderConfig, Route};
-use crate::provider::{DpopServer, LoginProgress, Module, TokenRequest, date, is_whole, lacks_nonce};
+use crate::provider::{DpopServer, LoginProgress, Module, SignatureFailure, TokenRequest, date, is_whole, lacks_nonce};
+use crate::signing::signer::SigningError;
 use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CallCredentials, Grant};
@@ -39,6 +41,9 @@ pub const AGENT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 pub(super) const MOST_ANSWER: usize = 64 * 1024;
 /// The same for an answer to a code exchange or a refresh: what it brings cannot be asked for again.
 pub(super) const MOST_GRANT: usize = 1024 * 1024;
+
+/// The rest when a request could not be signed: no provider was asked, and a key service tells by itself when it is back.
+const SIGNER_REST: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(1) };
 
 /// The token that a route of the config with this number needs for these variables.
 pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) -> Arc<TokenSpec> {
@@ -199,7 +204,7 @@ async fn attempt(
     let authority = request.repeatable().map(|_| request.url.authority());
     let nonce = authority.as_deref().and_then(|authority| provider.nonces.find(DpopServer::Authorization, authority));
     let signed = request.signed(nonce.as_deref(), &mut RandomIds, within).await;
-    let signed = signed.map_err(|failure| transient(format!("token request: {failure}")));
+    let signed = signed.map_err(|failure| unsigned(&failure));
     let request = signed.and_then(|signed| assemble(provider, signed)).map_err(TokenCallError::Malformed)?;
     let answer =
         ask(&destination, request, most, within, now).await.or_else(told_whole).map_err(TokenCallError::Ask)?;
@@ -207,6 +212,18 @@ async fn attempt(
         provider.nonces.learn(DpopServer::Authorization, &authority, answer.headers());
     }
     Ok(answer)
+}
+
+/// The failure of a request that cannot be signed. A key service that is gone may be back soon.
+fn unsigned(failure: &SignatureFailure) -> Failure {
+    let told = transient(format!("token request: {failure}"));
+    match failure {
+        SignatureFailure::Signer(SigningError::Unavailable(_)) => Failure { backoff: Some(SIGNER_REST), ..told },
+        SignatureFailure::Signer(
+            SigningError::Failed | SigningError::ShortSecret { .. } | SigningError::WrongKey { .. },
+        )
+        | SignatureFailure::Unfit(_) => told,
+    }
 }
 
 /// Takes an answer that ended without TLS's close_notify where nothing can be missing: JSON tells its own end.

@@ -68,6 +68,10 @@ metrics! {
         "config_last_reload_successful", "Whether the config was read without mistakes when last read";
     limited: Family<LimitLabel, Counter> = "limited", "Connections and answers that ended at a limit";
     spans: Family<SpanLabels, Counter> = "spans", "Finished spans of traces, by what became of them";
+    key_service_up: Family<ServiceLabel, Gauge> =
+        "key_service_up", "Whether a key service is asked for signatures";
+    key_service_signatures: Family<ServiceOutcomeLabels, Counter> =
+        "key_service_signatures", "Signatures that a key service was asked for";
     audit_records: Counter = "audit_records", "Audit records that are on the disk";
     audit_lost: Counter = "audit_records_lost", "Audit records that were lost";
     audit_failing: Gauge = "audit_failing", "1 while audit records cannot be written";
@@ -208,6 +212,17 @@ struct SpanLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ServiceLabel {
+    service: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ServiceOutcomeLabels {
+    service: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OutcomeLabels {
     provider: String,
     outcome: &'static str,
@@ -332,6 +347,25 @@ impl Metrics {
             self.table.certificate_expiry.get_or_create_owned(&WhatLabel { what: what.to_owned() }).set(at);
         }
         self.table.reload_successful.set(1);
+    }
+
+    /// A key service is asked for signatures, or is not because it does not answer.
+    pub fn key_service(&self, service: &str, is_up: bool) {
+        let label = ServiceLabel { service: service.to_owned() };
+        self.table.key_service_up.get_or_create_owned(&label).set(i64::from(is_up));
+    }
+
+    /// No config names a key service of this title any more.
+    pub fn key_service_goes(&self, service: &str) {
+        self.table.key_service_up.remove(&ServiceLabel { service: service.to_owned() });
+    }
+
+    /// So many signatures of a key service were made, or failed, since the last call.
+    pub fn signatures(&self, service: &str, made: u64, failed: u64) {
+        for (outcome, count) in [("ok", made), ("failed", failed)] {
+            let labels = ServiceOutcomeLabels { service: service.to_owned(), outcome };
+            self.table.key_service_signatures.get_or_create_owned(&labels).inc_by(count);
+        }
     }
 
     /// So many spans were `exported`, `dropped` because too many waited, or `failed` because no collector took them.

@@ -1,18 +1,26 @@
-//! Settings that are keys: `signing_key = { file = "sign.pem", password = { env = "P" } }`.
+//! Settings that are keys: `signing_key = { file = "sign.pem", password = { env = "P" } }`, or keys of a key service.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::secret::{ExposeSecret, SecretString};
-use crate::provider::setting::{FileContent, ReadValue};
-use crate::signing::algorithm::SigningAlgorithm;
+use crate::provider::setting::{FileContent, ReadValue, RemoteKind};
+use crate::signing::algorithm::{KeyType, SigningAlgorithm};
 use crate::signing::certificate::CertificateChain;
 use crate::signing::jwk;
 use crate::signing::key::{KeyError, SigningKey};
 use crate::signing::key_material::KeyMaterial;
 use crate::signing::pkcs;
+use crate::signing::public_key::PublicKey;
+use crate::signing::signer::Signer;
 use crate::signing::signing_pool::SigningPool;
 use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText};
+
+/// The place of a key: a file, by its form, or a key service.
+enum KeyOrigin<'a> {
+    File(KeyFile<'a>),
+    Remote(RemoteKind, &'a Node),
+}
 
 /// The file of a key, by its form.
 enum KeyFile<'a> {
@@ -39,6 +47,13 @@ impl KeyPlace<'_> {
     }
 }
 
+/// A key as it was read, before its name and certificate are known.
+enum FoundKey {
+    /// With the certificates that stood beside it.
+    InMemory(SigningKey, Option<CertificateChain>),
+    Remote(Arc<dyn Signer>, PublicKey),
+}
+
 /// Reads the value of a key setting. All mistakes are reported; `algorithms` are those that sign with it.
 pub(super) fn read_key(
     name: &str,
@@ -49,13 +64,15 @@ pub(super) fn read_key(
 ) -> Option<Arc<KeyMaterial>> {
     if node.as_table().is_none() {
         let help = format!(
-            "write `{name} = {{ file = \"sign.pem\" }}`, `{{ pkcs12 = \"sign.p12\" }}` or `{{ jwk = \"sign.jwk\" }}`"
+            "write `{name} = {{ file = \"sign.pem\" }}`, `{{ pkcs12 = \"sign.p12\" }}` or `{{ jwk = \"sign.jwk\" }}`; \
+             `pkcs11` and `kms` name a key of a key service"
         );
         node.error(report, format!("`{name}` is a key, which is read from a file"), "", Some(help));
         return None;
     }
     let fields = Fields::new(node, format!("`{name}`"), report);
     let (pem, container, jwk) = (fields.take("file"), fields.take("pkcs12"), fields.take("jwk"));
+    let (token, kms) = (fields.take("pkcs11"), fields.take("kms"));
     let (password_node, certificate_node) = (fields.take("password"), fields.take("certificate"));
     let id = fields.opt::<String>("id");
     fields.finish();
@@ -78,32 +95,46 @@ pub(super) fn read_key(
         }
         password = Some(text);
     }
-    let file = match (pem, container, jwk) {
-        (Some(node), None, None) => KeyFile::Pem(node),
-        (None, Some(node), None) => KeyFile::Pkcs12(node),
-        (None, None, Some(node)) => KeyFile::Jwk(node),
-        (None, None, None) => {
+    let files = [pem.map(KeyFile::Pem), container.map(KeyFile::Pkcs12), jwk.map(KeyFile::Jwk)];
+    let remote = [token.map(|node| (RemoteKind::Pkcs11, node)), kms.map(|node| (RemoteKind::Kms, node))];
+    let mut origins = files.into_iter().flatten().map(KeyOrigin::File).collect::<Vec<_>>();
+    origins.extend(remote.into_iter().flatten().map(|(kind, node)| KeyOrigin::Remote(kind, node)));
+    let origin = match (origins.pop(), origins.is_empty()) {
+        (Some(origin), true) => origin,
+        (None, _) => {
             let help = "write `file = \"sign.pem\"`, `pkcs12 = \"sign.p12\"` or `jwk = \"sign.jwk\"`";
             place.error(&node.span, format!("`{name}` names no file"), help);
             return None;
         }
-        (..) => {
-            place.error(&node.span, "a key comes from one file".to_owned(), "keep one of `file`, `pkcs12` and `jwk`");
+        (Some(_), false) => {
+            let help = "keep one of `file`, `pkcs12`, `jwk`, `pkcs11` and `kms`";
+            place.error(&node.span, "a key comes from one place".to_owned(), help);
             return None;
         }
     };
-    let (key, own_chain) = key(&file, password.as_ref(), &place, read)?;
-    let at = file.node();
+    if let (KeyOrigin::Remote(..), Some(node)) = (&origin, password_node) {
+        place.error(&node.span, "a key of a key service has no password".to_owned(), "a token's is its `pin`");
+        return None;
+    }
+    let found = match &origin {
+        KeyOrigin::File(file) => key(file, password.as_ref(), &place, read)?,
+        KeyOrigin::Remote(kind, node) => {
+            let signer = read.remote_key(*kind, node, algorithms, report)?;
+            let public = signer.public_key()?;
+            FoundKey::Remote(signer, public)
+        }
+    };
+    let at = origin.node();
     for algorithm in algorithms {
-        if algorithm.key_type() != key.key_type() {
-            let title = format!("{algorithm} needs {}, and this is {}", algorithm.key_type(), key.key_type());
+        if algorithm.key_type() != found.key_type() {
+            let title = format!("{algorithm} needs {}, and this is {}", algorithm.key_type(), found.key_type());
             place.error(&at.span, title, "the profile says which algorithm signs; ask the bank for its kind of key");
             return None;
         }
     }
     let chain = match certificate_node {
-        Some(node) => Some(certificate(node, &key, &place, read)?),
-        None => own_chain,
+        Some(node) => Some(certificate(node, found.public(), &place, read)?),
+        None => found.certificates().cloned(),
     };
     if let Some(until) = chain.as_ref().map(CertificateChain::valid_until)
         && u64::try_from(until).unwrap_or(0) < read.unix_seconds()
@@ -113,7 +144,42 @@ pub(super) fn read_key(
         place.error(&node.span, title, "ask its issuer for a new one");
         return None;
     }
-    Some(Arc::new(KeyMaterial::new(key, chain, id, &SigningPool::of_process())))
+    Some(Arc::new(match found {
+        FoundKey::InMemory(key, _) => KeyMaterial::new(key, chain, id, &SigningPool::of_process()),
+        FoundKey::Remote(signer, public) => KeyMaterial::elsewhere(public, signer, chain, id),
+    }))
+}
+
+impl FoundKey {
+    fn key_type(&self) -> KeyType {
+        match self {
+            FoundKey::InMemory(key, _) => key.key_type(),
+            FoundKey::Remote(_, public) => public.key_type(),
+        }
+    }
+
+    const fn public(&self) -> Option<&PublicKey> {
+        match self {
+            FoundKey::InMemory(key, _) => key.public(),
+            FoundKey::Remote(_, public) => Some(public),
+        }
+    }
+
+    const fn certificates(&self) -> Option<&CertificateChain> {
+        match self {
+            FoundKey::InMemory(_, chain) => chain.as_ref(),
+            FoundKey::Remote(..) => None,
+        }
+    }
+}
+
+impl<'a> KeyOrigin<'a> {
+    const fn node(&self) -> &'a Node {
+        match self {
+            KeyOrigin::File(file) => file.node(),
+            KeyOrigin::Remote(_, node) => node,
+        }
+    }
 }
 
 impl<'a> KeyFile<'a> {
@@ -129,7 +195,7 @@ fn key(
     password: Option<&SecretString>,
     place: &KeyPlace<'_>,
     read: &dyn ReadValue,
-) -> Option<(SigningKey, Option<CertificateChain>)> {
+) -> Option<FoundKey> {
     let node = file.node();
     let bytes = read.file(node, FileContent::Secret, place.report)?;
     let password = password.map(ExposeSecret::expose_secret);
@@ -146,7 +212,7 @@ fn key(
         },
     };
     let error = match made {
-        Ok(made) => return Some(made),
+        Ok((key, chain)) => return Some(FoundKey::InMemory(key, chain)),
         Err(error) => error,
     };
     let help = match error {
@@ -168,7 +234,12 @@ fn key(
 }
 
 /// Reads the certificates that belong to a key, and checks that they do.
-fn certificate(node: &Node, key: &SigningKey, place: &KeyPlace<'_>, read: &dyn ReadValue) -> Option<CertificateChain> {
+fn certificate(
+    node: &Node,
+    key: Option<&PublicKey>,
+    place: &KeyPlace<'_>,
+    read: &dyn ReadValue,
+) -> Option<CertificateChain> {
     let bytes = read.file(node, FileContent::Public, place.report)?;
     let shown = node.as_str().unwrap_or_default();
     let chain = match CertificateChain::from_pem(&bytes) {
@@ -179,7 +250,7 @@ fn certificate(node: &Node, key: &SigningKey, place: &KeyPlace<'_>, read: &dyn R
             return None;
         }
     };
-    if chain.public_key().ok().as_ref() != key.public() || key.public().is_none() {
+    if chain.public_key().ok().as_ref() != key || key.is_none() {
         let title = format!("the certificate in `{shown}` does not belong to the key");
         place.error(
             &node.span,

@@ -60,5 +60,5 @@ pub use login::LoginProgress;
 pub use module::{CallAs, Module, UnsignedCall, Wiring};
 pub use profile::Profile;
 pub use refusal::Verdict;
-pub use setting::{FileContent, ReadValue, Settings};
+pub use setting::{FileContent, ReadValue, RemoteKind, Settings};
 pub use stub::STUB_TOKEN;

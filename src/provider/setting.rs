@@ -11,6 +11,7 @@ use crate::provider::template::{is_name, is_taken};
 use crate::provider::values::{WholeMatch, choice};
 use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::key_material::KeyMaterial;
+use crate::signing::signer::Signer;
 use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText, TableEntry};
 
 /// The content of a file that a setting names.
@@ -31,8 +32,28 @@ pub trait ReadValue {
     /// Reads the file whose path stands at `node`; reports what is wrong.
     fn file(&self, node: &Node, content: FileContent, report: &Diagnostics) -> Option<Zeroizing<Vec<u8>>>;
 
+    /// Reaches the key of a key service that the table at `node` describes, and tries whether it signs by these
+    /// algorithms; reports what is wrong.
+    fn remote_key(
+        &self,
+        _kind: RemoteKind,
+        node: &Node,
+        _algorithms: &[SigningAlgorithm],
+        report: &Diagnostics,
+    ) -> Option<Arc<dyn Signer>> {
+        node.error(report, "no key service is reached here", "", None);
+        None
+    }
+
     /// Returns the time by which certificates are judged, in seconds since 1970.
     fn unix_seconds(&self) -> u64;
+}
+
+/// The kind of a key service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RemoteKind {
+    Kms,
+    Pkcs11,
 }
 
 /// Values alone: there are no files.

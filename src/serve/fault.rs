@@ -353,7 +353,7 @@ impl Fault {
                 "proxy_internal_error",
                 "operator",
                 "The request cannot be signed now",
-                "Too many signatures are due at once, or the key cannot be used. Nothing was sent. Try again in a moment.",
+                "Too many signatures are due at once, or the key or its service cannot be used. Nothing was sent. Try again in a moment.",
             ),
             Fault::TokenUnavailable(_) => row(
                 "token-unavailable",

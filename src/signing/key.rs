@@ -13,11 +13,13 @@ use thiserror::Error;
 
 use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
+use super::jwk_thumbprint::jwk_thumbprint;
 use super::public_key::PublicKey;
 use super::shared_secret::SecretError;
 use super::shared_secret::SharedSecret;
 use super::signature::DigitalSignature;
 use super::signer::SigningError;
+use crate::base::secret::sha256;
 
 /// The reason for which a key cannot be used. It quotes nothing of the key.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -72,6 +74,14 @@ impl SigningKey {
         match self {
             SigningKey::Private(key) => Some(key.public()),
             SigningKey::Secret(_) => None,
+        }
+    }
+
+    /// Returns a digest that tells the key from others.
+    pub(super) fn mark(&self) -> [u8; 32] {
+        match self {
+            SigningKey::Private(key) => sha256(jwk_thumbprint(key.public()).as_bytes()),
+            SigningKey::Secret(secret) => secret.with_bytes(sha256),
         }
     }
 

@@ -8,6 +8,7 @@ use super::certificate::CertificateChain;
 use super::encoding::base64;
 use super::jwk_thumbprint::jwk_thumbprint;
 use super::key::SigningKey;
+use super::public_key::PublicKey;
 use super::signer::Signer;
 use super::signer::SigningError;
 use super::signing_pool::SigningPool;
@@ -76,21 +77,38 @@ impl KeyStatement {
 /// A key with all that is known of it.
 #[derive(Debug)]
 pub struct KeyMaterial {
-    key: Arc<SigningKey>,
+    known: KnownPart,
     signer: Arc<dyn Signer>,
     certificate: Option<CertificateChain>,
     id: Option<String>,
+}
+
+/// The part of a key that is at hand, wherever it signs.
+#[derive(Debug)]
+enum KnownPart {
+    Public(PublicKey),
+    /// A shared secret.
+    Secret(Arc<SigningKey>),
 }
 
 impl KeyMaterial {
     /// A key in memory. A private key signs in `pool`, a shared secret at once.
     pub fn new(key: SigningKey, certificate: Option<CertificateChain>, id: Option<String>, pool: &SigningPool) -> Self {
         let key = Arc::new(key);
-        let signer = match &*key {
-            SigningKey::Private(_) => pool.signer(key.clone()),
-            SigningKey::Secret(_) => key.clone(),
-        };
-        Self { key, signer, certificate, id }
+        match key.public().cloned() {
+            Some(public) => Self::elsewhere(public, pool.signer(key), certificate, id),
+            None => Self { known: KnownPart::Secret(key.clone()), signer: key, certificate, id },
+        }
+    }
+
+    /// A private key that `signer` holds, with its public key.
+    pub const fn elsewhere(
+        public: PublicKey,
+        signer: Arc<dyn Signer>,
+        certificate: Option<CertificateChain>,
+        id: Option<String>,
+    ) -> Self {
+        Self { known: KnownPart::Public(public), signer, certificate, id }
     }
 
     pub const fn signer(&self) -> &Arc<dyn Signer> {
@@ -98,7 +116,10 @@ impl KeyMaterial {
     }
 
     pub fn key_type(&self) -> KeyType {
-        self.key.key_type()
+        match &self.known {
+            KnownPart::Public(public) => public.key_type(),
+            KnownPart::Secret(_) => KeyType::Secret,
+        }
     }
 
     /// Checks whether the key fits an algorithm.
@@ -107,18 +128,18 @@ impl KeyMaterial {
         if algorithm.key_type() != key {
             return Err(SigningError::WrongKey { algorithm, key });
         }
-        match &*self.key {
-            SigningKey::Private(_) => Ok(()),
+        match &self.known {
+            KnownPart::Public(_) => Ok(()),
             // Its length counts, too.
-            SigningKey::Secret(secret) => secret.sign(algorithm, b"").map(drop),
+            KnownPart::Secret(key) => key.sign(algorithm, b"").map(drop),
         }
     }
 
     /// Returns what tells the key from others, for digests of settings: another key, name or certificate, other bytes.
     pub fn mark(&self) -> [u8; 32] {
-        let key = match &*self.key {
-            SigningKey::Private(key) => sha256(jwk_thumbprint(key.public()).as_bytes()),
-            SigningKey::Secret(secret) => secret.with_bytes(sha256),
+        let key = match &self.known {
+            KnownPart::Public(public) => sha256(jwk_thumbprint(public).as_bytes()),
+            KnownPart::Secret(key) => key.mark(),
         };
         let certificate = self.certificate.as_ref().map_or([0; 32], |chain| sha256(chain.x5c().join(",").as_bytes()));
         let id = self.id.as_ref().map_or([0; 32], |id| sha256(id.as_bytes()));
@@ -137,7 +158,10 @@ impl KeyMaterial {
             KeyStatement::SerialDecimal => chain().map(CertificateChain::serial_decimal),
             KeyStatement::Sha256Hex => chain().map(CertificateChain::sha256_hex),
             KeyStatement::Subject => chain().map(CertificateChain::subject),
-            KeyStatement::Thumbprint => self.key.public().map(jwk_thumbprint),
+            KeyStatement::Thumbprint => match &self.known {
+                KnownPart::Public(public) => Some(jwk_thumbprint(public)),
+                KnownPart::Secret(_) => None,
+            },
             KeyStatement::X5c => chain().map(|chain| chain.x5c().join(",")),
             KeyStatement::X5t => chain().map(CertificateChain::x5t),
             KeyStatement::X5tS256 => chain().map(CertificateChain::x5t_s256),

@@ -13,6 +13,7 @@ pub mod algorithm;
 pub mod cavage;
 pub mod certificate;
 pub mod claims;
+pub mod device_input;
 pub mod digest;
 pub mod dpop;
 pub mod encoding;

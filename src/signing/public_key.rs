@@ -88,7 +88,8 @@ impl PublicKey {
         Self::from_spki(info.as_ref())
     }
 
-    pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
+    /// An RSA key from its numbers, big-endian.
+    pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
         let modulus = without_zeros(modulus);
         let exponent = without_zeros(exponent);
         if modulus.len() < 256 || modulus.len() == 256 && modulus[0] < 0x80 {
@@ -104,7 +105,7 @@ impl PublicKey {
     }
 
     /// An EC key; `point` is uncompressed and must lie on the curve.
-    pub(super) fn ec(curve: KeyType, point: &[u8]) -> Result<Self, KeyError> {
+    pub fn ec(curve: KeyType, point: &[u8]) -> Result<Self, KeyError> {
         let accepted = match (curve, point) {
             (KeyType::P256, [4, ..]) => ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point),
             (KeyType::P384, [4, ..]) => ParsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point),
@@ -116,7 +117,8 @@ impl PublicKey {
         Ok(Self(Numbers::Ec(curve, point.to_vec())))
     }
 
-    pub(super) fn ed25519(public: &[u8]) -> Result<Self, KeyError> {
+    /// An Ed25519 key; `public` has 32 bytes.
+    pub fn ed25519(public: &[u8]) -> Result<Self, KeyError> {
         public.try_into().map(|bytes| Self(Numbers::Ed25519(bytes))).map_err(|_| KeyError::Broken)
     }
 

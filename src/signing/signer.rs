@@ -1,4 +1,4 @@
-//! The interface of all that signs: a key in memory, and later a device or a key service.
+//! The interface of all that signs: a key in memory, a device or a key service.
 
 use std::fmt;
 use std::future::Future;

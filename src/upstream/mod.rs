@@ -23,6 +23,7 @@ mod h2_connection;
 mod http1;
 mod names;
 mod origin;
+mod pooled_ask;
 mod proxy;
 mod race;
 mod received;

@@ -27,6 +27,7 @@ mod harness;
 mod http;
 mod http2;
 mod include;
+mod key_services;
 mod life;
 mod limits;
 mod live;

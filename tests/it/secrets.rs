@@ -157,11 +157,17 @@ pub struct Process {
 
 impl Process {
     pub fn start(arguments: &[&str], folder: &Path) -> Self {
+        Self::start_with(arguments, folder, &[])
+    }
+
+    /// Starts it with more environment variables.
+    pub fn start_with(arguments: &[&str], folder: &Path, variables: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_countersign"))
             .args(arguments)
             .current_dir(folder)
             .env_remove("RUST_LOG")
             .env("RUST_BACKTRACE", "full")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -21,12 +21,12 @@ use crate::client::converse;
 use crate::harness::{Harness, KEY, Plan, bank};
 use crate::scripted_server::ScriptedSource;
 
-const SECRET: &str = "canary-secret-of-the-bank-0123456789";
-const RSA_KEY: &str = include_str!("../fixtures/signing/rsa-pkcs8.pem");
+pub const SECRET: &str = "canary-secret-of-the-bank-0123456789";
+pub const RSA_KEY: &str = include_str!("../fixtures/signing/rsa-pkcs8.pem");
 const RSA_PUBLIC: &str = include_str!("../fixtures/signing/rsa-public-pkcs1.pem");
 
 /// In the manner of SNAP BI, and with a detached signature of the body besides.
-const PROFILE: &str = r#"
+pub const PROFILE: &str = r#"
 name = "signed"
 
 [settings.client_id]
@@ -86,7 +86,7 @@ challenge_error = "invalid_token"
 
 /// A request as the bank received it.
 #[derive(Clone, Debug)]
-struct Received {
+pub struct Received {
     method: String,
     target: String,
     headers: BTreeMap<String, String>,
@@ -98,12 +98,12 @@ impl Received {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    fn token(&self) -> &str {
+    pub fn token(&self) -> &str {
         self.header("authorization").strip_prefix("Bearer ").expect("a bearer")
     }
 
     /// Verifies both signatures of a call, and that of a token call.
-    fn verify(&self) {
+    pub fn verify(&self) {
         let rsa = pem(RSA_PUBLIC);
         let rsa = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, rsa.as_slice());
         if self.target == "/token" {
@@ -143,13 +143,13 @@ fn pem(text: &str) -> Vec<u8> {
 }
 
 /// A bank that hands out `token-1`, `token-2` and so on, and refuses the first of them from the second call on.
-struct SigningBank {
-    script: ScriptedSource,
-    seen: Rc<RefCell<Vec<Received>>>,
+pub struct SigningBank {
+    pub script: ScriptedSource,
+    pub seen: Rc<RefCell<Vec<Received>>>,
 }
 
 impl SigningBank {
-    async fn start(sim: &SimHandle) -> Self {
+    pub async fn start(sim: &SimHandle) -> Self {
         let seen: Rc<RefCell<Vec<Received>>> = Rc::default();
         let noted = seen.clone();
         let script = ScriptedSource::start(sim, move |head, mut line| {
@@ -192,7 +192,7 @@ impl SigningBank {
     }
 
     /// The calls that it received, without those for tokens.
-    fn calls(&self) -> Vec<Received> {
+    pub fn calls(&self) -> Vec<Received> {
         self.seen.borrow().iter().filter(|one| one.target != "/token").cloned().collect()
     }
 
@@ -212,7 +212,7 @@ impl SigningBank {
     }
 }
 
-fn pay(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+pub fn pay(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     let request = Request::post("/bank/v1/payments?dry=1").header("host", "localhost");
     let request = request.header("authorization", format!("Bearer {KEY}")).header("content-type", "application/json");
     let request = request.header("x-signature", "forged").header("x_jws_signature", "forged");
@@ -312,7 +312,7 @@ fn a_key_that_cannot_sign_is_told_with_its_line_and_its_cure() {
         ("\"rsa-pkcs8.pem\"", "`signing_key` is a key, which is read from a file"),
         ("{ file = \"none.pem\" }", "there is no such file"),
         ("{ id = \"k\" }", "names no file"),
-        ("{ file = \"rsa-pkcs8.pem\", jwk = \"rsa-pkcs8.pem\" }", "a key comes from one file"),
+        ("{ file = \"rsa-pkcs8.pem\", jwk = \"rsa-pkcs8.pem\" }", "a key comes from one place"),
         ("{ file = \"rsa-encrypted.pem\" }", "is encrypted, and its password is not given"),
         ("{ file = \"rsa-encrypted.pem\", password = { env = \"WRONG\" } }", "its password is wrong"),
         ("{ file = \"rsa-encrypted.pem\", password = \"canary-password\" }", "its password is wrong"),

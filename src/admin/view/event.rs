@@ -29,6 +29,9 @@ pub(crate) struct EventView {
     /// Initiator of a reload; absent from other events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// The title of a key service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// In words, for a person.
     pub text: String,
 }
@@ -40,6 +43,16 @@ impl EventView {
             EventKind::ConsentGiven(consenter) => view.consent("consent-given", consenter, "user consented"),
             EventKind::ConsentRevoked(consenter) => view.consent("consent-revoked", consenter, "consent revoked"),
             EventKind::ConsentStarted(consenter) => view.consent("consent-started", consenter, "a consent was started"),
+            EventKind::KeyServiceBack { service } => {
+                view.kind = "key-service-back";
+                view.text = format!("the key service {service} answers again");
+                view.service = Some(service.to_string());
+            }
+            EventKind::KeyServiceGone { service, inside } => {
+                view.kind = "key-service-gone";
+                view.text = format!("the key service {service} does not answer: {inside}");
+                view.service = Some(service.to_string());
+            }
             EventKind::ProviderClosed { provider, rest } => {
                 view.kind = "provider-closed";
                 view.text = format!("{provider} is outside its working hours; asked again in {} s", rest.as_secs());

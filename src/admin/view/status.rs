@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::base::time::{Now, rfc3339};
 use crate::config::CertificateEnd;
 use crate::control::{ReloadOutcome, Reloaded};
+use crate::key_service::ServiceReport;
 
 /// The response body of `GET /api/v1/status`.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +27,45 @@ pub(crate) struct StatusView {
     pub store: StoreView,
     /// Those that end first come first.
     pub certificates: Vec<CertificateView>,
+    /// Tokens and key management services that hold keys.
+    pub key_services: Vec<KeyServiceView>,
+}
+
+/// A key service.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct KeyServiceView {
+    /// Its name, as in the metrics.
+    pub service: String,
+    /// State of its breaker: `closed`, `halted` or `open`.
+    pub state: &'static str,
+    /// When it opened; absent while it is closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Reason for which it is not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Signatures since the start.
+    pub signed: u64,
+    /// Signatures that were asked for and not made.
+    pub failed: u64,
+}
+
+impl KeyServiceView {
+    pub(crate) fn of(report: ServiceReport) -> Self {
+        let state = match (report.open_since, report.is_halted) {
+            (None, _) => "closed",
+            (Some(_), true) => "halted",
+            (Some(_), false) => "open",
+        };
+        Self {
+            service: report.title,
+            state,
+            since: report.open_since.map(|since| rfc3339(since.wall)),
+            reason: report.failure,
+            signed: report.signed,
+            failed: report.failed,
+        }
+    }
 }
 
 /// The result of the last reload, or of the start.

@@ -1,0 +1,149 @@
+//! The services that are in use, one for each token and account.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+
+use super::device::{DeviceError, KeyProblem};
+use super::remote_key::RemoteKey;
+use super::service::{KeyName, KeyService, ServiceReport, ServiceSettings};
+use super::service_task::ServiceTask;
+use crate::base::time::{Clock, Now};
+use crate::signing::algorithm::SigningAlgorithm;
+
+/// All key services of a process, on one thread. A service lives as long as a config uses it, and the next config, if it
+/// says the same, goes on with it.
+pub struct KeyServices {
+    tasks: mpsc::UnboundedSender<ServiceTask>,
+    known: Mutex<HashMap<[u8; 32], Weak<KeyService>>>,
+    /// Services that refused what they were opened with, and when.
+    refused: Mutex<HashMap<[u8; 32], (Now, KeyProblem)>>,
+}
+
+/// A service that has refused a PIN is not opened with it again for so long: a config may name several keys of one token,
+/// and a token locks itself after a few wrong PINs.
+const REFUSED: Duration = Duration::from_secs(60);
+
+impl KeyServices {
+    /// Starts the thread. If it cannot be started, no key of a service can be read.
+    pub fn start() -> Self {
+        let (tasks, queue) = mpsc::unbounded_channel();
+        let started = thread::Builder::new().name("key-services".to_owned()).spawn(move || run(queue));
+        if let Err(error) = started {
+            tracing::error!(%error, "the thread of the key services cannot be started");
+        }
+        Self { tasks, known: Mutex::default(), refused: Mutex::default() }
+    }
+
+    /// Returns those of the process; the thread starts with the first key.
+    pub fn of_process() -> &'static Self {
+        static OF_PROCESS: LazyLock<KeyServices> = LazyLock::new(KeyServices::start);
+        &OF_PROCESS
+    }
+
+    /// Returns a key of the service with these settings. Blocks for ten seconds at most; see [`KeyService::key`].
+    pub fn key(
+        &self,
+        settings: ServiceSettings,
+        name: &KeyName,
+        algorithms: &[SigningAlgorithm],
+    ) -> Result<RemoteKey, DeviceError> {
+        let (digest, now) = (settings.digest(), Clock::System.now());
+        let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = refused().get(&digest).filter(|(at, _)| now.since(*at) < REFUSED).cloned();
+        if let Some((_, problem)) = before {
+            return Err(DeviceError::Refused(problem));
+        }
+        let read = self.service(settings).key(name, algorithms);
+        if let Err(DeviceError::Refused(problem)) = &read
+            && problem.is_final()
+        {
+            refused().insert(digest, (now, problem.clone()));
+        }
+        read
+    }
+
+    /// Returns the service with these settings, and begins it if there is none.
+    fn service(&self, settings: ServiceSettings) -> Arc<KeyService> {
+        let digest = settings.digest();
+        let mut known = self.known();
+        known.retain(|_, service| service.strong_count() > 0);
+        if let Some(service) = known.get(&digest).and_then(Weak::upgrade) {
+            return service;
+        }
+        let (service, task) = KeyService::new(settings, Clock::System);
+        let service = Arc::new(service);
+        known.insert(digest, Arc::downgrade(&service));
+        // Without the thread, its questions find nobody.
+        let _ = self.tasks.send(task);
+        service
+    }
+
+    /// Returns the state of each service in use, in the order of their titles.
+    pub fn reports(&self) -> Vec<ServiceReport> {
+        let mut reports: Vec<_> =
+            self.known().values().filter_map(Weak::upgrade).map(|service| service.report()).collect();
+        reports.sort_by(|one, other| one.title.cmp(&other.title));
+        reports
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<[u8; 32], Weak<KeyService>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs services until there is no one left to name one.
+fn run(mut queue: mpsc::UnboundedReceiver<ServiceTask>) {
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the key services cannot run");
+            return;
+        }
+    };
+    runtime.block_on(async move {
+        while let Some(task) = queue.recv().await {
+            tokio::task::spawn_local(task.run());
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::service::tests::ScriptedDevice;
+    use super::*;
+
+    #[test]
+    fn a_refused_pin_is_not_shown_to_the_token_again() {
+        let (services, device) = (KeyServices::start(), ScriptedDevice::locked());
+        for label in ["one", "two", "three"] {
+            let read = services.key(
+                ServiceSettings::Scripted(device.clone()),
+                &KeyName::Kms(label.to_owned()),
+                &[SigningAlgorithm::Es256],
+            );
+            assert!(matches!(&read, Err(DeviceError::Refused(problem)) if problem.what == "wrong PIN"), "{read:?}");
+        }
+        assert_eq!(device.opened(), 1);
+    }
+
+    #[test]
+    fn a_config_that_says_the_same_goes_on_with_the_same_service() {
+        let (services, device) = (KeyServices::start(), ScriptedDevice::signing());
+        let key = |name: &str| {
+            let name = KeyName::Kms(name.to_owned());
+            services.key(ServiceSettings::Scripted(device.clone()), &name, &[SigningAlgorithm::Es256]).expect("a key")
+        };
+        let first = key("one");
+        let _second = key("one");
+        assert_eq!((device.opened(), services.reports().len()), (1, 1), "what is known is not asked for again");
+        let _third = key("two");
+        assert_eq!(device.opened(), 2);
+        drop((first, _second, _third));
+        assert_eq!(services.reports(), [], "a service that no key needs is gone");
+    }
+}
