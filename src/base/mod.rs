@@ -9,6 +9,7 @@ pub mod counted;
 pub mod draw;
 pub mod id;
 pub mod origin;
+pub mod pem_section;
 pub mod planted;
 pub mod resource_usage;
 #[cfg(test)]

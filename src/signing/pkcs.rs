@@ -7,20 +7,17 @@ use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use zeroize::Zeroizing;
 
 use super::certificate::CertificateChain;
-use super::encoding::TextEncoding;
 use super::key::KeyError;
 use super::key::PrivateKey;
-
-/// The mark of keys that OpenSSL encrypted before PKCS#8.
-const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
+use crate::base::pem_section::{ENCRYPTED_PRIVATE_KEY, has_old_encryption, pem_section, without_marks};
 
 /// Reads the first private key of a PEM file. A key that is encrypted needs its password.
 pub fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKey, KeyError> {
-    let pem = &*Zeroizing::new(unmarked(pem));
-    if pem.windows(OLD.len()).any(|bytes| bytes == OLD) {
+    let pem = &*Zeroizing::new(without_marks(pem).into_owned());
+    if has_old_encryption(pem) {
         return Err(KeyError::OldEncryption);
     }
-    if let Some(encrypted) = section(pem, "ENCRYPTED PRIVATE KEY")? {
+    if let Some(encrypted) = section(pem, ENCRYPTED_PRIVATE_KEY)? {
         let password = password.ok_or(KeyError::PasswordMissing)?;
         let info = EncryptedPrivateKeyInfoRef::try_from(encrypted.as_slice()).map_err(|_| KeyError::PasswordWrong)?;
         let opened = info.decrypt(password).map_err(|_| KeyError::PasswordWrong)?;
@@ -72,26 +69,9 @@ fn from_pkcs8(der: &[u8]) -> Result<PrivateKey, KeyError> {
     }
 }
 
-/// The same without byte order marks, which some editors write and joined files keep.
-fn unmarked(pem: &[u8]) -> Vec<u8> {
-    let mut kept = Vec::with_capacity(pem.len());
-    let mut rest = pem;
-    while let [first, behind @ ..] = rest {
-        rest = rest.strip_prefix(b"\xef\xbb\xbf").unwrap_or_else(|| {
-            kept.push(*first);
-            behind
-        });
-    }
-    kept
-}
-
-/// The bytes of the first section with this label, for labels that the PEM reader skips.
-pub(super) fn section(pem: &[u8], label: &str) -> Result<Option<Vec<u8>>, KeyError> {
-    let text = String::from_utf8_lossy(pem);
-    let Some((_, from)) = text.split_once(&format!("-----BEGIN {label}-----")) else { return Ok(None) };
-    let (inner, _) = from.split_once(&format!("-----END {label}-----")).ok_or(KeyError::Pem)?;
-    let inner: String = inner.split_whitespace().collect();
-    TextEncoding::Base64.decode(&inner).map(Some).ok_or(KeyError::Pem)
+/// The bytes of the first section with this label; `None`: there is none.
+pub(super) fn section(pem: &[u8], label: &str) -> Result<Option<Zeroizing<Vec<u8>>>, KeyError> {
+    pem_section(pem, label).transpose().map_err(|_| KeyError::Pem)
 }
 
 #[cfg(test)]

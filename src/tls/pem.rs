@@ -3,21 +3,13 @@
 //! A byte order mark, which some editors write, is skipped wherever it stands: files are joined, too. Keys that a bank
 //! hands out are often encrypted (PKCS#8, RFC 5958); with their password they are read like others.
 
-use std::borrow::Cow;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pkcs8::EncryptedPrivateKeyInfoRef;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// The byte order mark in UTF-8, skipped at any position.
-const MARK: &[u8] = b"\xef\xbb\xbf";
-const ENCRYPTED: (&str, &str) = ("-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----END ENCRYPTED PRIVATE KEY-----");
-/// The mark of keys that OpenSSL encrypted before PKCS#8 (RFC 1421 section 4.6.1.1).
-const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
+use crate::base::pem_section::{ENCRYPTED_PRIVATE_KEY, has_old_encryption, pem_section, without_marks};
 
 /// The reason for which a PEM file cannot be used. The parsers' errors quote lines of the file, so they are no sources.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -71,7 +63,7 @@ pub fn foreign_form(bytes: &[u8]) -> Option<ForeignForm> {
 
 /// All certificates of a PEM file; at least one.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&unmarked_pem(pem)).collect();
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&without_marks(pem)).collect();
     match read {
         Ok(chain) if chain.is_empty() => Err(PemError::NoCertificate),
         Ok(chain) => Ok(chain),
@@ -81,12 +73,12 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError
 
 /// The first private key of a PEM file (PKCS#8, PKCS#1 or SEC1); one that is encrypted needs its password.
 pub(super) fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<PrivateKeyDer<'static>, PemError> {
-    let pem = Zeroizing::new(unmarked_pem(pem).into_owned());
-    if pem.windows(OLD.len()).any(|bytes| bytes == OLD) {
+    let pem = Zeroizing::new(without_marks(pem).into_owned());
+    if has_old_encryption(&pem) {
         return Err(PemError::OldEncryption);
     }
-    match (encrypted(&pem), password) {
-        (Some(key), Some(password)) => decrypt(&key?, password),
+    match (pem_section(&pem, ENCRYPTED_PRIVATE_KEY), password) {
+        (Some(key), Some(password)) => decrypt(&key.map_err(|_| PemError::Malformed)?, password),
         (Some(_), None) => Err(PemError::PasswordMissing),
         (None, _) => PrivateKeyDer::from_pem_slice(&pem).map_err(|_| PemError::NoPrivateKey),
     }
@@ -94,16 +86,7 @@ pub(super) fn private_key(pem: &[u8], password: Option<&[u8]>) -> Result<Private
 
 /// Returns whether a PEM file holds an encrypted PKCS#8 key, the form that a password can open here.
 pub fn is_encrypted(pem: &[u8]) -> bool {
-    encrypted(&unmarked_pem(pem)).is_some()
-}
-
-/// The bytes of an encrypted key, if the file holds one.
-fn encrypted(pem: &[u8]) -> Option<Result<Vec<u8>, PemError>> {
-    let text = String::from_utf8_lossy(pem);
-    let (_, from) = text.split_once(ENCRYPTED.0)?;
-    let inner = from.split_once(ENCRYPTED.1).map_or(from, |(inner, _)| inner);
-    let inner: String = inner.split_whitespace().collect();
-    Some(STANDARD.decode(inner).map_err(|_| PemError::Malformed))
+    pem_section(&without_marks(pem), ENCRYPTED_PRIVATE_KEY).is_some()
 }
 
 fn decrypt(key: &[u8], password: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
@@ -115,27 +98,10 @@ fn decrypt(key: &[u8], password: &[u8]) -> Result<PrivateKeyDer<'static>, PemErr
     Ok(PrivatePkcs8KeyDer::from(opened.as_bytes().to_vec()).into())
 }
 
-/// The same without byte order marks.
-fn unmarked_pem(pem: &[u8]) -> Cow<'_, [u8]> {
-    if !pem.windows(MARK.len()).any(|bytes| bytes == MARK) {
-        return Cow::Borrowed(pem);
-    }
-    let mut kept = Vec::with_capacity(pem.len());
-    let mut rest = pem;
-    while let Some((first, behind)) = rest.split_first() {
-        match rest.strip_prefix(MARK) {
-            Some(behind) => rest = behind,
-            None => {
-                kept.push(*first);
-                rest = behind;
-            }
-        }
-    }
-    Cow::Owned(kept)
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use pkcs8::EncryptedPrivateKeyInfo;
     use pkcs8::der::Encode as _;
     use pkcs8::der::asn1::OctetStringRef;
@@ -159,7 +125,13 @@ mod tests {
         let encrypted_data = OctetStringRef::new(&data).unwrap();
         let info = EncryptedPrivateKeyInfo { encryption_algorithm: parameters.into(), encrypted_data };
         let text = STANDARD.encode(info.to_der().unwrap());
-        (key.serialize_pem(), format!("Bag Attributes\n{}\n{text}\n{}\n", ENCRYPTED.0, ENCRYPTED.1))
+        (
+            key.serialize_pem(),
+            format!(
+                "Bag Attributes\n-----BEGIN {label}-----\n{text}\n-----END {label}-----\n",
+                label = ENCRYPTED_PRIVATE_KEY
+            ),
+        )
     }
 
     #[test]
