@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{complain, print};
-use crate::provider::{Profile, fixture};
+use crate::provider::{DeclaredSetting, Profile, fixture};
 use crate::syntax::{Diagnostics, SourceText, suggest};
 
 /// Lists the built-in profiles, or prints one.
@@ -60,12 +60,22 @@ fn list_json() -> Value {
     json!({ "profiles": builtin().into_iter().map(one).collect::<Vec<_>>() })
 }
 
+/// Returns `kind` as a profile writes it.
+const fn kind(setting: &DeclaredSetting) -> &'static str {
+    match (setting.key, setting.public_key, setting.table) {
+        (true, _, _) => "key",
+        (_, true, _) => "public-key",
+        (_, _, true) => "table",
+        (false, false, false) => "text",
+    }
+}
+
 fn one_json(profile: &Profile, text: &str) -> Value {
-    let setting = |setting: crate::provider::DeclaredSetting| {
+    let setting = |setting: DeclaredSetting| {
         json!({
             "name": &*setting.name,
             "description": setting.description,
-            "kind": if setting.key { "key" } else if setting.table { "table" } else { "text" },
+            "kind": kind(&setting),
             "secret": setting.secret,
             "required": setting.required,
             "pattern": setting.pattern,

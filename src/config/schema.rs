@@ -204,7 +204,8 @@ fn bring_settings(provider: &mut Value) {
 }
 
 fn setting(declared: &DeclaredSetting) -> Value {
-    let mut value = if declared.table || declared.key { SchemaShape::Settings.schema() } else { text_or_source() };
+    let is_table = declared.table || declared.key || declared.public_key;
+    let mut value = if is_table { SchemaShape::Settings.schema() } else { text_or_source() };
     if let (Some(value), false) = (value.as_object_mut(), declared.description.is_empty()) {
         value.insert("description".to_owned(), declared.description.clone().into());
     }

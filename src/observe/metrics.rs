@@ -51,6 +51,8 @@ metrics! {
     unknown_refusals: Family<ProviderLabel, Counter> =
         "unknown_refusals", "401 answers that the profile does not know";
     reflections: Family<ProviderLabel, Counter> = "reflections", "Answers that held a credential";
+    unopened: Family<ProviderLabel, Counter> =
+        "unopened_answers", "Answers that were withheld, since they could not be decrypted or verified";
     token_fetches: Family<OutcomeLabels, Counter> = "token_fetches", "Calls of token endpoints";
     token_seconds: Family<ProviderLabel, Histogram> = "token_fetch_duration_seconds", "Duration of token calls";
     token_expiry: Family<ProviderLabel, Gauge> =
@@ -422,6 +424,11 @@ impl Metrics {
     /// The counter of a provider's answers that held a credential.
     pub fn reflections(&self, provider: &str) -> Counter {
         self.table.reflections.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
+    }
+
+    /// The counter of a provider's answers that could not be decrypted or verified.
+    pub fn unopened(&self, provider: &str) -> Counter {
+        self.table.unopened.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
     }
 
     /// Counts one token call: `outcome` is `ok` or a failure class.

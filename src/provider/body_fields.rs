@@ -1,15 +1,11 @@
 //! Fields that are put into the body of a call: into JSON by a pointer, into a form by a name.
-//!
-//! Everything else in a JSON body stays as it is written, digit by digit: an amount that is read as a number and written
-//! again may be another text. So only the objects on the way to a field are taken apart.
 
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::provider::json_members::{put, quoted, steps};
 use crate::provider::parameters::{Parameters, RenderedParameters};
 
 /// The reason for which a field cannot be put into a body.
@@ -41,9 +37,7 @@ pub(super) fn put_into(
     body: &[u8],
     fields: &RenderedParameters,
 ) -> Result<Zeroizing<Vec<u8>>, UnfitBody> {
-    let coded =
-        headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if coded {
+    if is_coded(headers) {
         return Err(UnfitBody::Coded);
     }
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -66,76 +60,14 @@ pub(super) fn put_into(
     }
     let mut text = Zeroizing::new(text.to_owned());
     for (pointer, value) in fields {
-        text = put(&text, &steps(pointer), value)?;
+        text = put(&text, &steps(pointer), &quoted(value)).ok_or(UnfitBody::NoObject)?;
     }
     Ok(Zeroizing::new(text.as_bytes().to_vec()))
 }
 
-/// The names on the way of a JSON pointer (RFC 6901).
-fn steps(pointer: &str) -> Vec<String> {
-    pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
-}
-
-/// Puts a text into a JSON object. Members of the same name give way, in any case of letters: a reader that ignores it
-/// would take one of them.
-fn put(json: &str, steps: &[String], value: &str) -> Result<Zeroizing<String>, UnfitBody> {
-    let Some((name, rest)) = steps.split_first() else { return Ok(Zeroizing::new(quoted(value))) };
-    let members: Members<'_> = serde_json::from_str(json).map_err(|_| UnfitBody::NoObject)?;
-    let is_it = |known: &str| if rest.is_empty() { known.eq_ignore_ascii_case(name) } else { known == name };
-    let mut out = Zeroizing::new(String::with_capacity(json.len() + value.len() + 64));
-    let mut placed = false;
-    let member = |name: &str, value: &str, out: &mut String| {
-        out.push(if out.is_empty() { '{' } else { ',' });
-        out.push_str(&quoted(name));
-        out.push(':');
-        out.push_str(value);
-    };
-    for (known, raw) in &members.0 {
-        match (is_it(known), placed) {
-            (false, _) => member(known, raw.get(), &mut out),
-            (true, false) => {
-                placed = true;
-                member(name, &put(raw.get(), rest, value)?, &mut out);
-            }
-            (true, true) => {}
-        }
-    }
-    if !placed {
-        member(name, &put("{}", rest, value)?, &mut out);
-    }
-    out.push('}');
-    Ok(out)
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a text always serialises")
-}
-
-/// The members of a JSON object, in their order, duplicates among them, with their values as they are written.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry::<String, &RawValue>()? {
-                    members.push(member);
-                }
-                Ok(members)
-            }
-        }
-
-        deserializer.deserialize_map(MembersVisitor).map(Members)
-    }
+/// Returns whether a body has a content coding.
+pub(super) fn is_coded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 #[cfg(test)]

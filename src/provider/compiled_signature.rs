@@ -91,6 +91,7 @@ impl CompiledKey {
                 material.check(algorithm).map_err(|error| format!("`{name}`: {error}"))?;
                 material.signer().clone()
             }
+            Some(SettingValue::PublicKeys(_)) => return Err(format!("`{name}` is a public key, which signs nothing")),
             Some(SettingValue::Table(_)) => return Err(format!("`{name}` is a table, not a key")),
             Some(SettingValue::Text(text)) => {
                 let secret = secret(text, choice.encoding, form).map_err(|error| format!("`{name}`: {error}"))?;
@@ -148,13 +149,13 @@ fn secret(
 
 /// The members of a JSON object with the settings put in.
 #[derive(Clone, Debug)]
-struct CompiledMembers {
+pub(super) struct CompiledMembers {
     members: Vec<(String, Filled)>,
     numbers: Vec<String>,
 }
 
 impl CompiledMembers {
-    fn compile(fields: &[(String, Field)], numbers: &[String], settings: &Settings) -> Result<Self, String> {
+    pub(super) fn compile(fields: &[(String, Field)], numbers: &[String], settings: &Settings) -> Result<Self, String> {
         let mut templates = Vec::new();
         fields.iter().for_each(|(_, field)| field.templates(&mut templates));
         templates.into_iter().try_for_each(|template| has_key_statements(template, settings))?;
@@ -162,15 +163,15 @@ impl CompiledMembers {
         Ok(Self { members: fields.iter().filter_map(resolve).collect(), numbers: numbers.to_vec() })
     }
 
-    fn ids(&self, found: &mut Vec<Arc<IdRule>>) {
+    pub(super) fn ids(&self, found: &mut Vec<Arc<IdRule>>) {
         self.members.iter().for_each(|(_, member)| member.ids(found));
     }
 
-    fn vars(&self, found: &mut Vec<Arc<str>>) {
+    pub(super) fn vars(&self, found: &mut Vec<Arc<str>>) {
         self.members.iter().for_each(|(_, member)| member.vars(found));
     }
 
-    fn render(&self, fill: &mut Fill<'_>) -> Result<Map<String, Value>, SignatureFailure> {
+    pub(super) fn render(&self, fill: &mut Fill<'_>) -> Result<Map<String, Value>, SignatureFailure> {
         let mut text = Zeroizing::new(Vec::with_capacity(256));
         write_object(&self.members, fill, &mut text);
         let mut members: Map<String, Value> = serde_json::from_slice(&text).map_err(|_| MISSING)?;
@@ -262,6 +263,8 @@ pub(super) struct CompiledSignature {
     form: CompiledForm,
     /// Where it puts anything.
     places: Vec<CallPlace>,
+    /// The header field without which it is not made: that of a challenge.
+    pub only_with: Option<HeaderName>,
 }
 
 /// Checks that a key has what a template says of it.
@@ -333,6 +336,7 @@ impl CompiledSignature {
             names_digest,
             form,
             places: rule.places(),
+            only_with: None,
         }))
     }
 
@@ -582,6 +586,9 @@ pub(super) async fn sign_message(
         }
     }
     for signature in signatures {
+        if signature.only_with.as_ref().is_some_and(|name| !headers.contains_key(name)) {
+            continue;
+        }
         let digest = signature.digest_of(body)?;
         if let (Some(rule), Some(BodyDigest { text, bytes })) = (&signature.digest, &digest)
             && let Some(field) = &rule.field

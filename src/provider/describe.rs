@@ -32,6 +32,8 @@ pub struct DeclaredSetting {
     pub description: String,
     /// True if it is a key, which is read from a file.
     pub key: bool,
+    /// True if it is the provider's public key, which is read from a file.
+    pub public_key: bool,
     /// True if it is a table of texts and route variables.
     pub table: bool,
     /// True if its value is a secret.
@@ -50,7 +52,8 @@ impl Profile {
         let view = |setting: &Setting| DeclaredSetting {
             name: setting.name.clone(),
             description: setting.description.clone(),
-            key: setting.kind == SettingKind::Key,
+            key: setting.is_key(),
+            public_key: setting.is_public_key(),
             table: setting.kind == SettingKind::Table,
             secret: setting.secret || setting.kind == SettingKind::Key,
             required: !setting.optional && setting.default.is_none(),

@@ -636,7 +636,7 @@ impl Field {
                     };
                     Filled::Object(members.iter().map(fill).collect())
                 }
-                SettingValue::Key(_) => return None,
+                SettingValue::Key(_) | SettingValue::PublicKeys(_) => return None,
                 SettingValue::Text(text) => Filled::Text(FilledText::fixed(text.clone())),
             },
             Field::Text(template) => match template.sole_key_statement() {

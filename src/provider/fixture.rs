@@ -18,7 +18,7 @@ use std::thread;
 use std::thread::Thread;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method};
 use zeroize::Zeroizing;
 
@@ -31,6 +31,7 @@ use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::{Deadline, Now, Within};
 use crate::base::vars::Vars;
+use crate::provider::compiled_jose::JoseBody;
 use crate::provider::consent::ConsentWiring;
 use crate::provider::exchange::TokenRequest;
 use crate::provider::injection::{CallInputs, SentIds};
@@ -39,6 +40,7 @@ use crate::provider::module::{CallAs, Module, UnsignedCall, Wiring};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
 use crate::provider::setting::{FileContent, ReadValue, Settings};
+use crate::signing::jwe::{Entropy, NoEntropy};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText};
 use crate::token::failure::Failure;
 use crate::token::grant::Grant;
@@ -248,12 +250,8 @@ impl FixtureRun {
             Some(dressed) => dressed.map(|dressed| dressed.to_vec()).map_err(|unfit| unfit.to_string()),
         };
         let mut target = module.target(&call.path, with, &ids_sent, &mut ids).unwrap_or_else(|| call.path.clone());
-        let body = if call.sent_body.is_some() || module.signs_body() {
-            put_on(&made, with, &ids_sent, &mut ids)?
-        } else {
-            Vec::new()
-        };
-        sign(module, call, (&mut made, &mut target, &body), with, &ids_sent, &mut ids)?;
+        let mut body = put_on(&made, with, &ids_sent, &mut ids)?;
+        sign(module, call, (&mut made, &mut target, &mut body), with, &ids_sent, &mut ids)?;
         self.same_headers(&format!("{what}: dressed"), shown(&made), lower(&call.dressed));
         if let Some(expected) = &call.target {
             self.same(&format!("{what}: target"), &target, expected);
@@ -262,7 +260,7 @@ impl FixtureRun {
             self.same(&format!("{what}: the id {name} that was reported"), made.get(name), Some(value));
         }
         if let Some(expected) = &call.sent_body {
-            self.same(&format!("{what}: sent_body"), &*String::from_utf8_lossy(&body), expected.as_str());
+            self.same_body(&format!("{what}: sent_body"), &body, expected);
         }
         if let Some(replayed) = &call.replayed {
             let later = sent.plus(Duration::from_secs(1));
@@ -270,8 +268,11 @@ impl FixtureRun {
             let with = CallInputs { lease: &second, vars, now: later };
             let again = module.redress(&mut made, with, &ids_sent, &mut ids);
             let mut target = module.target(&call.path, with, &again, &mut ids).unwrap_or_else(|| call.path.clone());
-            let body = if module.signs_body() { put_on(&made, with, &again, &mut ids)? } else { Vec::new() };
-            sign(module, call, (&mut made, &mut target, &body), with, &again, &mut ids)?;
+            let mut body = put_on(&made, with, &again, &mut ids)?;
+            sign(module, call, (&mut made, &mut target, &mut body), with, &again, &mut ids)?;
+            if let Some(expected) = &call.replayed_body {
+                self.same_body(&format!("{what}: replayed_body"), &body, expected);
+            }
             if let Some(expected) = &call.replayed_target {
                 self.same(&format!("{what}: replayed_target"), &target, expected);
             }
@@ -281,6 +282,15 @@ impl FixtureRun {
             }
         }
         Ok(())
+    }
+
+    /// Compares a body. An expected one that ends with `…` is the beginning of the body.
+    fn same_body(&mut self, what: &str, found: &[u8], expected: &str) {
+        let found = String::from_utf8_lossy(found);
+        match expected.strip_suffix('…') {
+            Some(begins) if found.starts_with(begins) => {}
+            Some(_) | None => self.same(what, &*found, expected),
+        }
     }
 
     /// Compares header fields. An expected value that ends with `…` is the beginning of the value, for signatures that
@@ -298,7 +308,17 @@ impl FixtureRun {
     fn judge(&mut self, what: &str, module: &Module, resource: &ResourceAnswer) -> Result<(), String> {
         let status = status(resource.status)?;
         let headers = headers(&resource.headers, resource.json.is_some())?;
-        let body = body(resource.body.as_ref(), resource.json.as_ref())?;
+        let mut body = body(resource.body.as_ref(), resource.json.as_ref())?;
+        if module.opens(status) {
+            let most = body.len();
+            let opened = finished(module.open(&headers, body, most, PATIENCE));
+            self.same(&format!("{what}: unopened"), opened.is_err(), resource.unopened);
+            let Ok(opened) = opened else { return Ok(()) };
+            body = opened.content.to_vec();
+            if let Some(expected) = &resource.opened {
+                self.same(&format!("{what}: opened"), &*String::from_utf8_lossy(&body), expected.as_str());
+            }
+        }
         let wants = module.wants_body(status, &headers);
         if let Some(expected) = resource.wants_body {
             self.same(&format!("{what}: wants_body"), wants, expected);
@@ -319,11 +339,25 @@ impl FixtureRun {
 /// The patience with signatures.
 const PATIENCE: Within = Within(Duration::from_secs(60));
 
-/// Signs a dressed call, if its profile asks for that.
+/// Random bytes of a conversation: they count up from one.
+#[derive(Clone, Default)]
+struct CountingEntropy(u8);
+
+impl Entropy for CountingEntropy {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), NoEntropy> {
+        for byte in bytes {
+            self.0 = self.0.wrapping_add(1);
+            *byte = self.0;
+        }
+        Ok(())
+    }
+}
+
+/// Signs and encrypts a dressed call, if its profile asks for that.
 fn sign(
     module: &Module,
     call: &ClientCall,
-    (headers, path_and_query, body): (&mut HeaderMap, &mut String, &[u8]),
+    (headers, path_and_query, body): (&mut HeaderMap, &mut String, &mut Vec<u8>),
     with: CallInputs<'_>,
     sent: &SentIds,
     ids: &mut CountingIds,
@@ -335,6 +369,15 @@ fn sign(
     let authority = module.base_url().authority();
     let host = HeaderValue::try_from(&authority).map_err(|_| format!("`{authority}` is no host"))?;
     headers.insert(HOST, host);
+    if module.protects_body() && !body.is_empty() {
+        let call = UnsignedCall { method: &method, authority: &authority, path_and_query, headers, body, nonce: None };
+        let made = finished(module.protect(call, with, sent, (ids, &CountingEntropy::default()), PATIENCE));
+        let JoseBody { content, content_type } = made.map_err(|failure| failure.to_string())?;
+        *body = content.to_vec();
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+    }
     let unsigned = UnsignedCall { method: &method, authority: &authority, path_and_query, headers, body, nonce: None };
     let signed = finished(module.sign(unsigned, with, sent, ids, PATIENCE));
     headers.remove(HOST);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::base::id::Ids;
@@ -12,7 +12,9 @@ use crate::base::secret::ExposeSecret;
 use crate::base::time::{Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::body_fields::{self, UnfitBody};
+use crate::provider::challenge_rule::ChallengeRule;
 use crate::provider::client_auth::ClientAuth;
+use crate::provider::compiled_jose::{CompiledJoseProtection, JoseBody, protect};
 use crate::provider::compiled_signature::{
     CompiledSignature, SignatureFailure, SignedMessage, SigningInputs, sign_message,
 };
@@ -20,14 +22,17 @@ use crate::provider::dpop;
 use crate::provider::dpop::{CompiledDpop, DPOP, DpopRule};
 use crate::provider::exchange::names_secret;
 use crate::provider::id_rule::IdRule;
+use crate::provider::jose_rule::RequestJoseRule;
+use crate::provider::key_use::KeyUse;
 use crate::provider::message_values::{Fresh, MessageValues};
 use crate::provider::parameters::{Parameters, is_cookie_value};
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::signature_rule::{SignatureContext, SignatureRule};
 use crate::provider::template::{
-    ConsentVariables, Fill, FilledText, Template, TemplateContext, TemplateScope, TemplateSegment,
+    ConsentVariables, Fill, FilledText, SignedView, Template, TemplateContext, TemplateScope, TemplateSegment,
 };
 use crate::provider::values::{FieldName, OneOrManyValues, Pointer, WholeMatch, choice};
+use crate::signing::jwe::Entropy;
 use crate::syntax::{Diagnostics, Fields, FromNode, Node};
 use crate::token::grant::{CallCredentials, CallPlace, Grant};
 use crate::token::lease::Lease;
@@ -59,25 +64,44 @@ pub(super) struct InjectionRules {
     /// The scope of identifiers that declare none: `replay_id`.
     replay_id: Fresh,
     sign: Vec<SignatureRule>,
+    /// Signature and encryption of the body.
+    jose: Vec<RequestJoseRule>,
     /// The proof of possession that a call carries.
     dpop: Option<DpopRule>,
+    /// The answer that asks for the same call once more.
+    challenge: Option<ChallengeRule>,
 }
 
 impl Default for InjectionRules {
     fn default() -> Self {
-        Self { rules: Vec::new(), strip: Vec::new(), replay_id: Fresh::Attempt, sign: Vec::new(), dpop: None }
+        Self {
+            rules: Vec::new(),
+            strip: Vec::new(),
+            replay_id: Fresh::Attempt,
+            sign: Vec::new(),
+            jose: Vec::new(),
+            dpop: None,
+            challenge: None,
+        }
     }
 }
 
 impl InjectionRules {
     /// Reads the table `[request]` of a profile. Templates stand in the context of `scope`.
-    pub(super) fn read(node: &Node, scope: TemplateScope<'_>, dpop: Option<&DpopRule>, report: &Diagnostics) -> Self {
+    pub(super) fn read(
+        node: &Node,
+        scope: TemplateScope<'_>,
+        dpop: Option<&DpopRule>,
+        challenge: Option<&ChallengeRule>,
+        report: &Diagnostics,
+    ) -> Self {
         let fields = Fields::new(node, "[request]", report);
         let before = report.errors();
         let words = [("keep", Fresh::Call), ("renew", Fresh::Attempt)];
         let replay_id =
             fields.take("replay_id").and_then(|node| choice(node, report, &words)).unwrap_or(Fresh::Attempt);
         let mut rules: Vec<InjectionRule> = Vec::new();
+        let jose = RequestJoseRule::read_all(fields.take("jose"), scope, report);
         if fields.take("inject").is_none() && fields.take("sign").is_none() {
             fields.missing("inject", "[{ header = \"authorization\", value = \"Bearer {token}\" }]");
         }
@@ -91,7 +115,8 @@ impl InjectionRules {
         judge_cookies(&rules, &fields);
         let wants_token = scope.place != TemplateContext::Standing;
         judge_dpop(&rules, dpop, &fields);
-        let sign = signatures(&fields, &rules, dpop, scope);
+        let made = dpop.map(|_| DPOP).into_iter().chain(challenge.map(|rule| rule.header().clone()));
+        let sign = signatures(&fields, &rules, made, scope);
         let is_signed = sign.iter().any(SignatureRule::covers_token);
         if wants_token
             && !rules.is_empty()
@@ -105,7 +130,13 @@ impl InjectionRules {
         let strip =
             fields.or("strip", OneOrManyValues::<FieldName>(Vec::new())).0.into_iter().map(|name| name.0).collect();
         fields.finish();
-        Self { rules, strip, replay_id, sign, dpop: dpop.cloned() }
+        if let Some(header) = challenge.map(ChallengeRule::header)
+            && rules.iter().any(|rule| rule.place.as_header() == Some(header))
+        {
+            let title = format!("the header `{header}` takes back the challenge of an answer");
+            node.error(report, title, "", Some("take it out of `inject`".to_owned()));
+        }
+        Self { rules, strip, replay_id, sign, jose, dpop: dpop.cloned(), challenge: challenge.cloned() }
     }
 
     /// `[consent.request]`: these orders, with what `node` says of a place instead of what they say of it.
@@ -138,9 +169,15 @@ impl InjectionRules {
         self.sign.iter()
     }
 
+    /// The uses of keys by signature and encryption of the body.
+    pub(super) fn jose_uses(&self) -> impl Iterator<Item = (Arc<str>, KeyUse)> {
+        self.jose.iter().flat_map(RequestJoseRule::uses)
+    }
+
     /// The route variables that it names.
     pub(super) fn vars(&self) -> impl Iterator<Item = &Arc<str>> {
         let signed = self.sign.iter().flat_map(SignatureRule::templates);
+        let signed = signed.chain(self.jose.iter().flat_map(RequestJoseRule::templates));
         self.rules.iter().map(|rule| &rule.value).chain(signed).flat_map(Template::vars)
     }
 
@@ -157,6 +194,8 @@ impl InjectionRules {
         injection.replaced.push(AUTHORIZATION);
         injection.replaced.extend(dpop.is_some().then_some(DPOP));
         injection.dpop = dpop;
+        injection.challenge = self.challenge.clone();
+        injection.replaced.extend(self.challenge.iter().map(|rule| rule.header().clone()));
         injection.replaced.extend(self.strip.iter().cloned().chain(also_stripped));
         for InjectionRule { place, value, basic, client } in &self.rules {
             let text = value.resolve(settings);
@@ -211,11 +250,18 @@ impl InjectionRules {
             if let CallPlace::Query(name) = &rule.place {
                 injection.query.push(name.clone(), None);
             }
-            let Some(signature) = CompiledSignature::compile(rule, settings)? else { continue };
+            let Some(mut signature) = CompiledSignature::compile(rule, settings)? else { continue };
+            let challenge = self.challenge.as_ref().map(ChallengeRule::header);
+            signature.only_with = challenge.filter(|header| rule.covers_header(header)).cloned();
             signature.ids(&mut injection.ids);
             injection.signs_body |= rule.covers_body();
             injection.signs_token |= rule.covers_token();
             injection.signatures.push(signature);
+        }
+        for rule in &self.jose {
+            let protection = CompiledJoseProtection::compile(rule, settings)?;
+            protection.ids(&mut injection.ids);
+            injection.protections.push(protection);
         }
         injection.ids.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         injection.ids.dedup();
@@ -225,15 +271,16 @@ impl InjectionRules {
 }
 
 /// Takes `sign`. A signature has a place of its own.
+/// `made`: header fields that countersign puts on besides `inject`.
 fn signatures(
     fields: &Fields<'_>,
     rules: &[InjectionRule],
-    dpop: Option<&DpopRule>,
+    made: impl Iterator<Item = HeaderName>,
     scope: TemplateScope<'_>,
 ) -> Vec<SignatureRule> {
     let report = fields.report();
     let own = rules.iter().filter_map(|rule| rule.place.as_header().cloned());
-    let own: Vec<HeaderName> = own.chain(dpop.map(|_| DPOP)).collect();
+    let own: Vec<HeaderName> = own.chain(made).collect();
     let is_standing = scope.place == TemplateContext::Standing;
     let place = if is_standing { TemplateContext::StandingSign } else { TemplateContext::Sign };
     let context =
@@ -455,8 +502,12 @@ pub(super) struct Injection {
     signatures: Vec<CompiledSignature>,
     signs_body: bool,
     signs_token: bool,
+    /// Signature and encryption of the body, in their order.
+    protections: Vec<CompiledJoseProtection>,
     /// The key by which a call proves that its token is bound to it.
     dpop: Option<Arc<CompiledDpop>>,
+    /// The answer that asks for the same call once more.
+    challenge: Option<ChallengeRule>,
 }
 
 impl Default for Injection {
@@ -475,7 +526,9 @@ impl Default for Injection {
             signatures: Vec::new(),
             signs_body: false,
             signs_token: false,
+            protections: Vec::new(),
             dpop: None,
+            challenge: None,
         }
     }
 }
@@ -597,14 +650,29 @@ impl Injection {
         SentIds { values, first, more }
     }
 
-    /// Returns whether calls are signed.
+    /// Returns whether calls are signed, in whatever way.
     pub(super) const fn signs(&self) -> bool {
-        !self.signatures.is_empty() || self.proves()
+        !self.signatures.is_empty() || self.proves() || self.protects_body()
+    }
+
+    /// Returns whether bodies are signed or encrypted.
+    pub(super) const fn protects_body(&self) -> bool {
+        !self.protections.is_empty()
     }
 
     /// Returns whether a call carries a proof of possession.
     pub(super) const fn proves(&self) -> bool {
         self.dpop.is_some()
+    }
+
+    /// Returns the field that takes back the challenge of an answer, with that, if the answer brings one.
+    pub(super) fn challenge<'a>(
+        &'a self,
+        status: StatusCode,
+        answer: &'a HeaderMap,
+    ) -> Option<(&'a HeaderName, &'a HeaderValue)> {
+        let rule = self.challenge.as_ref()?;
+        rule.challenge(status, answer).map(|challenge| (rule.header(), challenge))
     }
 
     /// The header fields that a call's signatures set.
@@ -638,6 +706,30 @@ impl Injection {
         }
         // None of a call goes into its body.
         sign_message(&self.signatures, message, &mut inputs).await.map(drop)
+    }
+
+    /// Signs and encrypts the body of a dressed call, which has one.
+    pub(super) async fn protect<E: Entropy + Clone + Send + 'static>(
+        &self,
+        message: SignedMessage<'_>,
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        (ids, entropy): (&mut dyn Ids, &E),
+        within: Within,
+    ) -> Result<JoseBody, SignatureFailure> {
+        let consent = ConsentVariables::default();
+        let mut inputs = SigningInputs { vars: with.vars, ids, values: &sent.values, consent, steps: &[], within };
+        let view = SignedView {
+            method: message.method,
+            authority: message.authority,
+            path_and_query: message.path_and_query,
+            headers: message.headers,
+            body: message.body,
+            body_digest: None,
+            token: None,
+            signature: None,
+        };
+        protect(&self.protections, view, &mut inputs, entropy).await
     }
 
     /// Returns whether parameters are put into the query.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::secret::{ExposeSecret, SecretString};
+use crate::provider::key_use::KeyUse;
 use crate::provider::setting::{FileContent, ReadValue, RemoteKind};
 use crate::signing::algorithm::{KeyType, SigningAlgorithm};
 use crate::signing::certificate::CertificateChain;
@@ -11,9 +12,9 @@ use crate::signing::jwk;
 use crate::signing::key::{KeyError, SigningKey};
 use crate::signing::key_material::KeyMaterial;
 use crate::signing::pkcs;
+use crate::signing::private_key_pool::PrivateKeyPool;
 use crate::signing::public_key::PublicKey;
 use crate::signing::signer::Signer;
-use crate::signing::signing_pool::SigningPool;
 use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText};
 
 /// The place of a key: a file, by its form, or a key service.
@@ -54,10 +55,10 @@ enum FoundKey {
     Remote(Arc<dyn Signer>, PublicKey),
 }
 
-/// Reads the value of a key setting. All mistakes are reported; `algorithms` are those that sign with it.
+/// Reads the value of a key setting. All mistakes are reported.
 pub(super) fn read_key(
     name: &str,
-    algorithms: &[SigningAlgorithm],
+    uses: &[KeyUse],
     node: &Node,
     read: &dyn ReadValue,
     report: &Diagnostics,
@@ -119,16 +120,22 @@ pub(super) fn read_key(
     let found = match &origin {
         KeyOrigin::File(file) => key(file, password.as_ref(), &place, read)?,
         KeyOrigin::Remote(kind, node) => {
-            let signer = read.remote_key(*kind, node, algorithms, report)?;
+            if let Some(decryption) = uses.iter().find(|key_use| matches!(key_use, KeyUse::Decrypt(_))) {
+                let title = format!("a key of a key service signs, and `{name}` decrypts ({})", decryption.algorithm());
+                place.error(&node.span, title, "give it a key from a file");
+                return None;
+            }
+            let algorithms: Vec<SigningAlgorithm> = uses.iter().filter_map(|key_use| key_use.signs()).collect();
+            let signer = read.remote_key(*kind, node, &algorithms, report)?;
             let public = signer.public_key()?;
             FoundKey::Remote(signer, public)
         }
     };
     let at = origin.node();
-    for algorithm in algorithms {
-        if algorithm.key_type() != found.key_type() {
-            let title = format!("{algorithm} needs {}, and this is {}", algorithm.key_type(), found.key_type());
-            place.error(&at.span, title, "the profile says which algorithm signs; ask the bank for its kind of key");
+    for key_use in uses {
+        if !key_use.takes(found.key_type()) {
+            let title = format!("{} needs {}, and this is {}", key_use.algorithm(), key_use.key(), found.key_type());
+            place.error(&at.span, title, "the profile says for which algorithm; ask the bank for its kind of key");
             return None;
         }
     }
@@ -145,7 +152,7 @@ pub(super) fn read_key(
         return None;
     }
     Some(Arc::new(match found {
-        FoundKey::InMemory(key, _) => KeyMaterial::new(key, chain, id, &SigningPool::of_process()),
+        FoundKey::InMemory(key, _) => KeyMaterial::new(key, chain, id, &PrivateKeyPool::of_process()),
         FoundKey::Remote(signer, public) => KeyMaterial::elsewhere(public, signer, chain, id),
     }))
 }

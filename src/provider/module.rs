@@ -14,6 +14,7 @@ use crate::base::time::{Deadline, Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::body_fields::UnfitBody;
 use crate::provider::coexistence::Coexistence;
+use crate::provider::compiled_jose::{JoseBody, OpenFailure, ResponseOpener};
 use crate::provider::compiled_signature::{SignatureFailure, SignedMessage};
 use crate::provider::consent::{CompiledConsent, ConsentParts, ConsentProfile, ConsentWiring};
 use crate::provider::dpop;
@@ -25,6 +26,7 @@ use crate::provider::login::{CompiledStep, LoginStep};
 use crate::provider::profile::Profile;
 use crate::provider::refusal::Verdict;
 use crate::provider::setting::{SettingMember, SettingValue, Settings};
+use crate::signing::jwe::Entropy;
 use crate::token::grant::{CallCredentials, Grant};
 use crate::token::key::{KeyBuilder, TokenKey};
 use crate::token::lease::{Lease, LeaseTrial};
@@ -70,6 +72,13 @@ pub struct UnsignedCall<'a> {
     pub nonce: Option<&'a str>,
 }
 
+impl<'a> UnsignedCall<'a> {
+    fn into_message(self) -> SignedMessage<'a> {
+        let UnsignedCall { method, authority, path_and_query, headers, body, nonce: _ } = self;
+        SignedMessage { method: method.as_str(), authority, path_and_query, headers, body, token: None }
+    }
+}
+
 /// Leaves out everything that may hold a credential.
 impl fmt::Debug for UnsignedCall<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,6 +100,8 @@ pub struct Module {
     vars: Vec<Arc<str>>,
     pub(super) injection: Injection,
     consent: Option<CompiledConsent>,
+    /// Opens answers; `None`: they are passed on as they come.
+    opener: Option<ResponseOpener>,
     caller: CallAs,
     guard: Guard,
     pub(super) default_ttl: Option<Duration>,
@@ -161,6 +172,10 @@ impl Module {
                 Some(SettingValue::Key(material)) => {
                     both("key", setting.name.as_bytes());
                     keys.push((setting.name.clone(), material.mark()));
+                }
+                Some(SettingValue::PublicKeys(keys)) => {
+                    both("public key", setting.name.as_bytes());
+                    both("mark", &keys.mark());
                 }
                 Some(SettingValue::Text(text)) => {
                     both("setting", setting.name.as_bytes());
@@ -238,6 +253,7 @@ impl Module {
             exchange,
             injection,
             consent,
+            opener: ResponseOpener::compile(&profile.response, &settings)?,
             caller: wiring.caller,
             guard,
             default_ttl: wiring.default_ttl,
@@ -351,7 +367,13 @@ impl Module {
         changes.then(|| self.injection.target(path_and_query, with, sent, ids).to_string())
     }
 
-    /// Returns whether fields are put into bodies: they have to be gathered before they are sent.
+    /// Returns whether bodies have to be gathered before anything is sent: fields are put into them, or they are signed or
+    /// encrypted.
+    pub const fn wants_whole_body(&self) -> bool {
+        self.changes_body() || self.protects_body() || self.signs_body()
+    }
+
+    /// Returns whether fields are put into bodies.
     pub const fn changes_body(&self) -> bool {
         self.injection.changes_body()
     }
@@ -368,7 +390,44 @@ impl Module {
         self.changes_body().then(|| self.injection.body(headers, body, with, sent, ids))
     }
 
-    /// Returns whether dressed calls have to be signed, by [`Module::sign`].
+    /// Returns whether bodies are signed or encrypted, by [`Module::protect`].
+    pub const fn protects_body(&self) -> bool {
+        self.injection.protects_body()
+    }
+
+    /// Signs and encrypts the body of a dressed call, before [`Module::sign`] covers what goes out.
+    pub async fn protect<E: Entropy + Clone + Send + 'static>(
+        &self,
+        call: UnsignedCall<'_>,
+        with: CallInputs<'_>,
+        sent: &SentIds,
+        (ids, entropy): (&mut dyn Ids, &E),
+        within: Within,
+    ) -> Result<JoseBody, SignatureFailure> {
+        self.injection.protect(call.into_message(), with, sent, (ids, entropy), within).await
+    }
+
+    /// Returns whether answers with this status are opened, by [`Module::open`]: decrypted and verified as a whole before
+    /// anything of them is used.
+    pub fn opens(&self, status: StatusCode) -> bool {
+        self.opener.as_ref().is_some_and(|opener| opener.opens(status))
+    }
+
+    /// Opens an answer whose body is no longer than `most` bytes, also decoded.
+    pub async fn open(
+        &self,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+        most: usize,
+        within: Within,
+    ) -> Result<JoseBody, OpenFailure> {
+        match &self.opener {
+            Some(opener) => opener.open(headers, body, most, within).await,
+            None => Ok(JoseBody { content: Zeroizing::new(body), content_type: None }),
+        }
+    }
+
+    /// Returns whether dressed calls have to be signed, by [`Module::protect`] and [`Module::sign`].
     pub const fn signs(&self) -> bool {
         self.injection.signs()
     }
@@ -378,7 +437,7 @@ impl Module {
         self.injection.proves()
     }
 
-    /// Returns whether a signature covers the body: it has to be gathered before anything is sent.
+    /// Returns whether a signature covers the body.
     pub const fn signs_body(&self) -> bool {
         self.injection.signs_body()
     }
@@ -403,9 +462,8 @@ impl Module {
         ids: &mut dyn Ids,
         within: Within,
     ) -> Result<(), SignatureFailure> {
-        let UnsignedCall { method, authority, path_and_query, headers, body, nonce } = call;
-        let message = SignedMessage { method: method.as_str(), authority, path_and_query, headers, body, token: None };
-        self.injection.sign(message, nonce, with, sent, ids, within).await
+        let nonce = call.nonce;
+        self.injection.sign(call.into_message(), nonce, with, sent, ids, within).await
     }
 
     /// Returns whether [`Module::judge`] needs the body of a response with this head.
@@ -413,14 +471,18 @@ impl Module {
         self.judges_bodies && self.profile.refusal.wants_body(status, headers)
     }
 
-    /// Returns whether any verdict of this module depends on a body.
-    pub fn judges_bodies(&self) -> bool {
-        self.judges_bodies
+    /// Returns whether any verdict of this module depends on a body, or bodies are opened: their content codings have to
+    /// be some that are read here.
+    pub fn reads_bodies(&self) -> bool {
+        self.judges_bodies || self.opener.is_some()
     }
 
     /// Judges the meaning of a response for the token. `body` is decoded; `None` if it was not wanted, or could not be
     /// read completely.
     pub fn judge(&self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) -> Verdict {
+        if self.injection.challenge(status, headers).is_some() {
+            return Verdict::Challenged;
+        }
         if self.is_standing() {
             return Verdict::Accepted;
         }
@@ -428,6 +490,16 @@ impl Module {
             return Verdict::Challenged;
         }
         self.profile.refusal.judge(status, headers, body)
+    }
+
+    /// Puts the challenge that an answer brings on the call that is made once more; [`Module::sign`] then signs it. A nonce
+    /// for proofs of possession is none of these.
+    pub fn take_challenge(&self, status: StatusCode, answer: &HeaderMap, headers: &mut HeaderMap) {
+        if let Some((name, challenge)) = self.injection.challenge(status, answer) {
+            let mut challenge = challenge.clone();
+            challenge.set_sensitive(true);
+            headers.insert(name.clone(), challenge);
+        }
     }
 
     /// Returns whether this path, relative to the provider's base URL, is one of its token, authorize or refresh
@@ -715,7 +787,7 @@ inject = [
             headers.insert("content-type", HeaderValue::from_static(value));
             assert_eq!(wants(401, &headers), wanted, "{value}");
         }
-        assert!(module.judges_bodies());
+        assert!(module.reads_bodies());
     }
 
     /// In a charset that is not known, the values of a refusal that cannot be read prove nothing: neither that it is one,

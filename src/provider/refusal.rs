@@ -14,7 +14,7 @@ pub enum Verdict {
     /// A response that proves nothing against the token.
     Accepted,
     /// It proves that the call was refused before anything was processed, and says what the same call lacks: a proof of
-    /// possession with the nonce that it gives.
+    /// possession with the nonce that it gives, or a signature over its challenge.
     Challenged,
     /// It proves that the token was refused before anything was processed.
     Refused,

@@ -7,10 +7,13 @@ use zeroize::Zeroizing;
 
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::provider::key_setting::read_key;
+use crate::provider::key_use::KeyUse;
+use crate::provider::public_key_setting::read_public_key_setting;
 use crate::provider::template::{is_name, is_taken};
 use crate::provider::values::{WholeMatch, choice};
 use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::key_material::KeyMaterial;
+use crate::signing::public_key_set::PublicKeySet;
 use crate::signing::signer::Signer;
 use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText, TableEntry};
 
@@ -77,6 +80,8 @@ impl<F: Fn(&Node, &Diagnostics) -> Option<(SecretString, bool)>> ReadValue for F
 pub(super) enum SettingKind {
     /// A private key, or a secret in a file, with its certificate.
     Key,
+    /// The provider's public key, or several.
+    PublicKey,
     /// A table of texts and route variables.
     Table,
     Text,
@@ -94,8 +99,8 @@ pub(super) struct Setting {
     pub description: String,
     /// True if its value is put into a header field; known only once all templates are read.
     pub in_header: bool,
-    /// The algorithms by which a key signs; known only once all signatures are read.
-    pub algorithms: Vec<SigningAlgorithm>,
+    /// The uses of a key; known only once all of the profile is read.
+    pub uses: Vec<KeyUse>,
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
@@ -137,7 +142,12 @@ impl Setting {
             report.error(&entry.value.source, entry.key_span.clone(), format!("{name:?} {reason}"), "", None);
         }
         let fields = Fields::new(&entry.value, format!("setting `{name}`"), report);
-        let kinds = [("key", SettingKind::Key), ("table", SettingKind::Table), ("text", SettingKind::Text)];
+        let kinds = [
+            ("key", SettingKind::Key),
+            ("public-key", SettingKind::PublicKey),
+            ("table", SettingKind::Table),
+            ("text", SettingKind::Text),
+        ];
         let kind = fields.take("kind").and_then(|node| choice(node, report, &kinds)).unwrap_or(SettingKind::Text);
         let setting = Self {
             name: name.into(),
@@ -148,7 +158,7 @@ impl Setting {
             optional: fields.or("optional", false),
             description: fields.or("description", String::new()),
             in_header: false,
-            algorithms: Vec::new(),
+            uses: Vec::new(),
         };
         for (key, refused, why) in [
             ("secret", kind == SettingKind::Table && setting.secret, "a table of settings holds no secret"),
@@ -157,6 +167,9 @@ impl Setting {
             ("secret", kind == SettingKind::Key && setting.secret, "a key is always secret: take this out"),
             ("pattern", kind == SettingKind::Key && setting.pattern.is_some(), "a key has no pattern"),
             ("default", kind == SettingKind::Key && setting.default.is_some(), "a key has no default"),
+            ("secret", kind == SettingKind::PublicKey && setting.secret, "a public key is no secret: take this out"),
+            ("pattern", kind == SettingKind::PublicKey && setting.pattern.is_some(), "a key has no pattern"),
+            ("default", kind == SettingKind::PublicKey && setting.default.is_some(), "a key has no default"),
             ("default", setting.secret && setting.default.is_some(), "a secret has no default"),
             ("optional", setting.optional && setting.default.is_some(), "a setting with a default is never absent"),
         ] {
@@ -198,7 +211,7 @@ impl Setting {
             optional: true,
             description: fields.or("description", String::new()),
             in_header: false,
-            algorithms: Vec::new(),
+            uses: Vec::new(),
         };
         if let (Some(default), Some(pattern)) = (&param.default, &param.pattern)
             && !pattern.fits(default)
@@ -214,7 +227,10 @@ impl Setting {
     /// Reads its value from a provider's table.
     fn value(&self, node: &Node, read: &dyn ReadValue, report: &Diagnostics) -> Option<SettingValue> {
         match self.kind {
-            SettingKind::Key => read_key(&self.name, &self.algorithms, node, read, report).map(SettingValue::Key),
+            SettingKind::Key => read_key(&self.name, &self.uses, node, read, report).map(SettingValue::Key),
+            SettingKind::PublicKey => {
+                read_public_key_setting(&self.name, &self.uses, node, read, report).map(SettingValue::PublicKeys)
+            }
             SettingKind::Table => self.table(node, read, report),
             SettingKind::Text => self.text(node, read, report).map(SettingValue::Text),
         }
@@ -289,6 +305,11 @@ impl Setting {
         self.kind == SettingKind::Key
     }
 
+    /// Returns whether the setting is the provider's public key.
+    pub(super) fn is_public_key(&self) -> bool {
+        self.kind == SettingKind::PublicKey
+    }
+
     /// Returns whether the setting is a table.
     pub(super) fn is_table(&self) -> bool {
         self.kind == SettingKind::Table
@@ -297,6 +318,7 @@ impl Setting {
     fn example(&self) -> String {
         match (self.kind, self.secret) {
             (SettingKind::Key, _) => "{ file = \"sign.pem\" }".to_owned(),
+            (SettingKind::PublicKey, _) => "{ file = \"bank.pem\" }".to_owned(),
             (SettingKind::Table, _) => "{ name = \"value\" }".to_owned(),
             (SettingKind::Text, true) => format!("{{ env = \"{}\" }}", self.name.to_ascii_uppercase()),
             (SettingKind::Text, false) => "\"…\"".to_owned(),
@@ -330,6 +352,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub(super) enum SettingValue {
     Key(Arc<KeyMaterial>),
+    PublicKeys(Arc<PublicKeySet>),
     Table(Vec<(String, SettingMember)>),
     Text(SecretString),
 }
@@ -392,7 +415,7 @@ impl Settings {
     pub fn vars(&self) -> Vec<(Arc<str>, Range<usize>)> {
         let members = self.values.iter().flat_map(|(_, value)| match value {
             SettingValue::Table(members) => members.as_slice(),
-            SettingValue::Key(_) | SettingValue::Text(_) => &[],
+            SettingValue::Key(_) | SettingValue::PublicKeys(_) | SettingValue::Text(_) => &[],
         });
         members
             .filter_map(|(_, member)| match member {
@@ -416,7 +439,7 @@ impl Settings {
     /// Returns the value of a text setting; `None` if it is not set or is a table.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.find(name)? {
-            SettingValue::Key(_) | SettingValue::Table(_) => None,
+            SettingValue::Key(_) | SettingValue::PublicKeys(_) | SettingValue::Table(_) => None,
             SettingValue::Text(text) => Some(text.expose_secret()),
         }
     }
@@ -425,7 +448,7 @@ impl Settings {
     pub(super) fn key(&self, name: &str) -> Option<&Arc<KeyMaterial>> {
         match self.find(name)? {
             SettingValue::Key(key) => Some(key),
-            SettingValue::Table(_) | SettingValue::Text(_) => None,
+            SettingValue::PublicKeys(_) | SettingValue::Table(_) | SettingValue::Text(_) => None,
         }
     }
 }

@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::provider::client_auth::ClientAuth;
 use crate::provider::exchange::{Field, object};
+use crate::provider::key_use::KeyUse;
 use crate::provider::setting::Setting;
 use crate::provider::template::{MessagePart, Template, TemplateContext, TemplateScope};
 use crate::provider::values::{FieldName, OneOrManyValues, choice};
@@ -258,7 +259,7 @@ fn algorithm(node: &Node, scope: TemplateScope<'_>, report: &Diagnostics) -> Opt
     }
 }
 
-fn encoding(node: &Node, report: &Diagnostics) -> Option<TextEncoding> {
+pub(super) fn encoding(node: &Node, report: &Diagnostics) -> Option<TextEncoding> {
     let word = String::from_node(node, report)?;
     match TextEncoding::parse(&word) {
         Ok(encoding) => Some(encoding),
@@ -321,7 +322,7 @@ fn life(fields: &Fields<'_>) -> Duration {
 }
 
 /// Reads the members of a JOSE header; what can be known to be wrong is reported.
-fn jose_header(
+pub(super) fn jose_header(
     node: &Node,
     scope: TemplateScope<'_>,
     algorithm: SigningAlgorithm,
@@ -629,8 +630,8 @@ impl SignatureRule {
         Some(rule)
     }
 
-    /// Reports header fields that it covers, that a client controls, and that are not named as such.
-    fn judge_covered(&self, node: &Node, own: &[HeaderName], named: &[FieldName], report: &Diagnostics) {
+    /// The header fields that it covers.
+    fn covered_headers(&self) -> Vec<HeaderName> {
         let mut covered = self.form.covered_fields();
         for template in self.templates() {
             covered.extend(template.parts().filter_map(|part| match part {
@@ -645,7 +646,17 @@ impl SignatureRule {
                 | MessagePart::Signature => None,
             }));
         }
-        for name in covered {
+        covered
+    }
+
+    /// Returns whether it covers a header field.
+    pub(super) fn covers_header(&self, name: &HeaderName) -> bool {
+        self.covered_headers().contains(name)
+    }
+
+    /// Reports header fields that it covers, that a client controls, and that are not named as such.
+    fn judge_covered(&self, node: &Node, own: &[HeaderName], named: &[FieldName], report: &Diagnostics) {
+        for name in self.covered_headers() {
             let is_known = name == HOST || own.contains(&name) || named.iter().any(|named| named.0 == name);
             if !is_known {
                 let help = format!(
@@ -710,9 +721,9 @@ pub(super) fn uses_of_keys<'a>(
     rules: impl Iterator<Item = &'a SignatureRule>,
     auths: impl Iterator<Item = &'a ClientAuth>,
     others: impl Iterator<Item = &'a KeyChoice>,
-) -> Vec<(Arc<str>, SigningAlgorithm)> {
+) -> Vec<(Arc<str>, KeyUse)> {
     let keys = rules.map(|rule| &rule.key).chain(auths.filter_map(ClientAuth::key)).chain(others);
-    keys.filter_map(KeyChoice::use_of_key).map(|(name, algorithm)| (name.clone(), algorithm)).collect()
+    keys.filter_map(KeyChoice::use_of_key).map(|(name, algorithm)| (name.clone(), KeyUse::Sign(algorithm))).collect()
 }
 
 #[cfg(test)]

@@ -148,6 +148,8 @@ pub enum Fault {
     UpstreamResponseTimeout,
     /// It did not prove who it is.
     UpstreamTls,
+    /// Its answer could not be decrypted or verified.
+    UpstreamUnopened,
     /// Its host refuses the connection or cannot be reached.
     UpstreamUnreachable,
 }
@@ -411,6 +413,14 @@ impl Fault {
                 "The provider's answer holds a credential",
                 "It was not passed on. The request may have been processed. Inquire before you repeat it.",
             ),
+            Fault::UpstreamUnopened => row(
+                "upstream-unopened",
+                StatusCode::BAD_GATEWAY,
+                "http_protocol_error",
+                "provider",
+                "The provider's answer could not be decrypted or verified",
+                "It was not passed on. The request may have been processed. Inquire before you repeat it.",
+            ),
             Fault::UpstreamResponseTimeout => row(
                 "upstream-timeout",
                 StatusCode::GATEWAY_TIMEOUT,
@@ -497,6 +507,7 @@ impl Fault {
             | Fault::UpstreamReflection
             | Fault::UpstreamResponseTimeout
             | Fault::UpstreamTls
+            | Fault::UpstreamUnopened
             | Fault::UpstreamUnreachable
             | Fault::UriTooLong => None,
         }
@@ -591,7 +602,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 31] = [
+const ALL: [Fault; 32] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed(Refusal::of(RefusalCause::Client)),
@@ -620,6 +631,7 @@ const ALL: [Fault; 31] = [
     Fault::UpstreamTls,
     Fault::UpstreamProtocol,
     Fault::UpstreamReflection,
+    Fault::UpstreamUnopened,
     Fault::UpstreamConnectTimeout,
     Fault::UpstreamResponseTimeout,
     Fault::Internal,

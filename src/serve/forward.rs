@@ -140,7 +140,7 @@ async fn forward(
         }
     };
     let module = &route.route.module;
-    let buffers = route.route.request_buffering || module.changes_body() || module.signs_body();
+    let buffers = route.route.request_buffering || module.wants_whole_body();
     if buffers && client_sent_body && replay_body.is_none() {
         let gathered = Box::pin(gather(worker, &route, body, &head.headers, log)).await;
         replay_body = Some(gathered.map_err(|why| match why {
@@ -173,7 +173,7 @@ async fn forward(
     }
 
     match &replay_body {
-        Some(gathered) if route.route.request_buffering || route.route.module.signs_body() => {
+        Some(gathered) if route.route.request_buffering || route.route.module.wants_whole_body() => {
             head.headers.insert(CONTENT_LENGTH, gathered.kept_bytes().into());
         }
         None if client_sent_body => replay_body = take_in(worker, &route, body, &head.headers, log),

@@ -134,6 +134,7 @@ pub struct RouteState {
     standing: Option<Arc<Lease>>,
     meters: Vec<RouteMeters>,
     reflections: Counter,
+    unopened: Counter,
     /// The same route before a secret was changed, until there is a token of the new one.
     previous_route: RefCell<Option<Rc<RouteState>>>,
     /// True once there was a token of this route, not of its predecessor.
@@ -195,6 +196,7 @@ impl WorkerState {
                 standing: route.module.standing_lease(shared.clock.now()).map(Arc::new),
                 meters,
                 reflections: shared.metrics.reflections(&route.provider.name),
+                unopened: shared.metrics.unopened(&route.provider.name),
                 patterns: RefCell::default(),
             }));
         }
@@ -432,6 +434,13 @@ impl RouteState {
         self.reflections.inc();
         let (provider, route) = (&self.route.provider.name, &self.route.name);
         tracing::warn!(%provider, %route, "the provider's answer holds a live credential: {what}");
+    }
+
+    /// Tells the operator that an answer was withheld, and why.
+    pub fn report_unopened(&self, why: &dyn std::error::Error) {
+        self.unopened.inc();
+        let (provider, route) = (&self.route.provider.name, &self.route.name);
+        tracing::error!(%provider, %route, "the provider's answer was withheld: {why}");
     }
 
     /// This route's counters on a listener.

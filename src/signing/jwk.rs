@@ -6,12 +6,13 @@ use serde_json::Value;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::algorithm::KeyType;
-use super::algorithm::SigningAlgorithm;
 use super::encoding::from_base64url;
 use super::key::KeyError;
 use super::key::PrivateKey;
 use super::key::SigningKey;
 use super::public_key::PublicKey;
+use super::public_key_set::NamedPublicKey;
+use super::public_key_set::PublicKeySet;
 use super::shared_secret::SharedSecret;
 
 /// The most keys of a set that are looked at.
@@ -111,12 +112,6 @@ impl JwkMembers {
         };
         PrivateKey::from_rsa(RsaKeyPair::from_components(&components))
     }
-
-    /// Returns whether a set's key is meant for signatures by this algorithm.
-    fn is_for(&self, algorithm: SigningAlgorithm) -> bool {
-        self.purpose.as_deref().is_none_or(|purpose| purpose == "sig")
-            && self.alg.as_deref().is_none_or(|alg| alg == algorithm.name())
-    }
 }
 
 /// Reads a key that signs: a private RSA, EC or OKP key, or a secret (`oct`).
@@ -134,46 +129,21 @@ pub fn public_key(json: &[u8]) -> Result<PublicKey, KeyError> {
     members.public()
 }
 
-/// A bank's public keys, with their names (RFC 7517 section 5).
-#[derive(Debug)]
-pub struct PublicKeySet(Vec<NamedKey>);
-
-#[derive(Debug)]
-struct NamedKey {
-    name: Option<String>,
-    key: PublicKey,
-    algorithms: Vec<SigningAlgorithm>,
-}
-
-impl PublicKeySet {
-    /// Reads a set. Keys of kinds that are not read here are left out, as section 5 asks; at most 100 are read.
-    pub fn parse(json: &[u8]) -> Result<Self, KeyError> {
-        #[derive(Deserialize)]
-        struct Set {
-            keys: Vec<Value>,
-        }
-        let set: Set = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
-        let read = set.keys.into_iter().take(MOST_KEYS).filter_map(|json| {
-            let mut members: JwkMembers = serde_json::from_value(json).ok()?;
-            let key = members.public().ok()?;
-            let algorithms = SigningAlgorithm::ALL.into_iter();
-            let algorithms = algorithms.filter(|algorithm| members.is_for(*algorithm)).collect();
-            Some(NamedKey { name: members.kid.take(), key, algorithms })
-        });
-        Ok(Self(read.collect()))
+/// Reads a set of public keys (RFC 7517 section 5). Keys of kinds that are not read here are left out, as section 5
+/// asks; at most 100 are read.
+pub fn public_keys(json: &[u8]) -> Result<PublicKeySet, KeyError> {
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<Value>,
     }
-
-    /// Finds the key of this name for signatures by this algorithm. Without a name, the set must have one such key
-    /// alone.
-    pub fn find(&self, name: Option<&str>, algorithm: SigningAlgorithm) -> Option<&PublicKey> {
-        let mut fitting = self.0.iter().filter(|named| {
-            named.key.key_type() == algorithm.key_type()
-                && named.algorithms.contains(&algorithm)
-                && name.is_none_or(|name| named.name.as_deref() == Some(name))
-        });
-        let found = fitting.next()?;
-        fitting.next().is_none().then_some(&found.key)
-    }
+    let set: Set = serde_json::from_slice(json).map_err(|_| KeyError::Jwk)?;
+    let read = set.keys.into_iter().take(MOST_KEYS).filter_map(|json| {
+        let mut members: JwkMembers = serde_json::from_value(json).ok()?;
+        let key = members.public().ok()?;
+        let (name, algorithm, purpose) = (members.kid.take(), members.alg.take(), members.purpose.take());
+        Some(NamedPublicKey { key, name, algorithm, purpose })
+    });
+    Ok(PublicKeySet::new(read.collect()))
 }
 
 /// A number or secret in base64url.
@@ -221,42 +191,5 @@ mod tests {
         let mut n = jwk("RS256");
         n["n"] = json!(super::super::encoding::base64url(&[0x7f; 256]));
         assert_eq!(refused(&n), KeyError::Short, "2047 bits");
-    }
-
-    #[test]
-    fn a_set_gives_the_key_of_a_name_and_an_algorithm() {
-        let vectors = vectors();
-        let public = |alg: &str, more: Value| {
-            let mut jwk = vectors.iter().find(|vector| vector["alg"] == alg).unwrap()["jwk"].clone();
-            for secret in ["d", "p", "q", "dp", "dq", "qi"] {
-                jwk = without(jwk, secret);
-            }
-            jwk.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            jwk
-        };
-        let set = json!({"keys": [
-            {"kty": "XYZ", "kid": "new"},
-            "no key",
-            public("ES256", json!({"kid": "a", "use": "sig"})),
-            public("RS256", json!({"kid": "b", "alg": "PS256"})),
-            public("EdDSA", json!({"kid": "c", "use": "enc"})),
-            public("ES384", json!({})),
-        ]});
-        let set = PublicKeySet::parse(set.to_string().as_bytes()).unwrap();
-        assert!(set.find(Some("a"), SigningAlgorithm::Es256).is_some());
-        assert!(set.find(None, SigningAlgorithm::Es256).is_some());
-        assert!(set.find(None, SigningAlgorithm::Es384).is_some());
-        assert!(set.find(Some("b"), SigningAlgorithm::Ps256).is_some());
-        for (name, algorithm) in [
-            (Some("b"), SigningAlgorithm::Rs256),
-            (Some("c"), SigningAlgorithm::EdDsa),
-            (Some("a"), SigningAlgorithm::Es384),
-            (Some("x"), SigningAlgorithm::Es256),
-        ] {
-            assert!(set.find(name, algorithm).is_none(), "{name:?} {algorithm}");
-        }
-        let twice = json!({"keys": [public("ES256", json!({})), public("ES256", json!({}))]}).to_string();
-        assert!(PublicKeySet::parse(twice.as_bytes()).unwrap().find(None, SigningAlgorithm::Es256).is_none());
-        assert!(PublicKeySet::parse(b"{}").is_err());
     }
 }

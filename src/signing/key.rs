@@ -13,7 +13,6 @@ use thiserror::Error;
 
 use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
-use super::jwk_thumbprint::jwk_thumbprint;
 use super::public_key::PublicKey;
 use super::shared_secret::SecretError;
 use super::shared_secret::SharedSecret;
@@ -80,7 +79,7 @@ impl SigningKey {
     /// Returns a digest that tells the key from others.
     pub(super) fn mark(&self) -> [u8; 32] {
         match self {
-            SigningKey::Private(key) => sha256(jwk_thumbprint(key.public()).as_bytes()),
+            SigningKey::Private(key) => key.public().mark(),
             SigningKey::Secret(secret) => secret.with_bytes(sha256),
         }
     }

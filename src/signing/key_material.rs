@@ -8,10 +8,10 @@ use super::certificate::CertificateChain;
 use super::encoding::base64;
 use super::jwk_thumbprint::jwk_thumbprint;
 use super::key::SigningKey;
+use super::private_key_pool::PrivateKeyPool;
 use super::public_key::PublicKey;
 use super::signer::Signer;
 use super::signer::SigningError;
-use super::signing_pool::SigningPool;
 use crate::base::secret::sha256;
 
 /// A statement about a key that messages contain: its name, or something of its certificate.
@@ -86,19 +86,26 @@ pub struct KeyMaterial {
 /// The part of a key that is at hand, wherever it signs.
 #[derive(Debug)]
 enum KnownPart {
+    /// A private key or a shared secret.
+    InMemory(Arc<SigningKey>),
+    /// The public key of a private key that stays elsewhere.
     Public(PublicKey),
-    /// A shared secret.
-    Secret(Arc<SigningKey>),
 }
 
 impl KeyMaterial {
     /// A key in memory. A private key signs in `pool`, a shared secret at once.
-    pub fn new(key: SigningKey, certificate: Option<CertificateChain>, id: Option<String>, pool: &SigningPool) -> Self {
+    pub fn new(
+        key: SigningKey,
+        certificate: Option<CertificateChain>,
+        id: Option<String>,
+        pool: &PrivateKeyPool,
+    ) -> Self {
         let key = Arc::new(key);
-        match key.public().cloned() {
-            Some(public) => Self::elsewhere(public, pool.signer(key), certificate, id),
-            None => Self { known: KnownPart::Secret(key.clone()), signer: key, certificate, id },
-        }
+        let signer: Arc<dyn Signer> = match &*key {
+            SigningKey::Private(_) => pool.signer(key.clone()),
+            SigningKey::Secret(_) => key.clone(),
+        };
+        Self { known: KnownPart::InMemory(key), signer, certificate, id }
     }
 
     /// A private key that `signer` holds, with its public key.
@@ -115,10 +122,31 @@ impl KeyMaterial {
         &self.signer
     }
 
+    /// Returns the key itself, to decrypt with it; `None`: it stays elsewhere.
+    pub const fn in_memory(&self) -> Option<&Arc<SigningKey>> {
+        match &self.known {
+            KnownPart::InMemory(key) => Some(key),
+            KnownPart::Public(_) => None,
+        }
+    }
+
+    /// Returns the name of the key at the bank.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Returns the public key; a shared secret has none.
+    pub fn public(&self) -> Option<&PublicKey> {
+        match &self.known {
+            KnownPart::InMemory(key) => key.public(),
+            KnownPart::Public(public) => Some(public),
+        }
+    }
+
     pub fn key_type(&self) -> KeyType {
         match &self.known {
+            KnownPart::InMemory(key) => key.key_type(),
             KnownPart::Public(public) => public.key_type(),
-            KnownPart::Secret(_) => KeyType::Secret,
         }
     }
 
@@ -128,18 +156,18 @@ impl KeyMaterial {
         if algorithm.key_type() != key {
             return Err(SigningError::WrongKey { algorithm, key });
         }
-        match &self.known {
-            KnownPart::Public(_) => Ok(()),
+        match self.in_memory().map(|key| &**key) {
             // Its length counts, too.
-            KnownPart::Secret(key) => key.sign(algorithm, b"").map(drop),
+            Some(SigningKey::Secret(secret)) => secret.sign(algorithm, b"").map(drop),
+            Some(SigningKey::Private(_)) | None => Ok(()),
         }
     }
 
     /// Returns what tells the key from others, for digests of settings: another key, name or certificate, other bytes.
     pub fn mark(&self) -> [u8; 32] {
         let key = match &self.known {
-            KnownPart::Public(public) => sha256(jwk_thumbprint(public).as_bytes()),
-            KnownPart::Secret(key) => key.mark(),
+            KnownPart::InMemory(key) => key.mark(),
+            KnownPart::Public(public) => public.mark(),
         };
         let certificate = self.certificate.as_ref().map_or([0; 32], |chain| sha256(chain.x5c().join(",").as_bytes()));
         let id = self.id.as_ref().map_or([0; 32], |id| sha256(id.as_bytes()));
@@ -158,10 +186,7 @@ impl KeyMaterial {
             KeyStatement::SerialDecimal => chain().map(CertificateChain::serial_decimal),
             KeyStatement::Sha256Hex => chain().map(CertificateChain::sha256_hex),
             KeyStatement::Subject => chain().map(CertificateChain::subject),
-            KeyStatement::Thumbprint => match &self.known {
-                KnownPart::Public(public) => Some(jwk_thumbprint(public)),
-                KnownPart::Secret(_) => None,
-            },
+            KeyStatement::Thumbprint => self.public().map(jwk_thumbprint),
             KeyStatement::X5c => chain().map(|chain| chain.x5c().join(",")),
             KeyStatement::X5t => chain().map(CertificateChain::x5t),
             KeyStatement::X5tS256 => chain().map(CertificateChain::x5t_s256),

@@ -27,12 +27,13 @@ pub mod key_material;
 pub mod minified_json;
 pub mod oauth1;
 pub mod pkcs;
+pub mod private_key_pool;
 pub mod public_key;
+pub mod public_key_set;
 pub mod request_parts;
 pub mod shared_secret;
 pub mod signature;
 pub mod signer;
-pub mod signing_pool;
 mod structured_field;
 pub mod verify;
 

@@ -16,9 +16,11 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
 use super::encoding::base64url;
+use super::jwk_thumbprint::jwk_thumbprint;
 use super::key::KeyError;
 use super::pkcs;
 use super::shared_secret::SharedSecret;
+use crate::base::secret::sha256;
 
 /// The longest RSA modulus that is read, in bytes.
 const LONGEST_MODULUS: usize = 1024;
@@ -146,6 +148,11 @@ impl PublicKey {
             }
         };
         members.into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))).collect()
+    }
+
+    /// Returns a digest that tells the key from others.
+    pub(super) fn mark(&self) -> [u8; 32] {
+        sha256(jwk_thumbprint(self).as_bytes())
     }
 
     /// Checks a signature in the form of JOSE.

@@ -420,7 +420,7 @@ proptest! {
         let jwk = Value::Object(jwk).to_string();
         let _ = jwk::signing_key(jwk.as_bytes());
         let _ = jwk::public_key(jwk.as_bytes());
-        let _ = jwk::PublicKeySet::parse(&bytes);
+        let _ = jwk::public_keys(&bytes);
         let framed = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", base64(&bytes));
         let _ = pkcs::private_key(framed.as_bytes(), None);
         let encrypted = framed.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");

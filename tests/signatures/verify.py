@@ -21,8 +21,8 @@ import oauthlib.oauth1.rfc5849.signature as oauth1
 import requests
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
-from joserfc import jws, jwt
-from joserfc.jwk import OctKey, RSAKey
+from joserfc import jwe, jws, jwt
+from joserfc.jwk import ECKey, OctKey, RSAKey
 from joserfc.registry import HeaderParameter
 
 tests = pathlib.Path(sys.argv[1])
@@ -172,6 +172,41 @@ def oauth():
         judge("oauth1", check, (method, url, header), [("GET", url, header), (method, url + "l", header)])
 
 
+def bank_key():
+    """The bank's private key, for which bodies are encrypted."""
+    return ECKey.import_key((tests / "fixtures" / "signing" / "p256-sec1.pem").read_text())
+
+
+def sealed_bodies():
+    talk = conversation("sealed-bodies")
+    ours = RSAKey.import_key(public(talk["settings"]["signing_key"]))
+    registry = jws.JWSRegistry(header_registry={"jti": HeaderParameter("message", "str")}, algorithms=["RS256"])
+
+    def check(message, body):
+        opened = jwe.decrypt_compact(message, bank_key(), algorithms=["ECDH-ES+A256KW", "A128CBC-HS256"])
+        assert opened.protected["cty"] == "JWT" and opened.protected["kid"] == "bank-2"
+        signed = jws.deserialize_compact(opened.plaintext.decode(), ours, registry=registry)
+        assert signed.protected["kid"] == "ours-1" and signed.payload.decode() == body
+
+    for call in talk["call"]:
+        for side in ("sent_body", "replayed_body"):
+            if side in call:
+                message, body = call[side], call["body"]
+                judge("sealed-bodies", check, (message, body), [(other(message), body), (message, body + " ")])
+
+
+def encrypted_fields():
+    talk = conversation("encrypted-fields")
+
+    def check(message, card):
+        opened = jwe.decrypt_compact(message, bank_key(), algorithms=["ECDH-ES", "A128GCM"])
+        assert opened.protected["kid"] == "bank-2" and json.loads(opened.plaintext) == card
+
+    for call in talk["call"]:
+        card, message = json.loads(call["body"])["card"], json.loads(call["sent_body"])["sealed"]["data"]
+        judge("encrypted-fields", check, (message, card), [(other(message), card), (message, {})])
+
+
 jws_detached("jws-detached")
 jws_detached("jws-unencoded")
 jwt_per_request()
@@ -189,3 +224,5 @@ client_assertion(
 )
 http_signature()
 oauth()
+sealed_bodies()
+encrypted_fields()

@@ -57,6 +57,11 @@ impl Kept {
         self.bytes
     }
 
+    /// Returns the allowance that it is charged to.
+    pub const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Keeps a piece. `false`: the allowance does not suffice, and nothing has changed.
     #[must_use]
     pub fn keep(&mut self, piece: &Bytes) -> bool {

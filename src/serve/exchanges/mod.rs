@@ -5,6 +5,7 @@
 //! | `cleared_request` | the last check of the token before a request is sent |
 //! | `credential_scanner` | the search for credentials in responses |
 //! | `kept` | the kept part of a request body |
+//! | `open_response` | the opening of a response that is decrypted and verified |
 //! | `pace` | the slowest pace of a body |
 //! | `peek` | the beginning of a response body, for the judge |
 //! | `replay_body` | a request body that can be sent again |
@@ -16,7 +17,8 @@
 pub(super) mod cleared_request;
 pub(super) mod credential_scanner;
 pub(super) mod kept;
-pub(super) mod pace;
+pub(super) mod open_response;
+mod pace;
 pub(super) mod peek;
 pub(super) mod replay_body;
 pub(super) mod response_body;

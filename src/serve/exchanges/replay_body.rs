@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use hyper::body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
@@ -69,6 +70,8 @@ pub struct ReplayPiece {
 struct ReplayBuffer {
     source: ReceivedBody,
     kept: Kept,
+    /// What the client sent, if another content is told in its place.
+    original: Option<Box<OriginalBody>>,
     trailers: Option<HeaderMap>,
     upstream_response: Trailers,
     pace: Pace,
@@ -88,6 +91,12 @@ struct ReplayBuffer {
     /// It was not kept for want of room in the process's allowance.
     crowded: bool,
     state: State,
+}
+
+/// The body as the client sent it.
+struct OriginalBody {
+    kept: Kept,
+    content_type: Option<HeaderValue>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -144,6 +153,7 @@ impl ReplayBody {
         Self(Rc::new(RefCell::new(ReplayBuffer {
             source,
             kept: Kept::new(budget),
+            original: None,
             trailers: None,
             upstream_response: trailers,
             pace: Pace::new(min_rate, clock.clone()),
@@ -206,19 +216,41 @@ impl ReplayBody {
         .await
     }
 
-    /// The bytes that were kept.
+    /// The bytes that are told: those that were kept, or what was put in their place.
     pub fn content(&self) -> Vec<u8> {
         self.0.borrow().kept.concat()
     }
 
-    /// Puts another content in the place of a gathered one, for the tellings that follow. `false`: the process keeps as
-    /// much as it may, and the body is lost.
+    /// Puts another content in the place of a gathered one, for the tellings that follow, and its length and type on the
+    /// head. `false`: the process keeps as much as it may, and the body is lost.
     #[must_use]
-    pub fn replace(&self, content: &Bytes) -> bool {
+    pub fn replace(&self, content: &Bytes, content_type: Option<HeaderValue>, headers: &mut HeaderMap) -> bool {
         self.supersede();
         let mut buffer = self.0.borrow_mut();
-        buffer.kept.forget();
+        let empty = Kept::new(buffer.kept.budget().clone());
+        let told = std::mem::replace(&mut buffer.kept, empty);
+        if buffer.original.is_none() {
+            let content_type = headers.get(CONTENT_TYPE).cloned();
+            buffer.original = Some(Box::new(OriginalBody { kept: told, content_type }));
+        }
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        headers.insert(CONTENT_LENGTH, content.len().into());
         buffer.kept.keep(content)
+    }
+
+    /// Puts back what the client sent, and its length and type, for one more attempt.
+    pub fn restore(&self, headers: &mut HeaderMap) {
+        let Some(original) = self.0.borrow_mut().original.take() else { return };
+        self.supersede();
+        let OriginalBody { kept, content_type } = *original;
+        match content_type {
+            Some(content_type) => headers.insert(CONTENT_TYPE, content_type),
+            None => headers.remove(CONTENT_TYPE),
+        };
+        headers.insert(CONTENT_LENGTH, kept.bytes().into());
+        self.0.borrow_mut().kept = kept;
     }
 
     /// Returns the number of bytes that were kept.

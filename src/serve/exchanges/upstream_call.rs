@@ -13,13 +13,15 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy_secret;
 use crate::base::time::{Stopwatch, Within};
 use crate::observe::record::Replay;
-use crate::provider::{CallInputs, DpopServer, SentIds, UnsignedCall, Verdict};
+use crate::provider::{CallInputs, DpopServer, JoseBody, SentIds, SignatureFailure, UnsignedCall, Verdict};
 use crate::serve::exchanges::cleared_request::ClearedRequest;
+use crate::serve::exchanges::open_response::open;
 use crate::serve::exchanges::peek::{decode, peek};
 use crate::serve::exchanges::replay_body::{ReplayBody, RequestBody, Ungathered};
 use crate::serve::exchanges::response_body::Lent;
@@ -32,6 +34,7 @@ use crate::serve::requests::headers;
 use crate::serve::requests::hop_options::HopOptions;
 use crate::serve::requests::permit::Permit;
 use crate::serve::worker_state::{RouteState, WorkerState};
+use crate::signing::jwe::LibraryEntropy;
 use crate::token::lease::Lease;
 use crate::upstream::{Connection, NoConnection, ReceivedBody, RequestHead, Resend, Sent};
 
@@ -80,7 +83,8 @@ struct JudgedResponse {
 }
 
 impl UpstreamCall<'_> {
-    /// Sends it, and once more if the provider proves that it refused the token, or that it only wants a nonce.
+    /// Sends it, and once more if the provider proves that it refused the token, or that it only wants a nonce or a
+    /// signature over its challenge.
     pub async fn run(mut self, mut in_use: TokenInUse, log: &mut RequestLog) -> Result<UpstreamResponse, Fault> {
         if self.route.route.module.signs() {
             Box::pin(self.sign(&in_use)).await?;
@@ -140,8 +144,8 @@ impl UpstreamCall<'_> {
         }
     }
 
-    /// The replay after a challenge: the same call with the same token, dressed and signed anew, with the nonce that the
-    /// provider gave. Whatever its answer is, no other attempt follows.
+    /// The replay after a challenge: the same call with the same token, dressed and signed anew, with the nonce or the
+    /// challenge that the provider gave. Whatever its answer is, no other attempt follows.
     async fn answer_challenge(
         mut self,
         challenge: UpstreamResponse,
@@ -149,6 +153,8 @@ impl UpstreamCall<'_> {
         log: &mut RequestLog,
     ) -> Result<UpstreamResponse, Fault> {
         let challenged_with = challenge.response.status();
+        let module = &self.route.route.module;
+        module.take_challenge(challenged_with, challenge.response.headers(), &mut self.headers);
         challenge.discard();
         self.dress_again(&mut in_use).await?;
         log.record().replay = Replay::Challenged;
@@ -285,19 +291,44 @@ impl UpstreamCall<'_> {
         if self.route.route.module.signs() { self.sign(in_use).await } else { Ok(()) }
     }
 
-    /// Signs the request as it is dressed. Every attempt has a signature of its own.
+    /// Signs and encrypts the request as it is dressed. Every attempt has signatures and messages of its own.
     async fn sign(&mut self, in_use: &TokenInUse) -> Result<(), Fault> {
         let route = self.route.clone();
+        let module = &route.route.module;
+        let failed = |failure: SignatureFailure| {
+            tracing::warn!(provider = %route.route.provider.name, %failure, "a request cannot be signed");
+            Fault::from(&failure)
+        };
         let with = CallInputs { lease: &in_use.lease, vars: in_use.permit.vars(), now: self.worker.now() };
+        let within = Within(route.route.timeouts.response);
         let target = self.dressed_target.as_deref().unwrap_or(&self.target);
         let mut path_and_query = target.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
         let before = path_and_query.len();
+        let authority = route.host.to_str().unwrap_or_default();
+        if let Some(replay_body) =
+            self.replay_body.as_ref().filter(|body| module.protects_body() && body.kept_bytes() > 0)
+        {
+            let content = Zeroizing::new(replay_body.content());
+            let (method, headers) = (&self.method, &mut self.headers);
+            let call = UnsignedCall {
+                method,
+                authority,
+                path_and_query: &mut path_and_query,
+                headers: &mut *headers,
+                body: &content,
+                nonce: None,
+            };
+            let made = module.protect(call, with, &in_use.ids, (&mut RandomIds, &LibraryEntropy), within).await;
+            let JoseBody { content, content_type } = made.map_err(failed)?;
+            if !replay_body.replace(&Bytes::copy_from_slice(&content), content_type, headers) {
+                return Err(Fault::Overloaded);
+            }
+        }
         let body = match &self.replay_body {
-            Some(body) if route.route.module.signs_body() => body.content(),
+            Some(body) if module.signs_body() => body.content(),
             Some(_) | None => Vec::new(),
         };
-        let authority = route.host.to_str().unwrap_or_default();
-        let nonces = Some(&route.route.provider.nonces).filter(|_| route.route.module.proves());
+        let nonces = Some(&route.route.provider.nonces).filter(|_| module.proves());
         let nonce = nonces.and_then(|nonces| nonces.find(DpopServer::Resource, authority));
         let call = UnsignedCall {
             method: &self.method,
@@ -307,11 +338,7 @@ impl UpstreamCall<'_> {
             body: &body,
             nonce: nonce.as_deref(),
         };
-        let within = Within(route.route.timeouts.response);
-        route.route.module.sign(call, with, &in_use.ids, &mut RandomIds, within).await.map_err(|failure| {
-            tracing::warn!(provider = %route.route.provider.name, %failure, "a request cannot be signed");
-            Fault::from(&failure)
-        })?;
+        module.sign(call, with, &in_use.ids, &mut RandomIds, within).await.map_err(failed)?;
         if path_and_query.len() > before {
             let target = PathAndQuery::from_maybe_shared(Bytes::from(path_and_query)).map_err(|_| Fault::UriTooLong)?;
             self.dressed_target = Some(Box::new(Uri::from(target)));
@@ -397,7 +424,17 @@ impl UpstreamCall<'_> {
             self.route.route.provider.nonces.learn(DpopServer::Resource, authority, response.headers());
         }
         let patience = self.route.route.timeouts.body_idle;
-        let (verdict, peeked) = if module.wants_body(response.status(), response.headers()) {
+        let status = response.status();
+        let opened = if module.opens(status) && self.method != Method::HEAD {
+            let opened = Box::pin(open(&mut response, &self.route)).await;
+            Some(opened.inspect_err(|_| log.came_back(status, Verdict::Accepted))?)
+        } else {
+            None
+        };
+        let (verdict, peeked) = if let Some(opened) = opened {
+            let body = decode(response.headers(), &opened);
+            (module.judge(response.status(), response.headers(), body.as_deref()), Some(opened))
+        } else if module.wants_body(response.status(), response.headers()) {
             let patience = patience.min(self.route.route.timeouts.response);
             let peeked = Box::pin(peek(&mut response, patience)).await;
             let body = decode(response.headers(), &peeked);

@@ -54,7 +54,7 @@ pub(in crate::serve) fn dress(
     for (name, value) in &route.headers {
         head.headers.insert(name.clone(), value.clone());
     }
-    if route.module.judges_bodies() {
+    if route.module.reads_bodies() {
         limit_codings(&mut head.headers);
     }
     head.headers.insert(HOST, with.host.clone());
@@ -84,7 +84,8 @@ pub(in crate::serve) fn dressed_target(
     Ok(Some(Box::new(Uri::from(dressed))))
 }
 
-/// Puts the fields into a gathered body that the provider's module has for it. A request without a body stays without.
+/// Puts the fields into a gathered body that the provider's module has for it, always into what the client sent. A request
+/// without a body stays without.
 pub(in crate::serve) fn dress_body(
     body: &ReplayBody,
     headers: &mut HeaderMap,
@@ -93,15 +94,15 @@ pub(in crate::serve) fn dress_body(
     sent: &SentIds,
     ids: &mut dyn Ids,
 ) -> Result<(), Fault> {
+    body.restore(headers);
     if !route.module.changes_body() || body.kept_bytes() == 0 {
         return Ok(());
     }
     let Some(dressed) = route.module.body(headers, &body.content(), with, sent, ids) else { return Ok(()) };
     let dressed = dressed.map_err(|unfit| Fault::Malformed(unfit.text()))?;
-    if !body.replace(&Bytes::copy_from_slice(&dressed)) {
+    if !body.replace(&Bytes::copy_from_slice(&dressed), None, headers) {
         return Err(Fault::Overloaded);
     }
-    headers.insert(CONTENT_LENGTH, body.kept_bytes().into());
     Ok(())
 }
 

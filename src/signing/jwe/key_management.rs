@@ -80,6 +80,28 @@ impl KeyManagement {
         }
     }
 
+    /// Returns whether keys of this kind go with it.
+    pub const fn takes(self, key: KeyType) -> bool {
+        match self {
+            KeyManagement::A128Kw | KeyManagement::A256Kw | KeyManagement::Direct => matches!(key, KeyType::Secret),
+            KeyManagement::EcdhEs | KeyManagement::EcdhEsA128Kw | KeyManagement::EcdhEsA256Kw => {
+                matches!(key, KeyType::P256 | KeyType::P384)
+            }
+            KeyManagement::RsaOaep256 => matches!(key, KeyType::Rsa),
+        }
+    }
+
+    /// Returns a few words for the keys that go with it.
+    pub const fn key(self) -> &'static str {
+        match self {
+            KeyManagement::A128Kw | KeyManagement::A256Kw | KeyManagement::Direct => "a shared secret",
+            KeyManagement::EcdhEs | KeyManagement::EcdhEsA128Kw | KeyManagement::EcdhEsA256Kw => {
+                "an EC key (P-256 or P-384)"
+            }
+            KeyManagement::RsaOaep256 => "an RSA key",
+        }
+    }
+
     pub(super) fn encrypt_key(
         self,
         encryption: ContentEncryption,

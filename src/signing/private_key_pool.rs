@@ -1,4 +1,4 @@
-//! Threads that sign: a signature with a private key takes a millisecond, which no event loop should spend.
+//! Threads that sign and decrypt: an operation with a private key takes a millisecond, which no event loop should spend.
 
 use std::fmt;
 use std::future::Future;
@@ -8,11 +8,12 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
+use thiserror::Error;
+
 use super::algorithm::KeyType;
 use super::algorithm::SigningAlgorithm;
 use super::key::SigningKey;
 use super::public_key::PublicKey;
-use super::signature::DigitalSignature;
 use super::signer::PendingSignature;
 use super::signer::Signer;
 use super::signer::SigningError;
@@ -21,17 +22,30 @@ use crate::base::time::Within;
 
 /// The threads of the process's pool. Two sign some thousand messages in a second.
 const THREADS: usize = 2;
-/// The messages that may wait for a thread: at a millisecond each, the last one waits for an eighth of a second.
+/// The operations that may wait for a thread: at a millisecond each, the last one waits for an eighth of a second.
 const MOST_WAITING: usize = 256;
 
-/// Threads with a bounded queue of messages to sign.
+/// Threads with a bounded queue of operations.
 #[derive(Clone)]
-pub struct SigningPool {
-    queue: SyncSender<SigningJob>,
+pub struct PrivateKeyPool {
+    queue: SyncSender<Job>,
 }
 
-impl SigningPool {
-    /// Starts a pool. A thread that cannot be started is left out; without any, every message is refused.
+/// The reason for which an operation was not performed.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum PoolError {
+    #[error("its thread has ended")]
+    Ended,
+    #[error("too many messages wait for it")]
+    Full,
+    #[error("its turn came too late")]
+    Late,
+    #[error("it has no threads")]
+    NoThreads,
+}
+
+impl PrivateKeyPool {
+    /// Starts a pool. A thread that cannot be started is left out; without any, every operation is refused.
     pub fn start(threads: usize, most_waiting: usize) -> Self {
         let (queue, jobs) = sync_channel(most_waiting);
         let jobs = Arc::new(Mutex::new(jobs));
@@ -45,9 +59,9 @@ impl SigningPool {
         Self { queue }
     }
 
-    /// Returns the pool of the process, which starts with its first key.
+    /// Returns the pool of the process, which starts with its first operation.
     pub fn of_process() -> Self {
-        static OF_PROCESS: LazyLock<SigningPool> = LazyLock::new(|| SigningPool::start(THREADS, MOST_WAITING));
+        static OF_PROCESS: LazyLock<PrivateKeyPool> = LazyLock::new(|| PrivateKeyPool::start(THREADS, MOST_WAITING));
         OF_PROCESS.clone()
     }
 
@@ -55,55 +69,64 @@ impl SigningPool {
     pub fn signer(&self, key: Arc<SigningKey>) -> Arc<dyn Signer> {
         Arc::new(PooledKey { key, pool: self.clone() })
     }
-}
 
-impl fmt::Debug for SigningPool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningPool").finish_non_exhaustive()
+    /// Has one of the threads perform an operation, if its turn comes in time.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        within: Within,
+        operation: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PoolError> {
+        let slot = Arc::new(Mutex::new(ResultSlot::default()));
+        let (given, waiting) = (SlotWriter(slot.clone()), Stopwatch::start());
+        let job = move || given.give(if waiting.elapsed() > within.0 { Err(PoolError::Late) } else { Ok(operation()) });
+        match self.queue.try_send(Box::new(job)) {
+            Ok(()) => PendingResult(slot).await,
+            Err(TrySendError::Full(_)) => Err(PoolError::Full),
+            Err(TrySendError::Disconnected(_)) => Err(PoolError::NoThreads),
+        }
     }
 }
 
-/// Signs what comes, until no pool is left.
-fn work(jobs: &Mutex<Receiver<SigningJob>>) {
+impl fmt::Debug for PrivateKeyPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateKeyPool").finish_non_exhaustive()
+    }
+}
+
+/// An operation with its arguments, and the place of its result.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Performs what comes, until no pool is left.
+fn work(jobs: &Mutex<Receiver<Job>>) {
     loop {
         // The lock is held while one thread waits; the others wait for the lock.
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
-        let made = if job.waiting.elapsed() > job.within.0 {
-            Err(SigningError::Unavailable("its turn came too late".to_owned()))
-        } else {
-            job.key.sign(job.algorithm, &job.message)
-        };
-        job.answer.give(made);
+        job();
     }
 }
 
-/// A message to sign.
-struct SigningJob {
-    key: Arc<SigningKey>,
-    algorithm: SigningAlgorithm,
-    message: Vec<u8>,
-    waiting: Stopwatch,
-    within: Within,
-    answer: SignatureAnswer,
-}
-
-/// The place of a signature, empty until it is made.
-#[derive(Default)]
-struct AnswerSlot {
-    made: Option<Result<DigitalSignature, SigningError>>,
+/// The place of a result, empty until it is there.
+struct ResultSlot<T> {
+    made: Option<Result<T, PoolError>>,
     waker: Option<Waker>,
 }
 
-fn locked(slot: &Mutex<AnswerSlot>) -> MutexGuard<'_, AnswerSlot> {
+impl<T> Default for ResultSlot<T> {
+    fn default() -> Self {
+        Self { made: None, waker: None }
+    }
+}
+
+fn locked<T>(slot: &Mutex<ResultSlot<T>>) -> MutexGuard<'_, ResultSlot<T>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread's end of a signature's place. A thread that ends before it has signed leaves an error.
-struct SignatureAnswer(Arc<Mutex<AnswerSlot>>);
+/// The thread's end of a result's place. An operation that is dropped before it has a result leaves an error.
+struct SlotWriter<T>(Arc<Mutex<ResultSlot<T>>>);
 
-impl SignatureAnswer {
-    fn give(&self, made: Result<DigitalSignature, SigningError>) {
+impl<T> SlotWriter<T> {
+    fn give(&self, made: Result<T, PoolError>) {
         let mut slot = locked(&self.0);
         slot.made.get_or_insert(made);
         let waker = slot.waker.take();
@@ -114,17 +137,17 @@ impl SignatureAnswer {
     }
 }
 
-impl Drop for SignatureAnswer {
+impl<T> Drop for SlotWriter<T> {
     fn drop(&mut self) {
-        self.give(Err(SigningError::Unavailable("its thread has ended".to_owned())));
+        self.give(Err(PoolError::Ended));
     }
 }
 
 /// The other end of it.
-struct PooledSignature(Arc<Mutex<AnswerSlot>>);
+struct PendingResult<T>(Arc<Mutex<ResultSlot<T>>>);
 
-impl Future for PooledSignature {
-    type Output = Result<DigitalSignature, SigningError>;
+impl<T> Future for PendingResult<T> {
+    type Output = Result<T, PoolError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut slot = locked(&self.0);
@@ -141,7 +164,7 @@ impl Future for PooledSignature {
 /// A key in memory, used by the threads of a pool.
 struct PooledKey {
     key: Arc<SigningKey>,
-    pool: SigningPool,
+    pool: PrivateKeyPool,
 }
 
 impl fmt::Debug for PooledKey {
@@ -160,21 +183,11 @@ impl Signer for PooledKey {
     }
 
     fn sign<'a>(&'a self, algorithm: SigningAlgorithm, message: &'a [u8], within: Within) -> PendingSignature<'a> {
-        let slot = Arc::<Mutex<AnswerSlot>>::default();
-        let job = SigningJob {
-            key: self.key.clone(),
-            algorithm,
-            message: message.to_vec(),
-            waiting: Stopwatch::start(),
-            within,
-            answer: SignatureAnswer(slot.clone()),
-        };
-        let refused = |why: &str| Err(SigningError::Unavailable(why.to_owned()));
-        match self.pool.queue.try_send(job) {
-            Ok(()) => Box::pin(PooledSignature(slot)),
-            Err(TrySendError::Full(_)) => Box::pin(std::future::ready(refused("too many messages wait for it"))),
-            Err(TrySendError::Disconnected(_)) => Box::pin(std::future::ready(refused("it has no threads"))),
-        }
+        let (key, message) = (self.key.clone(), message.to_vec());
+        Box::pin(async move {
+            let signed = self.pool.run(within, move || key.sign(algorithm, &message)).await;
+            signed.unwrap_or_else(|error| Err(SigningError::Unavailable(error.to_string())))
+        })
     }
 }
 
@@ -185,6 +198,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::pkcs;
+    use super::super::signature::DigitalSignature;
     use super::*;
 
     fn key() -> Arc<SigningKey> {
@@ -214,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_pool_signs_as_the_key_itself_does() {
-        let (key, pool) = (key(), SigningPool::start(2, 8));
+        let (key, pool) = (key(), PrivateKeyPool::start(2, 8));
         let signer = pool.signer(key.clone());
         for message in [&b"one"[..], b"two", b""] {
             let made = finished(signer.sign(SigningAlgorithm::Rs256, message, SOON));
@@ -226,18 +240,22 @@ mod tests {
 
     #[test]
     fn a_full_queue_a_late_turn_and_a_dead_pool_are_errors() {
-        let none = SigningPool::start(0, 8).signer(key());
+        let none = PrivateKeyPool::start(0, 8).signer(key());
         let made = finished(none.sign(SigningAlgorithm::Rs256, b"m", SOON));
         assert_eq!(made, Err(SigningError::Unavailable("it has no threads".to_owned())));
-        let late = SigningPool::start(1, 8).signer(key());
+        let late = PrivateKeyPool::start(1, 8).signer(key());
         let made = finished(late.sign(SigningAlgorithm::Rs256, b"m", Within(Duration::ZERO)));
         assert_eq!(made, Err(SigningError::Unavailable("its turn came too late".to_owned())));
         // A queue without room: a message is taken only while a thread waits for one.
-        let narrow = SigningPool::start(1, 0).signer(key());
-        let made: Vec<_> = (0..50).map(|_| narrow.sign(SigningAlgorithm::Rs256, b"m", SOON)).collect();
-        let mut full = 0;
-        for made in made {
-            full += usize::from(finished(made).is_err());
+        let narrow = PrivateKeyPool::start(1, 0).signer(key());
+        let asked = (0..50).map(|_| narrow.sign(SigningAlgorithm::Rs256, b"m", SOON));
+        let mut polled: Vec<_> = asked
+            .map(|mut signature| (signature.as_mut().poll(&mut Context::from_waker(Waker::noop())), signature))
+            .collect();
+        let full = polled.iter().filter(|(polled, _)| matches!(polled, Poll::Ready(Err(_)))).count();
+        polled.retain(|(polled, _)| polled.is_pending());
+        for (_, taken) in polled {
+            assert!(finished(taken).is_ok());
         }
         assert!(full > 0, "fifty messages at once are too many");
     }
