@@ -78,6 +78,8 @@ pub struct Plan {
 pub struct Tally {
     pub done: AtomicU64,
     pub errors: AtomicU64,
+    /// The errors that say `signer-unavailable`; over h2 alone.
+    pub unsigned: AtomicU64,
     pub bytes: AtomicU64,
     pub held: AtomicU64,
     /// Latencies are taken down only while the window is open.
@@ -151,12 +153,12 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     say("begin")?;
     tally.open.store(true, Relaxed);
     let (begun, before, bytes) = (Instant::now(), tally.done.load(Relaxed), tally.bytes.load(Relaxed));
-    let errors = tally.errors.load(Relaxed);
+    let (errors, unsigned) = (tally.errors.load(Relaxed), tally.unsigned.load(Relaxed));
     std::thread::sleep(Duration::from_secs_f64(seconds));
     tally.open.store(false, Relaxed);
     let took = begun.elapsed().as_secs_f64();
     let (done, bytes) = (tally.done.load(Relaxed) - before, tally.bytes.load(Relaxed) - bytes);
-    let errors = tally.errors.load(Relaxed) - errors;
+    let (errors, unsigned) = (tally.errors.load(Relaxed) - errors, tally.unsigned.load(Relaxed) - unsigned);
     say("end")?;
     drop(stop);
     let mut latency = Histogram::default();
@@ -168,6 +170,7 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
         "done": done,
         "bytes": bytes,
         "errors": errors,
+        "unsigned": unsigned,
         "p50_us": latency.quantile(0.50) / 1000.0,
         "p90_us": latency.quantile(0.90) / 1000.0,
         "p99_us": latency.quantile(0.99) / 1000.0,
