@@ -93,20 +93,20 @@ pub struct Size {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Beside {
     Nothing,
-    /// Calls that the bank answers late.
-    Late,
+    /// Calls with a bearer alone and a pause after each: about as many a second as the signed ones.
+    Plain,
     /// Calls that a key service signs.
     Signed,
 }
 
 impl Beside {
-    pub const ALL: [Self; 3] = [Self::Nothing, Self::Late, Self::Signed];
+    pub const ALL: [Self; 3] = [Self::Nothing, Self::Plain, Self::Signed];
 
     /// Its name in a table.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Nothing => "alone",
-            Self::Late => "late",
+            Self::Plain => "plain",
             Self::Signed => "signed",
         }
     }
@@ -115,7 +115,7 @@ impl Beside {
     pub const fn options(self) -> &'static str {
         match self {
             Self::Nothing => "",
-            Self::Late => "--mode h2 --connections 10 --streams 100 --path /v1/late",
+            Self::Plain => "--mode h2 --connections 10 --streams 100 --pause 450",
             Self::Signed => "--mode h2 --connections 10 --streams 100 --path /v1/signed",
         }
     }
@@ -163,6 +163,8 @@ pub struct Running {
     keys: usize,
     /// What is called beside it.
     pub beside: Option<Beside>,
+    /// Countersign's access log.
+    pub access_log: PathBuf,
     /// Where `countersign-counted` tells its counts.
     pub counts: u16,
 }
@@ -352,7 +354,9 @@ impl Contender {
         })?;
         process.listens(port, &log)?;
         let connect = (door == Door::Forward).then(|| format!("localhost:{upstream}"));
-        let running = Running { process, port, connect, keys: self.size.keys, beside: self.size.beside, counts };
+        let access_log = own.join(format!("access.{port}.log"));
+        let running =
+            Running { process, port, connect, keys: self.size.keys, beside: self.size.beside, access_log, counts };
         if self.size.keys > 1 {
             running.fill(stage)?;
         }

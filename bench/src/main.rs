@@ -4,6 +4,7 @@
 //! One binary, four parts: `bench origin` is the bank, `bench keys` a key service, `bench load` the clients, `bench compare`
 //! starts them and the contenders, checks that all do the same job, measures them in turns and prints tables.
 
+mod access_log;
 mod args;
 mod compare;
 mod contender;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::Failure;
 use crate::contender::{Beside, Contender, Door, Running, SigningAlgorithm, Size};
 use crate::machine::Steal;
 use crate::process::{Process, Start, cpu_seconds, memory_kib, tell, tree};
 use crate::stage::{Stage, count};
+use crate::{Failure, access_log};
 
 /// What a test looks at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -135,7 +135,7 @@ pub const TESTS: &[Test] = &[
         "neighbour",
         Kind::Neighbour,
         "--mode rate --rate 4000 --connections 64",
-        "4,000 requests/s, 64 connections, beside nothing, 1,000 calls that the bank answers after half a second, and 1,000 calls \
+        "4,000 requests/s, 64 connections, beside nothing, about as many plain calls as signed ones, and 1,000 calls at once \
          that a key service signs within 5 ms",
     ),
     test("down1g", Kind::Peak, "--mode keep --connections 1 --path /v1/bulk", "one download of 1 GiB after the other"),
@@ -270,6 +270,7 @@ fn measure(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Resul
     let mut load = running.load(stage, &format!("{} --warm 0.5 --seconds {seconds}", test.options))?;
     expect(&load.line()?, "begin")?;
     let opened = Steal::read(&stage.cores);
+    let logged = if test.kind == Kind::Neighbour { access_log::end(&running.access_log)? } else { 0 };
     let (before, allocated) = (cpu_seconds(id), counts(running, test)?);
     expect(&load.line()?, "end")?;
     let (after, now_allocated) = (cpu_seconds(id), counts(running, test)?);
@@ -281,6 +282,11 @@ fn measure(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Resul
     let (user, system) = (after.0 - before.0, after.1 - before.1);
     let amount = if test.kind == Kind::Bytes { number("bytes") / f64::from(1 << 20) } else { done };
     let mut more = beside.end()?;
+    if test.kind == Kind::Neighbour {
+        let durations = access_log::durations(&running.access_log, logged, PLAIN)?;
+        more.push((LOGGED_P50.to_owned(), access_log::quantile(&durations, 0.50)));
+        more.push((LOGGED_P99.to_owned(), access_log::quantile(&durations, 0.99)));
+    }
     if test.kind == Kind::Allocations {
         more.push(("allocations/request".to_owned(), (now_allocated.0 - allocated.0) / done.max(1.0)));
         more.push(("bytes/request".to_owned(), (now_allocated.1 - allocated.1) / done.max(1.0)));
@@ -359,6 +365,12 @@ impl Meanwhile {
 pub const BESIDE_RATE: &str = "calls/s beside";
 pub const BESIDE_UNSIGNED: &str = "refused beside";
 pub const BESIDE_FAILED: &str = "failed beside";
+
+/// The route of calls that are not signed.
+const PLAIN: &str = "scb";
+/// Figures of the calls on that route by the clock of countersign.
+pub const LOGGED_P50: &str = "p50 in the access log, µs";
+pub const LOGGED_P99: &str = "p99 in the access log, µs";
 
 fn expect(line: &str, wanted: &str) -> Result<(), Failure> {
     if line == wanted { Ok(()) } else { Err(format!("the generator said `{line}` instead of `{wanted}`").into()) }

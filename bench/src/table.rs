@@ -1,7 +1,9 @@
 //! Medians, ratios and tables.
 
 use crate::contender::{Contender, Door, Kind as Of};
-use crate::measure::{BESIDE_FAILED, BESIDE_RATE, BESIDE_UNSIGNED, Figures, Kind, STOLEN, Test};
+use crate::measure::{
+    BESIDE_FAILED, BESIDE_RATE, BESIDE_UNSIGNED, Figures, Kind, LOGGED_P50, LOGGED_P99, STOLEN, Test,
+};
 
 /// All rounds of one test: for each contender, in order, its figures round by round.
 pub type Rounds = Vec<Vec<Figures>>;
@@ -102,26 +104,29 @@ fn ratio(own: &[Figures], peer: &[Figures], figure: fn(&Figures) -> f64) -> Stri
 fn neighbours(contenders: &[Contender], rounds: &Rounds) {
     let Some((first, alone)) = contenders.first().zip(rounds.first()) else { return };
     println!(
-        "| | requests/s | p50 µs | p99 µs | busy | wrong | calls/s beside | refused | failed | p50 : {0} | p99 : {0} |",
+        "| | requests/s | p50 µs | p99 µs | p50 in the log | p99 in the log | busy | wrong | calls/s beside | refused | failed \
+         | p99 : {0} | p99 in the log : {0} |",
         first.name
     );
-    println!("|{}", "---|".repeat(11));
+    println!("|{}", "---|".repeat(13));
     for (contender, own) in contenders.iter().zip(rounds) {
         let middle = |what: fn(&Figures) -> f64| median(own.iter().map(what));
         let named = |name: &str| own.iter().map(|figures| figures.named(name)).collect::<Vec<_>>();
         println!(
-            "| {} | {:.0} | {:.0} | {:.0} | {:.2} | {} | {:.0} | {} | {} | {} | {} |",
+            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.2} | {} | {:.0} | {} | {} | {} | {} |",
             contender.name,
             middle(|figures| figures.rate),
             middle(|figures| figures.p50_us),
             middle(|figures| figures.p99_us),
+            median(named(LOGGED_P50)),
+            median(named(LOGGED_P99)),
             middle(|figures| figures.busy),
             own.iter().map(|figures| figures.wrong).sum::<u64>(),
             median(named(BESIDE_RATE)),
             named(BESIDE_UNSIGNED).iter().sum::<f64>(),
             named(BESIDE_FAILED).iter().sum::<f64>(),
-            ratio(own, alone, |figures| figures.p50_us),
             ratio(own, alone, |figures| figures.p99_us),
+            ratio(own, alone, |figures| figures.named(LOGGED_P99)),
         );
     }
 }

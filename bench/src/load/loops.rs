@@ -237,13 +237,18 @@ async fn streams(plan: Rc<Plan>, latency: Latency) {
         }
     };
     tokio::task::spawn_local(connection);
-    for _ in 0..plan.streams {
+    for stream in 0..plan.streams {
         let (plan, latency, mut sender) = (plan.clone(), latency.clone(), sender.clone());
         tokio::task::spawn_local(async move {
+            // Not all at the same moment, then and later.
+            tokio::time::sleep(plan.pause.mul_f64(stream as f64 / plan.streams as f64)).await;
             loop {
                 let since = Instant::now();
                 let done = call(&plan, &mut sender).await;
                 plan.note(&latency, since, done).await;
+                if !plan.pause.is_zero() {
+                    tokio::time::sleep(plan.pause).await;
+                }
             }
         });
     }

@@ -68,6 +68,8 @@ pub struct Plan {
     pub keys: u64,
     pub connections: usize,
     pub streams: usize,
+    /// The rest of a stream after each answer, in [`Mode::H2`].
+    pub pause: Duration,
     /// Requests per second of this thread, in [`Mode::Rate`].
     pub rate: f64,
     pub tally: Arc<Tally>,
@@ -110,6 +112,7 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     let keys = args.or("keys", 1)?;
     let connections: usize = args.or("connections", 64)?;
     let streams: usize = args.or("streams", 1)?;
+    let pause = Duration::from_millis(args.or("pause", 0)?);
     let rate: f64 = args.or("rate", 0.0)?;
     let threads: usize = args.or("threads", 1)?;
     let warm: f64 = args.or("warm", 0.5)?;
@@ -139,6 +142,7 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
             keys,
             connections: (connections + threads - 1 - index) / threads,
             streams,
+            pause,
             rate: rate / threads as f64,
             tally: tally.clone(),
         };
