@@ -67,7 +67,8 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     args.end()?;
     // Tokens of many keys are fetched before.
     let fills = tests.iter().filter(|test| matches!(test.kind, Kind::Growth(Size { keys: 3.., .. }))).count();
-    let windows = (tests.len() * contenders.len() * settings.rounds) as f64 * f64::from(1 + settings.again);
+    let rows: usize = tests.iter().map(|test| test.kind.sizes(test.name).len().max(1)).sum();
+    let windows = (rows * contenders.len() * settings.rounds) as f64 * f64::from(1 + settings.again);
     let each = (settings.seconds + 4.0) * 1.5;
     process::bound(Duration::from_secs_f64(
         120.0 + 30.0 * contenders.len() as f64 + windows * each + 600.0 * fills as f64,
@@ -128,8 +129,11 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
                 report.add(test.name, test.what, &able, &taken)?;
             }
         }
-        if let Some(first) = growing.first() {
-            let (name, grown) = grow(&growing, &able)?;
+        let (neighbours, growing): (Vec<&Test>, Vec<&Test>) =
+            growing.into_iter().partition(|test| test.kind == Kind::Neighbour);
+        for tests in [growing, neighbours] {
+            let Some(first) = tests.first() else { continue };
+            let (name, grown) = grow(&tests, &able)?;
             let running = start(&stage, door, &grown)?;
             let taken = in_turns(&stage, first, &grown, &running, settings)?;
             table::print(&name, first, &grown, &taken);
@@ -146,7 +150,7 @@ fn start(stage: &Stage, door: Door, contenders: &[Contender]) -> Result<Vec<Runn
 
 /// Tells whether a test compares countersign with itself at another size.
 fn grows(test: &Test) -> bool {
-    matches!(test.kind, Kind::Growth(_))
+    !test.kind.sizes(test.name).is_empty()
 }
 
 /// Makes one contender of each build of countersign and each size, so that all sizes are measured in turns; and the name of
@@ -155,8 +159,9 @@ fn grow(tests: &[&Test], contenders: &[Contender]) -> Result<(String, Vec<Conten
     let mut grown = Vec::new();
     for contender in contenders.iter().filter(|contender| contender.kind == Of::Countersign) {
         for test in tests {
-            let Kind::Growth(size) = test.kind else { continue };
-            grown.push(Contender { name: format!("{}-{}", contender.name, test.name), size, ..contender.clone() });
+            for (word, size) in test.kind.sizes(test.name) {
+                grown.push(Contender { name: format!("{}-{word}", contender.name), size, ..contender.clone() });
+            }
         }
     }
     let names = tests.iter().map(|test| test.name).collect::<Vec<_>>().join(", ");
@@ -195,9 +200,13 @@ fn in_turns(
                 Kind::Idle | Kind::Stall => measure::memory(stage, &contenders[at], test)?,
                 Kind::Peak => measure::peak(stage, &contenders[at], test)?,
                 Kind::Syscalls => measure::syscalls(stage, &running[at], test, seconds)?,
-                Kind::Allocations | Kind::Bytes | Kind::Growth(_) | Kind::Latency | Kind::Requests | Kind::Tunnels => {
-                    measure::undisturbed(stage, &running[at], test, seconds, again)?
-                }
+                Kind::Allocations
+                | Kind::Bytes
+                | Kind::Growth(_)
+                | Kind::Latency
+                | Kind::Neighbour
+                | Kind::Requests
+                | Kind::Tunnels => measure::undisturbed(stage, &running[at], test, seconds, again)?,
             };
             taken[at].push(figures);
             std::thread::sleep(Duration::from_millis(150));

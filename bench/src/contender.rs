@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::process::{Process, Start, free_port, root};
 use crate::stage::{Stage, count};
 use crate::{Failure, job};
+
+/// Time in which there must be a token for each key.
+const FILL: Duration = Duration::from_secs(600);
 
 /// Where squid's helpers usually are, on Debian.
 const SQUID_HELPERS: &str = "/usr/lib/squid";
@@ -80,6 +84,41 @@ pub struct Size {
     pub workers: usize,
     /// The algorithm by which each call is signed; none: calls carry the token alone.
     pub signs: Option<SigningAlgorithm>,
+    /// Calls beside the measured ones, with a route whose calls a key service signs in its configuration; none: no such
+    /// route.
+    pub beside: Option<Beside>,
+}
+
+/// The calls that a second generator makes, all at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Beside {
+    Nothing,
+    /// Calls with a bearer alone and a pause after each: about as many a second as the signed ones.
+    Plain,
+    /// Calls that a key service signs.
+    Signed,
+}
+
+impl Beside {
+    pub const ALL: [Self; 3] = [Self::Nothing, Self::Plain, Self::Signed];
+
+    /// Its name in a table.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "alone",
+            Self::Plain => "plain",
+            Self::Signed => "signed",
+        }
+    }
+
+    /// The generator's options: 1,000 streams.
+    pub const fn options(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Plain => "--mode h2 --connections 10 --streams 100 --pause 450",
+            Self::Signed => "--mode h2 --connections 10 --streams 100 --path /v1/signed",
+        }
+    }
 }
 
 /// The algorithm of a signature.
@@ -102,7 +141,7 @@ impl SigningAlgorithm {
 }
 
 impl Size {
-    pub const USUAL: Self = Self { routes: 1, keys: 1, workers: 1, signs: None };
+    pub const USUAL: Self = Self { routes: 1, keys: 1, workers: 1, signs: None, beside: None };
 
     /// The profile that it needs.
     const fn profile(self) -> &'static str {
@@ -122,6 +161,10 @@ pub struct Running {
     connect: Option<String>,
     /// Keys of tokens that its callers name in turns.
     keys: usize,
+    /// What is called beside it.
+    pub beside: Option<Beside>,
+    /// Countersign's access log.
+    pub access_log: PathBuf,
     /// Where `countersign-counted` tells its counts.
     pub counts: u16,
 }
@@ -138,19 +181,19 @@ impl Running {
 
     /// Calls until there is a token for each key.
     fn fill(&self, stage: &Stage) -> Result<(), Failure> {
-        const TURNS: usize = 100;
         stage.reset()?;
-        for _ in 0..TURNS {
-            let mut load = self.load(stage, "--mode keep --connections 64 --warm 0 --seconds 5")?;
-            for _ in 0..3 {
-                load.line()?;
-            }
-            load.wait()?;
+        let begun = Instant::now();
+        // One generator goes on until the last key: each one begins with the first. It ends with this function.
+        let _load = self.load(stage, &format!("--mode keep --connections 64 --warm 0 --seconds {}", FILL.as_secs()))?;
+        while begun.elapsed() < FILL {
+            std::thread::sleep(Duration::from_millis(200));
             if count(&stage.seen()?, "tokens") >= self.keys as u64 {
+                println!("- {} tokens fetched in {:.1} s", self.keys, begun.elapsed().as_secs_f64());
                 return Ok(());
             }
         }
-        Err(format!("{} keys have no tokens after {TURNS} turns", self.keys).into())
+        Err(format!("{} of {} keys have tokens after {} s", count(&stage.seen()?, "tokens"), self.keys, FILL.as_secs())
+            .into())
     }
 }
 
@@ -237,13 +280,18 @@ impl Contender {
         ] {
             std::fs::copy(work.join(part), own.join(part))?;
         }
-        let (algorithm, signing_key) = self.size.signs.map_or(("", ""), SigningAlgorithm::words);
+        let (algorithm, signing_key) = match (self.size.signs, self.size.beside) {
+            (Some(signs), _) => signs.words(),
+            (None, Some(_)) => ("ES256", ""),
+            (None, None) => ("", ""),
+        };
         let values = [
             ("@WORK@", own.display().to_string()),
             ("@PORT@", port.to_string()),
             ("@ADMIN@", admin.to_string()),
             ("@UPSTREAM@", upstream.to_string()),
             ("@ORIGIN@", stage.origin.to_string()),
+            ("@KEYS@", stage.keys.to_string()),
             ("@HOST@", format!("localhost:{}", stage.origin)),
             ("@OWNER@", job::OWNER.to_owned()),
             ("@TOKEN@", job::token()),
@@ -263,7 +311,8 @@ impl Contender {
         let fill =
             |template: &str| values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
         let config_file = own.join(file);
-        std::fs::write(&config_file, fill(template))?;
+        let remote_key = if self.size.beside.is_some() { include_str!("../peers/remote-key.toml.in") } else { "" };
+        std::fs::write(&config_file, fill(template) + &fill(remote_key))?;
         let path = config_file.display().to_string();
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         let args: Vec<String> = match self.kind {
@@ -305,7 +354,9 @@ impl Contender {
         })?;
         process.listens(port, &log)?;
         let connect = (door == Door::Forward).then(|| format!("localhost:{upstream}"));
-        let running = Running { process, port, connect, keys: self.size.keys, counts };
+        let access_log = own.join(format!("access.{port}.log"));
+        let running =
+            Running { process, port, connect, keys: self.size.keys, beside: self.size.beside, access_log, counts };
         if self.size.keys > 1 {
             running.fill(stage)?;
         }

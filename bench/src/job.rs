@@ -14,6 +14,14 @@ pub const BULK_BYTES: u64 = 1 << 30;
 pub const LATE: &str = "/v1/late";
 /// after so many milliseconds.
 pub const LATE_BY: u64 = 500;
+/// A call that a key service signs,
+pub const SIGNED: &str = "/v1/signed";
+/// after so many milliseconds.
+pub const SIGN_BY: u64 = 5;
+/// The header with the signature.
+pub const SIGNATURE: &str = "x-signature";
+/// Characters of a signature of 64 bytes in base64.
+pub const SIGNATURE_LENGTH: usize = 88;
 /// The header that names the key of a token, where there are many.
 pub const ACCOUNT: &str = "X-Account";
 /// Bytes of every other answer.

@@ -1,13 +1,15 @@
 //! countersign beside nginx, HAProxy, Envoy and Caddy at the same job, and beside mitmproxy and squid as a forward
 //! proxy, on loopback: `bench/run` starts this.
 //!
-//! One binary, three parts: `bench origin` is the bank, `bench load` the clients, `bench compare` starts both and the
-//! contenders, checks that all do the same job, measures them in turns and prints tables.
+//! One binary, four parts: `bench origin` is the bank, `bench keys` a key service, `bench load` the clients, `bench compare`
+//! starts them and the contenders, checks that all do the same job, measures them in turns and prints tables.
 
+mod access_log;
 mod args;
 mod compare;
 mod contender;
 mod job;
+mod key_service;
 mod load;
 mod machine;
 mod measure;
@@ -29,9 +31,10 @@ fn main() -> ExitCode {
     let part = words.next().unwrap_or_default();
     let done = args::Args::read(words).and_then(|args| match part.as_str() {
         "compare" => compare::main(args),
+        "keys" => key_service::main(args),
         "load" => load::main(args),
         "origin" => origin::main(args),
-        _ => Err("usage: bench compare | load | origin, each with --name value options".into()),
+        _ => Err("usage: bench compare | keys | load | origin, each with --name value options".into()),
     });
     process::end_all();
     match done {

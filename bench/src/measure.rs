@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::Failure;
-use crate::contender::{Contender, Door, Running, SigningAlgorithm, Size};
+use crate::contender::{Beside, Contender, Door, Running, SigningAlgorithm, Size};
 use crate::machine::Steal;
 use crate::process::{Process, Start, cpu_seconds, memory_kib, tell, tree};
 use crate::stage::{Stage, count};
+use crate::{Failure, access_log};
 
 /// What a test looks at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +26,8 @@ pub enum Kind {
     Idle,
     /// Latency at a fixed rate.
     Latency,
+    /// The same of countersign alone, without and with calls on another route of it.
+    Neighbour,
     /// Memory at its highest while one large body passes.
     Peak,
     /// Requests per processor second.
@@ -38,6 +40,29 @@ pub enum Kind {
     Tunnels,
 }
 
+impl Kind {
+    /// The sizes of countersign that are compared with each other, and what is added to the name of each; empty, if countersign
+    /// is compared with others.
+    pub fn sizes(self, test: &'static str) -> Vec<(&'static str, Size)> {
+        match self {
+            Self::Growth(size) => vec![(test, size)],
+            Self::Neighbour => {
+                let size = |beside: Beside| (beside.word(), Size { beside: Some(beside), ..Size::USUAL });
+                Beside::ALL.map(size).to_vec()
+            }
+            Self::Allocations
+            | Self::Bytes
+            | Self::Idle
+            | Self::Latency
+            | Self::Peak
+            | Self::Requests
+            | Self::Stall
+            | Self::Syscalls
+            | Self::Tunnels => Vec::new(),
+        }
+    }
+}
+
 /// One row of [`TESTS`].
 #[derive(Debug)]
 pub struct Test {
@@ -46,7 +71,8 @@ pub struct Test {
     pub kind: Kind,
     pub door: Door,
     pub options: &'static str,
-    /// Options of a second generator that holds connections meanwhile, and how many it must hold; empty for none.
+    /// Options of a second generator meanwhile, and how many connections it must hold; none, if it calls. Empty for no other
+    /// generator.
     pub beside: (&'static str, u64),
 }
 
@@ -105,6 +131,13 @@ pub const TESTS: &[Test] = &[
             "4,000 requests/s, 64 connections, beside 200 calls that the bank answers after half a second",
         )
     },
+    test(
+        "neighbour",
+        Kind::Neighbour,
+        "--mode rate --rate 4000 --connections 64",
+        "4,000 requests/s, 64 connections, beside nothing, about as many plain calls as signed ones, and 1,000 calls at once \
+         that a key service signs within 5 ms",
+    ),
     test("down1g", Kind::Peak, "--mode keep --connections 1 --path /v1/bulk", "one download of 1 GiB after the other"),
     test("up1g", Kind::Peak, "--mode keep --connections 1 --path /v1/bulk --post 1073741824", "uploads of 1 GiB"),
     growth("routes1", Size::USUAL, "on the last of so many routes"),
@@ -176,6 +209,11 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// A figure of the special ones; 0 if there is none of that name.
+    pub fn named(&self, name: &str) -> f64 {
+        self.more.iter().find(|(known, _)| known == name).map_or(0.0, |(_, value)| *value)
+    }
+
     /// Tells all of it to programs.
     pub fn json(&self) -> Value {
         json!({
@@ -228,10 +266,11 @@ fn measure(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Resul
     let id = running.process.id();
     stage.reset()?;
     // It ends with this function.
-    let _beside = beside(stage, running, test)?;
+    let mut beside = Meanwhile::begin(stage, running, test, seconds)?;
     let mut load = running.load(stage, &format!("{} --warm 0.5 --seconds {seconds}", test.options))?;
     expect(&load.line()?, "begin")?;
     let opened = Steal::read(&stage.cores);
+    let logged = if test.kind == Kind::Neighbour { access_log::end(&running.access_log)? } else { 0 };
     let (before, allocated) = (cpu_seconds(id), counts(running, test)?);
     expect(&load.line()?, "end")?;
     let (after, now_allocated) = (cpu_seconds(id), counts(running, test)?);
@@ -242,7 +281,12 @@ fn measure(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Resul
     let done = number("done");
     let (user, system) = (after.0 - before.0, after.1 - before.1);
     let amount = if test.kind == Kind::Bytes { number("bytes") / f64::from(1 << 20) } else { done };
-    let mut more = Vec::new();
+    let mut more = beside.end()?;
+    if test.kind == Kind::Neighbour {
+        let durations = access_log::durations(&running.access_log, logged, PLAIN)?;
+        more.push((LOGGED_P50.to_owned(), access_log::quantile(&durations, 0.50)));
+        more.push((LOGGED_P99.to_owned(), access_log::quantile(&durations, 0.99)));
+    }
     if test.kind == Kind::Allocations {
         more.push(("allocations/request".to_owned(), (now_allocated.0 - allocated.0) / done.max(1.0)));
         more.push(("bytes/request".to_owned(), (now_allocated.1 - allocated.1) / done.max(1.0)));
@@ -265,22 +309,68 @@ fn measure(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Resul
     })
 }
 
-/// Starts the second generator of a test and waits until it holds all of its connections.
-fn beside(stage: &Stage, running: &Running, test: &Test) -> Result<Option<Process>, Failure> {
-    let (options, wanted) = test.beside;
-    if options.is_empty() {
-        return Ok(None);
-    }
-    let mut load = running.load(stage, &format!("{options} --seconds 600"))?;
-    let said = load.line()?;
-    // One that keeps calling holds nothing.
-    let told: Value = if wanted == 0 { Value::Null } else { serde_json::from_str(&said)? };
-    if count(&told, "held") < wanted {
-        return Err(format!("{}: only {} of {wanted} readers stall", test.name, count(&told, "held")).into());
-    }
-    std::thread::sleep(Duration::from_millis(500));
-    Ok(Some(load))
+/// The second generator of a test.
+enum Meanwhile {
+    Nothing,
+    /// It holds connections until it is dropped.
+    Holds {
+        _load: Process,
+    },
+    /// It calls, a little longer than is measured.
+    Calls(Process),
 }
+
+impl Meanwhile {
+    /// Starts it, and waits until it holds all of its connections or calls on all of them.
+    fn begin(stage: &Stage, running: &Running, test: &Test, seconds: f64) -> Result<Self, Failure> {
+        let (options, wanted) = running.beside.map_or(test.beside, |beside| (beside.options(), 0));
+        if options.is_empty() {
+            return Ok(Self::Nothing);
+        }
+        if wanted == 0 {
+            let mut load = running.load(stage, &format!("{options} --warm 1 --seconds {}", seconds + 2.0))?;
+            expect(&load.line()?, "begin")?;
+            return Ok(Self::Calls(load));
+        }
+        let mut load = running.load(stage, &format!("{options} --seconds 600"))?;
+        let told: Value = serde_json::from_str(&load.line()?)?;
+        if count(&told, "held") < wanted {
+            return Err(format!("{}: only {} of {wanted} readers stall", test.name, count(&told, "held")).into());
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(Self::Holds { _load: load })
+    }
+
+    /// What its calls came to.
+    fn end(&mut self) -> Result<Vec<(String, f64)>, Failure> {
+        let Self::Calls(load) = self else { return Ok(Vec::new()) };
+        if !load.runs() {
+            return Err("the calls beside the measured ones ended before them".into());
+        }
+        expect(&load.line()?, "end")?;
+        let told: Value = serde_json::from_str(&load.line()?)?;
+        load.wait()?;
+        let seconds = told.get("seconds").and_then(Value::as_f64).unwrap_or(1.0);
+        let unsigned = count(&told, "unsigned");
+        Ok(vec![
+            (BESIDE_RATE.to_owned(), count(&told, "done") as f64 / seconds),
+            (BESIDE_UNSIGNED.to_owned(), unsigned as f64),
+            (BESIDE_FAILED.to_owned(), count(&told, "errors").saturating_sub(unsigned) as f64),
+        ])
+    }
+}
+
+/// Figures of the calls that a second generator makes: answered with 200 a second, refused as `signer-unavailable`, and failed
+/// otherwise.
+pub const BESIDE_RATE: &str = "calls/s beside";
+pub const BESIDE_UNSIGNED: &str = "refused beside";
+pub const BESIDE_FAILED: &str = "failed beside";
+
+/// The route of calls that are not signed.
+const PLAIN: &str = "scb";
+/// Figures of the calls on that route by the clock of countersign.
+pub const LOGGED_P50: &str = "p50 in the access log, µs";
+pub const LOGGED_P99: &str = "p99 in the access log, µs";
 
 fn expect(line: &str, wanted: &str) -> Result<(), Failure> {
     if line == wanted { Ok(()) } else { Err(format!("the generator said `{line}` instead of `{wanted}`").into()) }

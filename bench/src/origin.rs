@@ -135,7 +135,7 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tls(work: &Path, name: &str) -> Result<Arc<ServerConfig>, Failure> {
+pub fn tls(work: &Path, name: &str) -> Result<Arc<ServerConfig>, Failure> {
     let chain = CertificateDer::pem_file_iter(work.join(format!("{name}.crt")))?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(work.join(format!("{name}.key")))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -147,7 +147,7 @@ fn tls(work: &Path, name: &str) -> Result<Arc<ServerConfig>, Failure> {
     Ok(Arc::new(config))
 }
 
-fn bind(port: u16) -> Result<StdTcpListener, Failure> {
+pub fn bind(port: u16) -> Result<StdTcpListener, Failure> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -294,7 +294,7 @@ async fn answer(request: Request<Incoming>, rules: &Rules, seen: &Seen, bodies: 
         seen.violation("a request body of the wrong length".to_owned());
     }
     match head.uri.path() {
-        job::ITEM => json(bodies.answer.clone()),
+        job::ITEM | job::SIGNED => json(bodies.answer.clone()),
         job::BIG => json(bodies.big.clone()),
         job::LATE => {
             tokio::time::sleep(Duration::from_millis(job::LATE_BY)).await;
@@ -304,7 +304,8 @@ async fn answer(request: Request<Incoming>, rules: &Rules, seen: &Seen, bodies: 
     }
 }
 
-/// The right bearer once, a fresh request id, the owner, the right host, and nothing of the client's identity.
+/// The right bearer once, a fresh request id, the owner, the right host, a signature where there must be one, and nothing of
+/// the client's identity.
 fn check(head: &hyper::http::request::Parts, rules: &Rules, seen: &Seen) -> Result<(), String> {
     let only = |name: &str| {
         let mut values = head.headers.get_all(name).iter();
@@ -319,6 +320,12 @@ fn check(head: &hyper::http::request::Parts, rules: &Rules, seen: &Seen) -> Resu
     }
     if only("resourceownerid")? != job::OWNER.as_bytes() {
         return Err("the wrong resourceOwnerId".to_owned());
+    }
+    if head.uri.path() == job::SIGNED {
+        let signature = only(job::SIGNATURE)?;
+        if signature.len() != job::SIGNATURE_LENGTH || !signature.ends_with(b"==") {
+            return Err("no signature of 64 bytes".to_owned());
+        }
     }
     if head.headers.contains_key(PROXY_AUTHORIZATION) {
         return Err("the client's Proxy-Authorization".to_owned());

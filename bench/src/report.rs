@@ -29,6 +29,7 @@ impl Report {
                 "routes": contender.size.routes,
                 "keys": contender.size.keys,
                 "workers": contender.size.workers,
+                "beside": contender.size.beside.map(crate::contender::Beside::word),
                 "rounds": own.iter().map(crate::measure::Figures::json).collect::<Vec<_>>(),
             })
         });

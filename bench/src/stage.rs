@@ -1,4 +1,4 @@
-//! What all measurements stand on: a directory, certificates, the origin, and which core is whose.
+//! What all measurements stand on: a directory, certificates, the origin, the key service, and which core is whose.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::process::{Process, Start, cores, free_port};
 use crate::{Failure, pki};
 
-/// The stage, with the origin running on it.
+/// The stage, with the origin and the key service running on it.
 pub struct Stage {
     pub work: PathBuf,
     /// The core of the contenders.
@@ -28,8 +28,11 @@ pub struct Stage {
     pub stranger: u16,
     /// The origin behind a certificate for another name.
     pub other: u16,
+    /// The key service.
+    pub keys: u16,
     control: u16,
     _origin: Process,
+    _keys: Process,
 }
 
 impl Stage {
@@ -68,6 +71,18 @@ impl Stage {
         })?;
         process.listens(control, &log)?;
         process.listens(origin, &log)?;
+        let (keys, log) = (free_port()?, work.join("keys.log"));
+        let args = format!("keys --work {} --port {keys}", work.display());
+        let mut key_service = Process::start(Start {
+            what: "the key service",
+            program: &program,
+            args: args.split(' ').map(str::to_owned).collect(),
+            cores: &other_cores,
+            env: Vec::new(),
+            log: &log,
+            listen: false,
+        })?;
+        key_service.listens(keys, &log)?;
         Ok(Self {
             work,
             proxy_core: proxy.to_string(),
@@ -78,8 +93,10 @@ impl Stage {
             origin,
             stranger,
             other,
+            keys,
             control,
             _origin: process,
+            _keys: key_service,
         })
     }
 

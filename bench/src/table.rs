@@ -1,7 +1,9 @@
 //! Medians, ratios and tables.
 
 use crate::contender::{Contender, Door, Kind as Of};
-use crate::measure::{Figures, Kind, STOLEN, Test};
+use crate::measure::{
+    BESIDE_FAILED, BESIDE_RATE, BESIDE_UNSIGNED, Figures, Kind, LOGGED_P50, LOGGED_P99, STOLEN, Test,
+};
 
 /// All rounds of one test: for each contender, in order, its figures round by round.
 pub type Rounds = Vec<Vec<Figures>>;
@@ -27,6 +29,10 @@ pub fn print(name: &str, test: &Test, contenders: &[Contender], rounds: &Rounds)
             special(contenders, rounds);
             steal(rounds);
         }
+        Kind::Neighbour => {
+            neighbours(contenders, rounds);
+            steal(rounds);
+        }
         Kind::Bytes | Kind::Growth(_) | Kind::Latency | Kind::Requests | Kind::Tunnels => {
             usual(test, contenders, rounds);
             steal(rounds);
@@ -50,6 +56,7 @@ fn usual(test: &Test, contenders: &[Contender], rounds: &Rounds) {
         | Kind::Growth(_)
         | Kind::Idle
         | Kind::Latency
+        | Kind::Neighbour
         | Kind::Peak
         | Kind::Requests
         | Kind::Stall
@@ -79,13 +86,48 @@ fn usual(test: &Test, contenders: &[Contender], rounds: &Rounds) {
             own.iter().map(|figures| figures.wrong).sum::<u64>(),
         );
         for peer in &peers {
-            let mut ratios: Vec<f64> =
-                own.iter().zip(&rounds[*peer]).map(|(own, peer)| figure(own) / figure(peer)).collect();
-            ratios.sort_by(f64::total_cmp);
-            let (low, high) = (ratios.first().unwrap_or(&0.0), ratios.last().unwrap_or(&0.0));
-            row.push_str(&format!(" **{:.2}** ({low:.2}-{high:.2}) |", median(ratios.iter().copied())));
+            row.push_str(&format!(" {} |", ratio(own, &rounds[*peer], figure)));
         }
         println!("{row}");
+    }
+}
+
+/// The median of the rounds' ratios of a figure to that of a peer, with their range.
+fn ratio(own: &[Figures], peer: &[Figures], figure: fn(&Figures) -> f64) -> String {
+    let mut ratios: Vec<f64> = own.iter().zip(peer).map(|(own, peer)| figure(own) / figure(peer)).collect();
+    ratios.sort_by(f64::total_cmp);
+    let (low, high) = (ratios.first().unwrap_or(&0.0), ratios.last().unwrap_or(&0.0));
+    format!("**{:.2}** ({low:.2}-{high:.2})", median(ratios.iter().copied()))
+}
+
+/// Prints the latency of some calls, without and with others beside them, and what became of those.
+fn neighbours(contenders: &[Contender], rounds: &Rounds) {
+    let Some((first, alone)) = contenders.first().zip(rounds.first()) else { return };
+    println!(
+        "| | requests/s | p50 µs | p99 µs | p50 in the log | p99 in the log | busy | wrong | calls/s beside | refused | failed \
+         | p99 : {0} | p99 in the log : {0} |",
+        first.name
+    );
+    println!("|{}", "---|".repeat(13));
+    for (contender, own) in contenders.iter().zip(rounds) {
+        let middle = |what: fn(&Figures) -> f64| median(own.iter().map(what));
+        let named = |name: &str| own.iter().map(|figures| figures.named(name)).collect::<Vec<_>>();
+        println!(
+            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.2} | {} | {:.0} | {} | {} | {} | {} |",
+            contender.name,
+            middle(|figures| figures.rate),
+            middle(|figures| figures.p50_us),
+            middle(|figures| figures.p99_us),
+            median(named(LOGGED_P50)),
+            median(named(LOGGED_P99)),
+            middle(|figures| figures.busy),
+            own.iter().map(|figures| figures.wrong).sum::<u64>(),
+            median(named(BESIDE_RATE)),
+            named(BESIDE_UNSIGNED).iter().sum::<f64>(),
+            named(BESIDE_FAILED).iter().sum::<f64>(),
+            ratio(own, alone, |figures| figures.p99_us),
+            ratio(own, alone, |figures| figures.named(LOGGED_P99)),
+        );
     }
 }
 

@@ -21,6 +21,8 @@ use super::histogram::Histogram;
 use super::{Mode, Plan};
 use crate::job;
 
+/// What countersign calls the error of a call that could not be signed.
+const UNSIGNED: &[u8] = b"signer-unavailable";
 const BUFFER: usize = 64 << 10;
 /// After a failure a connection rests, so that a broken contender is not hammered.
 const REST: Duration = Duration::from_millis(20);
@@ -235,13 +237,18 @@ async fn streams(plan: Rc<Plan>, latency: Latency) {
         }
     };
     tokio::task::spawn_local(connection);
-    for _ in 0..plan.streams {
+    for stream in 0..plan.streams {
         let (plan, latency, mut sender) = (plan.clone(), latency.clone(), sender.clone());
         tokio::task::spawn_local(async move {
+            // Not all at the same moment, then and later.
+            tokio::time::sleep(plan.pause.mul_f64(stream as f64 / plan.streams as f64)).await;
             loop {
                 let since = Instant::now();
                 let done = call(&plan, &mut sender).await;
                 plan.note(&latency, since, done).await;
+                if !plan.pause.is_zero() {
+                    tokio::time::sleep(plan.pause).await;
+                }
             }
         });
     }
@@ -266,8 +273,13 @@ async fn response(plan: &Plan, sender: &mut SendRequest<Empty<Bytes>>) -> io::Re
         .body(Empty::new())
         .map_err(io::Error::other)?;
     let response = sender.send_request(request).await.map_err(io::Error::other)?;
-    if response.status() != StatusCode::OK {
-        return Err(io::Error::other(response.status().to_string()));
+    let (status, body) = (response.status(), response.into_body());
+    if status == StatusCode::OK {
+        return Ok(body);
     }
-    Ok(response.into_body())
+    let told = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    if told.windows(UNSIGNED.len()).any(|part| part == UNSIGNED) {
+        plan.tally.unsigned.fetch_add(1, Relaxed);
+    }
+    Err(io::Error::other(status.to_string()))
 }

@@ -68,6 +68,8 @@ pub struct Plan {
     pub keys: u64,
     pub connections: usize,
     pub streams: usize,
+    /// The rest of a stream after each answer, in [`Mode::H2`].
+    pub pause: Duration,
     /// Requests per second of this thread, in [`Mode::Rate`].
     pub rate: f64,
     pub tally: Arc<Tally>,
@@ -78,6 +80,8 @@ pub struct Plan {
 pub struct Tally {
     pub done: AtomicU64,
     pub errors: AtomicU64,
+    /// The errors that say `signer-unavailable`; over h2 alone.
+    pub unsigned: AtomicU64,
     pub bytes: AtomicU64,
     pub held: AtomicU64,
     /// Latencies are taken down only while the window is open.
@@ -108,6 +112,7 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     let keys = args.or("keys", 1)?;
     let connections: usize = args.or("connections", 64)?;
     let streams: usize = args.or("streams", 1)?;
+    let pause = Duration::from_millis(args.or("pause", 0)?);
     let rate: f64 = args.or("rate", 0.0)?;
     let threads: usize = args.or("threads", 1)?;
     let warm: f64 = args.or("warm", 0.5)?;
@@ -137,6 +142,7 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
             keys,
             connections: (connections + threads - 1 - index) / threads,
             streams,
+            pause,
             rate: rate / threads as f64,
             tally: tally.clone(),
         };
@@ -151,12 +157,12 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
     say("begin")?;
     tally.open.store(true, Relaxed);
     let (begun, before, bytes) = (Instant::now(), tally.done.load(Relaxed), tally.bytes.load(Relaxed));
-    let errors = tally.errors.load(Relaxed);
+    let (errors, unsigned) = (tally.errors.load(Relaxed), tally.unsigned.load(Relaxed));
     std::thread::sleep(Duration::from_secs_f64(seconds));
     tally.open.store(false, Relaxed);
     let took = begun.elapsed().as_secs_f64();
     let (done, bytes) = (tally.done.load(Relaxed) - before, tally.bytes.load(Relaxed) - bytes);
-    let errors = tally.errors.load(Relaxed) - errors;
+    let (errors, unsigned) = (tally.errors.load(Relaxed) - errors, tally.unsigned.load(Relaxed) - unsigned);
     say("end")?;
     drop(stop);
     let mut latency = Histogram::default();
@@ -168,6 +174,7 @@ pub fn main(mut args: Args) -> Result<(), Failure> {
         "done": done,
         "bytes": bytes,
         "errors": errors,
+        "unsigned": unsigned,
         "p50_us": latency.quantile(0.50) / 1000.0,
         "p90_us": latency.quantile(0.90) / 1000.0,
         "p99_us": latency.quantile(0.99) / 1000.0,
