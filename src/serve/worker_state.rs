@@ -24,7 +24,7 @@ use crate::observe::stats::Blame;
 use crate::observe::trace::Tracer;
 use crate::route::{Caller, Guard};
 use crate::serve::connections::connection_limits::ConnectionLimits;
-use crate::serve::exchanges::credential_scanner::CredentialPatterns;
+use crate::serve::exchanges::credential_scanner::{CredentialPatterns, SecretPatterns};
 use crate::serve::exchanges::kept::Budget;
 use crate::serve::exchanges::replay_body::RequestBody;
 use crate::serve::page::ForwardPage;
@@ -141,6 +141,8 @@ pub struct RouteState {
     issued: Cell<bool>,
     /// The credentials to look for in responses, with their generation, by the key of the token that was spent.
     patterns: RefCell<KeyMap<(u64, Rc<CredentialPatterns>)>>,
+    /// The secrets of its settings, to look for in answers.
+    secrets: Rc<SecretPatterns>,
 }
 
 impl WorkerState {
@@ -198,6 +200,7 @@ impl WorkerState {
                 reflections: shared.metrics.reflections(&route.provider.name),
                 unopened: shared.metrics.unopened(&route.provider.name),
                 patterns: RefCell::default(),
+                secrets: Rc::new(SecretPatterns::new(route.module.secrets().map(str::as_bytes))),
             }));
         }
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
@@ -424,7 +427,7 @@ impl RouteState {
         if known.len() >= MOST_NEEDLES {
             known.clear();
         }
-        let patterns = Rc::new(CredentialPatterns::of(&self.route.module, lease));
+        let patterns = Rc::new(CredentialPatterns::of(lease, &self.secrets));
         known.insert(lease.key, (lease.generation, patterns.clone()));
         Some(patterns)
     }

@@ -48,6 +48,7 @@ mod resilience;
 mod scripted_server;
 mod sealed_bodies;
 mod secrets;
+mod signed_replays;
 mod signing;
 mod sim;
 mod store;

@@ -7,44 +7,28 @@
 //! and only while more bytes are available. Once they were released, the bytes that follow are still searched together
 //! with them.
 
-use std::borrow::Cow;
-use std::ops::Range;
 use std::rc::Rc;
 
-use aho_corasick::packed::Searcher;
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue};
-use memchr::memchr_iter;
-use memchr::memmem::Finder;
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
-use crate::provider::Module;
 use crate::token::lease::Lease;
 
 mod escapes;
+mod secret_patterns;
+
+use secret_patterns::SHORTEST;
+pub use secret_patterns::SecretPatterns;
 
 /// So much of a body is searched.
 pub const SEARCHED: usize = 64 * 1024;
-/// The minimum length of a pattern, in bytes: a shorter one would match everywhere.
-const SHORTEST: usize = 8;
 
-/// The patterns that are searched for. It has no `Debug`, because it holds secrets.
+/// The credentials that are searched for in the answer to one call: its token, and the secrets of the provider's settings.
 pub struct CredentialPatterns {
-    /// One finder per pattern, sorted by pattern.
-    finders: Vec<Finder<'static>>,
-    groups: Vec<Group>,
-    /// The first bytes of all of them, for one quick pass: nearly every answer ends there.
-    beginnings: Option<Searcher>,
-}
-
-/// Those that begin with the same byte.
-struct Group {
-    first: u8,
-    finders: Range<usize>,
-    longest: usize,
+    token: SecretPatterns,
+    /// Shared by all calls of a route.
+    settings: Rc<SecretPatterns>,
 }
 
 /// Searches a body as it passes.
@@ -60,62 +44,22 @@ pub struct CredentialScanner {
 
 impl CredentialPatterns {
     /// The credentials of one call.
-    pub fn of(module: &Module, lease: &Lease) -> Self {
+    pub fn of(lease: &Lease, settings: &Rc<SecretPatterns>) -> Self {
         let tokens = lease.credentials.iter().map(|(_, value)| {
             let value = value.as_bytes();
             let scheme = value.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
             value.get(scheme..).unwrap_or_default()
         });
-        Self::new(tokens.chain(module.secrets().map(str::as_bytes)))
+        Self { token: SecretPatterns::new(tokens), settings: settings.clone() }
     }
 
-    fn new<'a>(secrets: impl Iterator<Item = &'a [u8]>) -> Self {
-        let mut forms: Vec<Cow<'a, [u8]>> = Vec::new();
-        for secret in secrets.filter(|secret| secret.len() >= SHORTEST) {
-            forms.push(Cow::Borrowed(secret));
-            let percent = percent_encode(secret, NON_ALPHANUMERIC).to_string();
-            forms.push(Cow::Owned(percent.to_ascii_lowercase().into_bytes()));
-            forms.push(Cow::Owned(percent.into_bytes()));
-            forms.push(Cow::Owned(form_urlencoded::byte_serialize(secret).collect::<String>().into_bytes()));
-            forms.extend(escapes::escape_spellings(secret).into_iter().map(Cow::Owned));
-            for lead in 0..3 {
-                for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
-                    let padded = [&[0; 2][..lead.min(2)], secret].concat();
-                    let text = engine.encode(&padded).into_bytes();
-                    // The first and last characters hold bits of what stands around the secret.
-                    let start = (lead * 8).div_ceil(6);
-                    let end = padded.len() * 8 / 6;
-                    forms.push(Cow::Owned(text.get(start..end).unwrap_or_default().to_vec()));
-                }
-            }
-        }
-        forms.sort_unstable();
-        forms.dedup();
-        forms.retain(|form| form.len() >= SHORTEST);
-        // Absent where there are more than fit into one pass: then each is looked for by itself.
-        let mut starts: Vec<&[u8]> = forms.iter().filter_map(|form| form.get(..SHORTEST)).collect();
-        starts.dedup();
-        let beginnings = Searcher::new(starts);
-        let mut groups: Vec<Group> = Vec::new();
-        for (at, form) in forms.iter().enumerate() {
-            let Some(first) = form.first().copied() else { continue };
-            match groups.last_mut().filter(|group| group.first == first) {
-                Some(group) => {
-                    group.finders.end = at + 1;
-                    group.longest = group.longest.max(form.len());
-                }
-                None => groups.push(Group { first, finders: at..at + 1, longest: form.len() }),
-            }
-        }
-        Self { finders: forms.iter().map(|form| Finder::new(&**form).into_owned()).collect(), groups, beginnings }
+    fn all(&self) -> [&SecretPatterns; 2] {
+        [&self.token, &self.settings]
     }
 
     /// Returns whether any pattern occurs in these bytes.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
-        if self.beginnings.as_ref().is_some_and(|beginnings| beginnings.find(bytes).is_none()) {
-            return false;
-        }
-        self.finders.iter().any(|finder| finder.needle().len() <= bytes.len() && finder.find(bytes).is_some())
+        self.all().iter().any(|patterns| patterns.found_in(bytes))
     }
 
     /// Puts stars in header values. Says whether there was anything to hide.
@@ -136,27 +80,12 @@ impl CredentialPatterns {
     fn mask(&self, bytes: &mut [u8], end: usize) {
         // All are looked for before any is masked: one may be part of another.
         let original = bytes.to_vec();
-        for finder in self.finders.iter().filter(|finder| finder.needle().len() <= original.len()) {
-            for at in finder.find_iter(&original).take_while(|at| *at < end) {
-                if let Some(span) = bytes.get_mut(at..at + finder.needle().len()) {
-                    span.fill(b'*');
-                }
-            }
-        }
+        self.all().iter().for_each(|patterns| patterns.mask(&original, bytes, end));
     }
 
     /// Returns the number of trailing bytes that may be the beginning of a pattern.
     fn begun(&self, bytes: &[u8]) -> usize {
-        let begun = |group: &Group| {
-            let tail = bytes.get(bytes.len().saturating_sub(group.longest.saturating_sub(1))..).unwrap_or_default();
-            let finders = self.finders.get(group.finders.clone()).unwrap_or_default();
-            memchr_iter(group.first, tail).find_map(|at| {
-                let rest = tail.get(at..)?;
-                let begins = |needle: &[u8]| needle.len() > rest.len() && needle.starts_with(rest);
-                finders.iter().any(|finder| begins(finder.needle())).then_some(rest.len())
-            })
-        };
-        self.groups.iter().filter_map(begun).max().unwrap_or(0)
+        self.all().iter().map(|patterns| patterns.begun(bytes)).max().unwrap_or(0)
     }
 }
 
@@ -220,7 +149,9 @@ pub fn is_plain(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use base64::engine::general_purpose::STANDARD;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
     use proptest::prelude::*;
 
     use super::*;
@@ -228,7 +159,9 @@ mod tests {
     const SECRET: &str = "s3cr3t+/token.with=signs";
 
     fn patterns() -> Rc<CredentialPatterns> {
-        Rc::new(CredentialPatterns::new([SECRET.as_bytes(), b"another-secret-0188", b"short"].into_iter()))
+        let token = SecretPatterns::new([SECRET.as_bytes(), b"short"].into_iter());
+        let settings = Rc::new(SecretPatterns::new([&b"another-secret-0188"[..]].into_iter()));
+        Rc::new(CredentialPatterns { token, settings })
     }
 
     /// Returns the output for a body that arrives in pieces of these lengths, and whether something was masked.

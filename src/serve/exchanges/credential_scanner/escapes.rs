@@ -14,8 +14,8 @@ enum Style {
     Unicode { upper: bool },
 }
 
-/// All spellings that differ from the plain one. Some may be equal.
-pub fn escape_spellings(secret: &[u8]) -> Vec<Vec<u8>> {
+/// All spellings of a secret, or of its beginning, that differ from the plain one. Some may be equal.
+pub fn escape_spellings(beginning: &[u8], secret: &[u8]) -> Vec<Vec<u8>> {
     let escapable = |byte: &u8| OPTIONAL.contains(byte) || b"<>'\"\\".contains(byte);
     if !secret.iter().any(escapable) {
         return Vec::new();
@@ -27,12 +27,12 @@ pub fn escape_spellings(secret: &[u8]) -> Vec<Vec<u8>> {
             present.iter().enumerate().filter(|(at, _)| subset >> at & 1 == 1).map(|(_, special)| *special).collect();
         for upper in [false, true] {
             for solidus in [false, true] {
-                spellings.push(json(secret, &escaped, upper, solidus));
+                spellings.push(json(beginning, &escaped, upper, solidus));
             }
         }
         if escaped.len() < 2 || escaped.len() == present.len() {
             for style in [Style::Decimal, Style::Hex { upper: false }, Style::Hex { upper: true }] {
-                spellings.push(html(secret, &escaped, style));
+                spellings.push(html(beginning, &escaped, style));
             }
         }
     }
@@ -90,7 +90,10 @@ mod tests {
     use super::*;
 
     fn of(secret: &str) -> BTreeSet<String> {
-        escape_spellings(secret.as_bytes()).into_iter().map(|text| String::from_utf8(text).expect("text")).collect()
+        escape_spellings(secret.as_bytes(), secret.as_bytes())
+            .into_iter()
+            .map(|text| String::from_utf8(text).expect("text"))
+            .collect()
     }
 
     #[test]
