@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
@@ -189,5 +190,25 @@ fn a_key_of_the_past_opens_what_was_encrypted_for_it() {
         let message = encrypted("{}", &header, key);
         let opened = open(std::slice::from_ref(&decrypt), &[None], message.as_bytes());
         assert_eq!(opened.is_ok(), opens, "{header}");
+    }
+}
+
+proptest! {
+    /// No answer causes a panic, and none is opened that was not sealed for us.
+    #[test]
+    fn any_answer_is_survived(
+        bytes in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..200),
+            r"[A-Za-z0-9_-]{0,40}(\.[A-Za-z0-9_-]{0,40}){0,6}".prop_map(String::into_bytes),
+        ],
+        from in "(/[ab]){0,2}",
+        to in "(/[ab]){0,2}",
+    ) {
+        let [mut decrypt, mut verify] = openings();
+        decrypt.places = FieldPlaces::of(&from, &to);
+        verify.places = FieldPlaces::of(&from, &to);
+        for opening in [decrypt, verify] {
+            prop_assert!(open(&[opening], &[None], &bytes).is_err());
+        }
     }
 }
