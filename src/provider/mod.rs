@@ -18,6 +18,7 @@ mod condition;
 mod consent;
 mod describe;
 mod document;
+mod document_error;
 mod dpop;
 mod dpop_nonces;
 mod exchange;
@@ -44,6 +45,7 @@ mod template;
 mod time_rule;
 mod token_response_rules;
 mod values;
+mod xml;
 
 pub use body_fields::UnfitBody;
 pub use coexistence::Coexistence;

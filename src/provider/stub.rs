@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::condition::JsonTest;
 use super::document::DocumentFormat;
 use super::token_response_rules::TokenResponseRules;
+use super::xml;
 use crate::base::time::Now;
 
 /// The access token of every stub response. Disclosing it reveals no secret.
@@ -30,6 +31,7 @@ impl TokenResponseRules {
             }
             DocumentFormat::Json => ("application/json", values.to_string()),
             DocumentFormat::Text => ("text/plain", STUB_TOKEN.to_owned()),
+            DocumentFormat::Xml => ("application/xml", xml::write(&values)),
         }
     }
 
