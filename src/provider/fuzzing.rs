@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::challenge::{self, BEARER, KIN};
 use super::condition::may_hold_json;
@@ -13,7 +14,7 @@ use super::consent::{CompiledConsent, ConsentWiring};
 use super::document::{self, DocumentFormat};
 use super::document_error::DocumentError;
 use super::json;
-use super::{CallAs, CallInputs, LoginProgress, Module, Profile, StandIn, Verdict, Wiring};
+use super::{CallAs, CallInputs, FileContent, LoginProgress, Module, Profile, ReadValue, StandIn, Verdict, Wiring};
 use crate::base::id::CountingIds;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, is_wordy_secret};
@@ -35,8 +36,13 @@ const HERE: Now = Now::at(77_020, 1_550_131_385_020);
 const LONGEST_TOLD: usize = 64;
 
 /// The settings that each built-in profile needs.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("abbeycross", "client_id = \"abx\"\nclient_secret = \"s3cr3t-s3cr3t\""),
+    (
+        "fapi2",
+        "client_id = \"app\"\nissuer = \"https://login.bank.example\"\nsigning_algorithm = \"ES256\"\n\
+         signing_key = { file = \"ec.pem\", id = \"k1\" }\ndpop_key = { file = \"ec.pem\" }",
+    ),
     ("meed", "client_id = \"meed_0\"\nclient_secret = \"s3cr3t-s3cr3t\""),
     ("oauth2", "client_id = \"app\"\nclient_secret = \"s3cr3t-s3cr3t\"\nscope = \"payments offline\""),
     ("rakbank", "client_id = \"rak\"\nclient_secret = \"s3cr3t-s3cr3t\"\nscope = \"internal_transfers\""),
@@ -78,15 +84,29 @@ fn url(text: &str) -> BaseUrl {
     BaseUrl::parse(text).expect("a good URL")
 }
 
+/// Values as they stand there, and one key in every file.
+struct Literals;
+
+impl ReadValue for Literals {
+    fn value(&self, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
+        String::from_node(node, report).map(|text| (SecretString::from(text), false))
+    }
+
+    fn file(&self, _: &Node, _: FileContent, _: &Diagnostics) -> Option<Zeroizing<Vec<u8>>> {
+        Some(Zeroizing::new(include_bytes!("../../tests/fixtures/signing/p256-sec1.pem").to_vec()))
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        0
+    }
+}
+
 /// A profile with settings; `None` where they are not what it declares.
 fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, String>> {
     let report = Diagnostics::new();
     let node = Node::parse(&SourceText::new("settings", settings), &report);
     let fields = Fields::new(&node, "settings", &report);
-    let literal = |node: &Node, report: &Diagnostics| {
-        String::from_node(node, report).map(|text| (SecretString::from(text), false))
-    };
-    let settings = profile.read_settings(&fields, &literal);
+    let settings = profile.read_settings(&fields, &Literals);
     fields.finish();
     let params = profile.read_consent_params(None, &report);
     if report.errors() > 0 || profile.knows_users() && params.is_none() {
@@ -95,7 +115,7 @@ fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, Strin
     let consent = params.map(|params| ConsentWiring {
         public_url: url("https://gateway.example"),
         authorize_url: profile.wants_authorize_url().then(|| url("https://login.bank.example/authorize")),
-        par_url: None,
+        par_url: (profile.name() == "fapi2").then(|| url("https://login.bank.example/par")),
         params,
     });
     let wiring = Wiring {
@@ -369,7 +389,7 @@ fn is_judged(module: &Module, status: StatusCode, headers: &HeaderMap, body: Opt
         Verdict::Refused => {
             assert!(status.is_client_error() || !built_in, "{status} refuses a token");
             assert!(!status.is_redirection(), "{status} refuses a token");
-            let by_head = !challenge::errors(headers, &KIN).is_empty();
+            let by_head = !challenge::errors(headers, &[&KIN[..], &["DPoP"]].concat()).is_empty();
             let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<u64>().ok();
             let by_body = match body {
                 Some(body) => matches!(document::read_json(headers, body), Ok(_) | Err(DocumentError::Empty)),

@@ -42,7 +42,7 @@ impl TokenResponseRules {
         }
         for (pointers, value) in [
             (&self.access_token, json!(STUB_TOKEN)),
-            (&self.token_type, json!("Bearer")),
+            (&self.token_type, json!(self.accepted_types.first().map_or("Bearer", String::as_str))),
             (&self.expires_in, json!(LIFE * u64::from(self.expires_in_unit.per_second()))),
             (&self.expires_at, json!(now.unix_seconds().saturating_add(LIFE))),
         ] {

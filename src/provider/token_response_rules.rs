@@ -41,7 +41,7 @@ pub(super) struct TokenResponseRules {
     pub(super) access_token: Vec<String>,
     pub(super) token_type: Vec<String>,
     /// The only types that are accepted; empty: any is.
-    accepted_types: Vec<String>,
+    pub(super) accepted_types: Vec<String>,
     /// True if a token without a type is not accepted.
     wants_type: bool,
     pub(super) expires_in: Vec<String>,
@@ -511,6 +511,17 @@ mod tests {
         // What must not be there may be a member of JSON that comes in place of XML.
         let (_, found) = rules(&format!("success = [{{ pointer = \"/error code\", absent = true }}]\n{base}"));
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_stub_has_a_type_that_is_accepted() {
+        let (mut rules, _) =
+            rules("[response]\naccess_token = \"/access_token\"\ntoken_type = \"/token_type\"\ntoken_types = \"DPoP\"");
+        rules.wants_type = true;
+        let (_, body) = rules.stub(SENT);
+        let moment = ResponseContext { endpoint: "stub", sent: SENT, now: SENT, default_ttl: None, secrets: &[] };
+        let grant = rules.grant(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), moment).expect("a token");
+        assert_eq!(grant.access_token.expose_secret(), STUB_TOKEN);
     }
 
     #[test]
