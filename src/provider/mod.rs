@@ -24,6 +24,7 @@ mod dpop_nonces;
 mod exchange;
 mod extends;
 pub mod fixture;
+mod foreseen_signature;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod guard;
@@ -56,6 +57,7 @@ pub use document::is_whole;
 pub use dpop::lacks_nonce;
 pub use dpop_nonces::{DpopNonces, DpopServer};
 pub use exchange::{RepeatableRequest, TokenRequest};
+pub use foreseen_signature::{ForeseenContent, ForeseenSignature, SampleCall};
 pub use injection::{CallInputs, SentIds};
 pub use life::date;
 pub use login::LoginProgress;

@@ -91,13 +91,14 @@ pub struct Module {
     vars: Vec<Arc<str>>,
     pub(super) injection: Injection,
     consent: Option<CompiledConsent>,
-    caller: CallAs,
+    pub(super) caller: CallAs,
     guard: Guard,
     pub(super) default_ttl: Option<Duration>,
     pub(super) secrets: Vec<SecretString>,
     /// The names of settings whose value begins or ends with white space.
     padded: Vec<String>,
     judges_bodies: bool,
+    pub(super) settings: Settings,
 }
 
 impl fmt::Debug for Module {
@@ -244,6 +245,7 @@ impl Module {
             secrets,
             padded,
             judges_bodies: profile.refusal.judges_bodies(),
+            settings,
         })
     }
 
