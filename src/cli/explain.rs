@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::{check, complain, config_path, print};
 use crate::config::{ListenerAccess, ListenerConfig, Snapshot};
+use crate::provider::{ForeseenMessage, ForeseenSignature};
 use crate::route::{Authority, Caller, ClientId};
 use crate::serve::{Foreseen, Rejected, SampleRequest, foresee};
 use crate::syntax::suggest;
@@ -37,7 +38,7 @@ pub struct ExplainArguments {
     /// A header of the request, as in `-H 'x-account-id: 1'`; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// Its body, where a variable is read from it
+    /// Its body, where a variable is read from it, fields are put into it, or a signature covers it
     #[arg(short, long, value_name = "JSON")]
     data: Option<String>,
     /// The listener; default: the first that would forward the request
@@ -362,7 +363,22 @@ impl Forwarded<'_> {
             ("Headers removed", fates.removed),
             ("Headers passed on as they are", fates.kept),
         ];
-        for (title, lines) in lists.iter().filter(|(_, lines)| !lines.is_empty()) {
+        let fields = &self.foreseen.content.body_fields;
+        let fields = fields.iter().map(|(pointer, value)| format!("{pointer}: {value}")).collect();
+        let signatures = self.foreseen.content.signatures.iter().map(|signature| {
+            let ForeseenSignature { place, form, algorithm, text } = signature;
+            format!("{place} ({form}, {algorithm}):\n{}", indented(text))
+        });
+        let messages = self.foreseen.content.messages.iter().map(|message| {
+            let ForeseenMessage { form, algorithms, from, to } = message;
+            format!("{} becomes {} ({form}, {algorithms})", part(from), part(to))
+        });
+        let more: [(&str, Vec<String>); 3] = [
+            ("Fields put into the body", fields),
+            ("Signed and encrypted in the body", messages.collect()),
+            ("Signed, with times, nonces and identifiers that are made anew for each attempt", signatures.collect()),
+        ];
+        for (title, lines) in lists.iter().chain(&more).filter(|(_, lines)| !lines.is_empty()) {
             let _ = writeln!(text, "\n{title}:");
             for line in lines {
                 let _ = writeln!(text, "  {line}");
@@ -377,6 +393,16 @@ impl Forwarded<'_> {
         let pairs = |list: Vec<(String, String)>| -> Vec<Value> {
             list.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect()
         };
+        let content = &self.foreseen.content;
+        let body_fields: Vec<Value> =
+            content.body_fields.iter().map(|(pointer, value)| json!({ "pointer": pointer, "value": value })).collect();
+        let message = |one: &ForeseenMessage| json!({ "form": one.form, "algorithms": one.algorithms, "from": one.from, "to": one.to });
+        let messages: Vec<Value> = content.messages.iter().map(message).collect();
+        let signatures: Vec<Value> = content
+            .signatures
+            .iter()
+            .map(|one| json!({ "place": one.place, "form": one.form, "algorithm": one.algorithm.to_string(), "text": one.text }))
+            .collect();
         let vars: serde_json::Map<String, Value> =
             vars.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         json!({
@@ -396,8 +422,21 @@ impl Forwarded<'_> {
                 "removed": fates.removed,
                 "kept": fates.kept,
             },
+            "body_fields": body_fields,
+            "messages": messages,
+            "signatures": signatures,
         })
     }
+}
+
+/// The part of a body that a JSON pointer names.
+fn part(pointer: &str) -> &str {
+    if pointer.is_empty() { "all of it" } else { pointer }
+}
+
+/// A text of one or more lines, below the line of what it belongs to.
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// A request that would be refused.

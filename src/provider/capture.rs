@@ -109,6 +109,14 @@ impl Capture {
         }))
     }
 
+    /// Returns the JSON pointer to its place, if that is in the body.
+    pub(super) fn pointer(&self) -> Option<&str> {
+        match &self.source {
+            CaptureSource::Cookie(_) | CaptureSource::Header(_) => None,
+            CaptureSource::Pointer(pointer) => Some(pointer),
+        }
+    }
+
     /// Returns the name of its place for messages.
     pub(super) fn place(&self) -> String {
         match &self.source {

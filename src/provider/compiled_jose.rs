@@ -20,7 +20,7 @@ use crate::provider::id_rule::IdRule;
 use crate::provider::jose_rule::{
     HeaderRule, JoseKeys, OpenForm, ProtectForm, RequestJoseRule, ResponseJoseRule, ResponseRules,
 };
-use crate::provider::json_members::{find, put, quoted, steps, without};
+use crate::provider::json_members::{find, pointer, put, quoted, steps, without};
 use crate::provider::setting::{SettingValue, Settings};
 use crate::provider::template::SignedView;
 use crate::signing::algorithm::SigningAlgorithm;
@@ -177,6 +177,21 @@ impl CompiledJoseProtection {
             }
         };
         Ok(Self { step, places: FieldPlaces::of(&rule.from, &rule.to), content_type: rule.content_type.clone() })
+    }
+
+    /// Returns the word of its form, and its algorithms.
+    pub(super) fn outline(&self) -> (&'static str, String) {
+        match &self.step {
+            ProtectStep::Encrypt { recipe, .. } => {
+                ("jwe", format!("{}, {}", recipe.management.name(), recipe.encryption.name()))
+            }
+            ProtectStep::Sign { key, .. } => ("jws", key.algorithm().to_string()),
+        }
+    }
+
+    /// Returns the JSON pointers to what it takes and to where it goes; empty: all of the body.
+    pub(super) fn places(&self) -> (String, String) {
+        (pointer(&self.places.from), pointer(&self.places.to))
     }
 
     /// Adds the declared identifiers that it needs.

@@ -14,7 +14,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::base::id::Ids;
-use crate::base::secret::{ExposeSecret, SecretString};
+use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Within;
 use crate::base::vars::Vars;
 use crate::provider::exchange::{Field, Filled, write_object};
@@ -30,7 +30,7 @@ use crate::provider::template::{
 use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::cavage::{CavageField, CavageSignature, UnsignedCavage};
 use crate::signing::claims::Claims;
-use crate::signing::encoding::TextEncoding;
+use crate::signing::encoding::{TextEncoding, base64};
 use crate::signing::http_signature::{
     CoveredComponent, HttpMessage, SignatureParameter, SignatureParameters, UnsignedHttpSignature,
 };
@@ -112,6 +112,11 @@ impl CompiledKey {
     /// Returns its public half; a shared secret has none.
     pub(super) fn public_key(&self) -> Option<PublicKey> {
         self.signer.public_key()
+    }
+
+    /// The same algorithm with another signer.
+    pub(super) const fn signed_by(&self, signer: Arc<dyn Signer>) -> Self {
+        Self { signer, algorithm: self.algorithm }
     }
 
     /// Signs what was prepared.
@@ -343,6 +348,40 @@ impl CompiledSignature {
     /// Its places on a message: its own, and those of what it needs beside it.
     pub(super) fn places(&self) -> impl Iterator<Item = &CallPlace> {
         self.places.iter()
+    }
+
+    /// The same signature, made by another signer.
+    pub(super) fn signed_by(self, signer: Arc<dyn Signer>) -> Self {
+        Self { key: self.key.signed_by(signer), ..self }
+    }
+
+    /// Its place, the word of its form, and its algorithm.
+    pub(super) const fn outline(&self) -> (&CallPlace, &'static str, SigningAlgorithm) {
+        let form = match &self.form {
+            CompiledForm::Cavage { .. } => "cavage",
+            CompiledForm::Http { .. } => "http",
+            CompiledForm::Jws { payload: PayloadForm::Attached, .. } => "jws",
+            CompiledForm::Jws { payload: PayloadForm::Detached, .. } => "jws-detached",
+            CompiledForm::Jws { payload: PayloadForm::Unencoded, .. } => "jws-unencoded",
+            CompiledForm::Jwt(_) => "jwt",
+            CompiledForm::OAuth1 { .. } => "oauth1",
+            CompiledForm::Text { .. } => "text",
+        };
+        (&self.place, form, self.key.algorithm)
+    }
+
+    /// The texts in which it may state the digest of a body.
+    pub(super) fn digest_texts(&self, body: &[u8]) -> Result<Vec<String>, SignatureFailure> {
+        let stated = self.digest_of(body)?.zip(self.digest.as_ref()).map(|(BodyDigest { text, bytes }, rule)| {
+            vec![rule.algorithm.field(&bytes), rule.algorithm.old_field(&bytes), text]
+        });
+        let mut texts = stated.unwrap_or_default();
+        if let CompiledForm::OAuth1 { body_hash: true, .. } = &self.form {
+            // Encoded as a value, and once more as a part of the base string (RFC 5849 section 3.4.1).
+            let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            texts.push(encoded(&encoded(&base64(&sha256(body)))));
+        }
+        Ok(texts)
     }
 
     /// Returns whether it becomes a field of the body.

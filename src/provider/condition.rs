@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::provider::challenge::{BEARER, KIN, errors};
 use crate::provider::document::{is_doubtful, read_json, text_of};
-use crate::provider::json::JsonError;
+use crate::provider::document_error::DocumentError;
 use crate::provider::values::{Anywhere, FieldName, OneOrManyValues, Pointer, StatusNumber};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node};
 
@@ -67,10 +67,20 @@ impl Body {
             Ok(value) if may_be_json(headers) || value.is_object() || value.is_array() => Body::Json(value),
             Ok(_) => Body::Other,
             // The answer to a HEAD announces a body that it does not have: who knows what it would say.
-            Err(JsonError::Empty) if length.is_none_or(|length| length == bytes.len() as u64) => Body::Empty,
-            Err(JsonError::Coded(_) | JsonError::Empty | JsonError::TooLong) => Body::Unread,
-            Err(JsonError::NotJson { .. } | JsonError::NotUtf8 | JsonError::TooDeep) => {
-                if says_json(headers) || opens_json(bytes) { Body::Unread } else { Body::Other }
+            Err(DocumentError::Empty) if length.is_none_or(|length| length == bytes.len() as u64) => Body::Empty,
+            Err(DocumentError::Coded(_) | DocumentError::Empty | DocumentError::TooLong) => Body::Unread,
+            Err(
+                DocumentError::NotJson { .. }
+                | DocumentError::NotUtf8
+                | DocumentError::NotXml { .. }
+                | DocumentError::TooDeep
+                | DocumentError::XmlBeyond(_),
+            ) => {
+                if says_json(headers) || opens_json(bytes) {
+                    Body::Unread
+                } else {
+                    Body::Other
+                }
             }
         }
     }
@@ -213,8 +223,13 @@ impl JsonTest {
         Some((self.pointers.first()?, self.test.equals.first()?.value()))
     }
 
+    /// Returns the JSON pointers to the values that it looks at.
+    pub(super) fn pointers(&self) -> impl Iterator<Item = &str> {
+        self.pointers.iter().map(String::as_str)
+    }
+
     /// Returns whether it holds only where a value stands that it names.
-    fn names_code(&self) -> bool {
+    pub(super) fn names_code(&self) -> bool {
         let ConditionTest { equals, matches, absent } = &self.test;
         !absent && (!equals.is_empty() || matches.is_some())
     }

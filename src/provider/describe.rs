@@ -14,7 +14,7 @@ use crate::base::id::Ids;
 use crate::base::secret::SecretString;
 use crate::base::time::{Deadline, Now};
 use crate::provider::consent::ConsentProfile;
-use crate::provider::injection::SentIds;
+use crate::provider::injection::{Injection, SentIds};
 use crate::provider::module::Module;
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, SettingKind, Settings};
@@ -104,6 +104,8 @@ pub struct StandIn {
     ids: Vec<Uuid>,
     /// Declared identifiers by name, as they were drawn.
     declared: Vec<(String, String)>,
+    /// Texts in the place of others, with what is shown for them.
+    marks: Vec<(String, String)>,
 }
 
 impl StandIn {
@@ -114,28 +116,47 @@ impl StandIn {
         let mut names = module.profile.answer.capture_names();
         names.extend(module.profile.consent.iter().flat_map(ConsentProfile::capture_names).cloned());
         let captured: Vec<(Arc<str>, String)> = names.into_iter().map(|name| (name, mark())).collect();
-        let made = Self { token: mark(), captured, ids: Vec::new(), declared: Vec::new() };
-        let headers = made.captured.iter().filter_map(|(name, text)| {
+        let mut made = Self { token: mark(), captured, ids: Vec::new(), declared: Vec::new(), marks: Vec::new() };
+        let lease = made.lease(&module.injection, key);
+        (made, lease)
+    }
+
+    /// The lease that carries it in these places.
+    pub(super) fn lease(&mut self, injection: &Injection, key: TokenKey) -> Lease {
+        let headers = self.captured.iter().filter_map(|(name, text)| {
             let value = HeaderValue::from_str(text).ok()?;
             Some((name.clone(), value))
         });
         let grant = Grant {
-            access_token: SecretString::from(made.token.as_str()),
+            access_token: SecretString::from(self.token.as_str()),
             life: Duration::from_secs(1),
             captured: headers.collect(),
             odd_type: None,
         };
         let now = Now::at(0, 0);
-        let lease = Lease {
+        Lease {
             key,
             generation: 0,
-            credentials: module.credentials(&grant),
+            // No identifier shares a header with a credential, so none is drawn.
+            credentials: injection.credentials(&grant, self),
             issued: now,
             expires: Deadline::after(now, grant.life),
             fingerprint: grant.fingerprint(),
             trial: LeaseTrial::default(),
-        };
-        (made, lease)
+        }
+    }
+
+    /// Returns the text that stands for the token.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Makes a text that can stand wherever a setting can, and for which `shown` is shown. Decimal digits, as many as a
+    /// key of HS512 needs: no encoding changes them, and each reads them.
+    pub fn mark(&mut self, shown: String) -> String {
+        let mark = (0..4).map(|_| format!("{:039}", Uuid::new_v4().as_u128())).collect::<String>();
+        self.marks.push((mark.clone(), shown));
+        mark
     }
 
     /// A header's value after dressing: the token, captured headers, identifiers that were drawn from this stand-in,
@@ -162,12 +183,13 @@ impl StandIn {
 
     /// Takes note of the identifiers that a dressed request has.
     pub fn note(&mut self, sent: &SentIds) {
-        self.declared = sent.declared().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self.declared.extend(sent.declared().map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
-    /// The text with names in place of the token, of captured values and of identifiers.
-    fn named(&self, text: String) -> String {
-        let mut text = text.replace(&self.token, "‹token›");
+    /// The text with names in place of marks, of the token, of captured values and of identifiers.
+    pub(super) fn named(&self, text: String) -> String {
+        let marks = self.marks.iter().fold(text, |text, (mark, shown)| text.replace(mark, shown));
+        let mut text = marks.replace(&self.token, "‹token›");
         for (name, mark) in &self.captured {
             text = text.replace(mark, &format!("‹captured: {name}›"));
         }

@@ -1,8 +1,8 @@
 //! A provider's response as a tree of values: content coding, charset and format undone.
 //!
-//! Token responses come as JSON, as a form, or as bare text; refusals are JSON. All of them may be written in another
-//! charset than UTF-8. Bytes that cannot be decoded for certain become U+FFFD in the text: a value with that character
-//! in it is not known.
+//! Token responses come as JSON, as XML, as a form, or as bare text; refusals are JSON. All of them may be written in
+//! another charset than UTF-8. Bytes that cannot be decoded for certain become U+FFFD in the text: a value with that
+//! character in it is not known.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,9 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
 use crate::base::coding::{Undecodable, without_coding};
-use crate::provider::json::{self, JsonError, SIZE_CAP};
+use crate::provider::document_error::{DocumentError, SIZE_CAP};
+use crate::provider::json;
+use crate::provider::xml;
 
 /// The format of a token endpoint's responses: `format` of `[token.response]`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -22,41 +24,48 @@ pub(super) enum DocumentFormat {
     Json,
     /// The token alone; what begins with `{`, `[` or `"` is JSON all the same.
     Text,
+    /// A document of XML 1.0; what begins with `{` is JSON all the same.
+    Xml,
 }
 
 impl DocumentFormat {
     /// The words for it in a profile.
-    pub(super) const WORDS: [(&'static str, Self); 3] =
-        [("form", DocumentFormat::Form), ("json", DocumentFormat::Json), ("text", DocumentFormat::Text)];
+    pub(super) const WORDS: [(&'static str, Self); 4] = [
+        ("form", DocumentFormat::Form),
+        ("json", DocumentFormat::Json),
+        ("text", DocumentFormat::Text),
+        ("xml", DocumentFormat::Xml),
+    ];
 
     /// Returns the value of `Accept` for this format. A server that has no JSON may respond with 406 to a client that
     /// accepts nothing else.
     pub(super) const fn accept(self) -> &'static str {
         match self {
-            DocumentFormat::Form | DocumentFormat::Text => "*/*",
+            DocumentFormat::Form | DocumentFormat::Text | DocumentFormat::Xml => "*/*",
             DocumentFormat::Json => "application/json",
         }
     }
 }
 
 /// Reads a body as it came.
-pub(super) fn read(format: DocumentFormat, headers: &HeaderMap, body: &[u8]) -> Result<Value, JsonError> {
+pub(super) fn read(format: DocumentFormat, headers: &HeaderMap, body: &[u8]) -> Result<Value, DocumentError> {
     let plain = without_coding(headers, body, SIZE_CAP).map_err(|why| match why {
-        Undecodable::TooLong => JsonError::TooLong,
-        Undecodable::Broken | Undecodable::Unknown => JsonError::Coded(why),
+        Undecodable::TooLong => DocumentError::TooLong,
+        Undecodable::Broken | Undecodable::Unknown => DocumentError::Coded(why),
     })?;
     let text = text(headers, &plain)?;
     match format {
         DocumentFormat::Form => form(&text),
         DocumentFormat::Json => json::parse(&text),
         DocumentFormat::Text => bare(&text),
+        DocumentFormat::Xml => xml(&text),
     }
 }
 
 /// Reads a body without its content coding as JSON.
-pub(super) fn read_json(headers: &HeaderMap, plain: &[u8]) -> Result<Value, JsonError> {
+pub(super) fn read_json(headers: &HeaderMap, plain: &[u8]) -> Result<Value, DocumentError> {
     if plain.len() > SIZE_CAP {
-        return Err(JsonError::TooLong);
+        return Err(DocumentError::TooLong);
     }
     json::parse(&text(headers, plain)?)
 }
@@ -75,13 +84,14 @@ pub(super) fn text_of<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Option<Cow<'a
     text(headers, plain).ok()
 }
 
-/// Returns whether a body is one whole JSON object, list or text: no part can be missing at the end of it. For
-/// responses whose end is not guaranteed by their framing.
+/// Returns whether a body is one whole JSON object, list or text, or one whole XML document: no part can be missing at
+/// the end of it. For responses whose end is not guaranteed by their framing.
 pub fn is_whole(headers: &HeaderMap, body: &[u8]) -> bool {
-    read(DocumentFormat::Json, headers, body).is_ok_and(|value| match value {
-        Value::Array(_) | Value::Object(_) | Value::String(_) => true,
-        Value::Bool(_) | Value::Null | Value::Number(_) => false,
-    })
+    read(DocumentFormat::Xml, headers, body).is_ok()
+        || read(DocumentFormat::Json, headers, body).is_ok_and(|value| match value {
+            Value::Array(_) | Value::Object(_) | Value::String(_) => true,
+            Value::Bool(_) | Value::Null | Value::Number(_) => false,
+        })
 }
 
 /// Returns whether the value is not known for certain.
@@ -91,7 +101,7 @@ pub(super) fn is_doubtful(value: &Value) -> bool {
 
 /// The text of a body. The charset counts where it is ISO-8859-1 or windows-1252; otherwise the text is UTF-8
 /// (RFC 8259 section 8.1), and what is not becomes U+FFFD.
-fn text<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Result<Cow<'a, str>, JsonError> {
+fn text<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Result<Cow<'a, str>, DocumentError> {
     if is_western(headers) && !plain.starts_with(b"\xef\xbb\xbf") {
         return Ok(Cow::Owned(plain.iter().map(|byte| western(*byte)).collect()));
     }
@@ -102,7 +112,7 @@ fn text<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Result<Cow<'a, str>, JsonEr
     let mut half = false;
     for chunk in plain.utf8_chunks() {
         if half && chunk.valid().starts_with('\\') {
-            return Err(JsonError::NotUtf8);
+            return Err(DocumentError::NotUtf8);
         }
         half = !chunk.invalid().is_empty();
     }
@@ -132,10 +142,10 @@ fn western(byte: u8) -> char {
 }
 
 /// The fields of a form. One that stands there twice becomes a list, which is no value for anything.
-fn form(text: &str) -> Result<Value, JsonError> {
+fn form(text: &str) -> Result<Value, DocumentError> {
     let text = without_mark(text);
     if text.is_empty() {
-        return Err(JsonError::Empty);
+        return Err(DocumentError::Empty);
     }
     if text.starts_with('{') {
         return json::parse(text);
@@ -155,14 +165,20 @@ fn form(text: &str) -> Result<Value, JsonError> {
 }
 
 /// A text that is one value. A page is none.
-fn bare(text: &str) -> Result<Value, JsonError> {
+fn bare(text: &str) -> Result<Value, DocumentError> {
     let text = without_mark(text);
     match text.as_bytes().first() {
-        None => Err(JsonError::Empty),
+        None => Err(DocumentError::Empty),
         Some(b'"' | b'[' | b'{') => json::parse(text),
-        Some(b'<') => Err(JsonError::NotJson { line: 1, column: 1 }),
+        Some(b'<') => Err(DocumentError::NotJson { line: 1, column: 1 }),
         Some(_) => Ok(Value::String(text.to_owned())),
     }
+}
+
+/// A document of XML; errors may be JSON.
+fn xml(text: &str) -> Result<Value, DocumentError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim_ascii().starts_with('{') { json::parse(text) } else { xml::parse(text) }
 }
 
 fn without_mark(text: &str) -> &str {
@@ -213,7 +229,10 @@ mod tests {
             assert!(!is_doubtful(&value["token"]) && is_doubtful(&value["name"]), "{kind}: {value}");
         }
         // Shift_JIS: the second byte of 0x95 0x5C is no backslash.
-        assert_eq!(read_json(&typed("application/json"), b"{\"a\":\"\x95\\\",\"b\":\"c\"}"), Err(JsonError::NotUtf8));
+        assert_eq!(
+            read_json(&typed("application/json"), b"{\"a\":\"\x95\\\",\"b\":\"c\"}"),
+            Err(DocumentError::NotUtf8)
+        );
     }
 
     #[test]
@@ -225,7 +244,7 @@ mod tests {
         );
         assert_eq!(form("a=1&a=2"), Ok(json!({ "a": ["1", "2"] })));
         assert_eq!(form("{\"error\":\"x\"}"), Ok(json!({ "error": "x" })), "an error may be JSON");
-        assert_eq!(form(" \r\n"), Err(JsonError::Empty));
+        assert_eq!(form(" \r\n"), Err(DocumentError::Empty));
     }
 
     #[test]
@@ -234,8 +253,20 @@ mod tests {
         assert_eq!(text("eyJ.x.y\n"), Ok(json!("eyJ.x.y")));
         assert_eq!(text("\"quoted\""), Ok(json!("quoted")));
         assert_eq!(text("{\"error\":\"invalid_client\"}"), Ok(json!({ "error": "invalid_client" })));
-        assert!(matches!(text("<html>"), Err(JsonError::NotJson { .. })));
-        assert_eq!(text(""), Err(JsonError::Empty));
+        assert!(matches!(text("<html>"), Err(DocumentError::NotJson { .. })));
+        assert_eq!(text(""), Err(DocumentError::Empty));
+    }
+
+    #[test]
+    fn xml_is_read_in_its_charset_and_errors_may_be_json() {
+        let xml = |headers: &HeaderMap, body: &[u8]| read(DocumentFormat::Xml, headers, body);
+        let none = HeaderMap::new();
+        assert_eq!(xml(&none, "\u{feff}\n<?xml version='1.0'?><a>é</a>".as_bytes()), Ok(json!({ "a": "é" })));
+        assert_eq!(xml(&typed("text/xml; charset=iso-8859-1"), b"<a>\xe9</a>"), Ok(json!({ "a": "é" })));
+        assert!(xml(&none, b"<a>\xe9</a>").is_ok_and(|value| is_doubtful(&value["a"])));
+        assert_eq!(xml(&none, b" {\"error\":\"x\"}"), Ok(json!({ "error": "x" })));
+        assert_eq!(xml(&none, b"\n"), Err(DocumentError::Empty));
+        assert_eq!(xml(&none, &vec![b' '; SIZE_CAP + 1]), Err(DocumentError::TooLong));
     }
 
     #[test]
@@ -246,19 +277,19 @@ mod tests {
         };
         let coded = headers(&[("content-encoding", "gzip")]);
         assert_eq!(read(DocumentFormat::Json, &coded, &gzip(b"{\"a\":1}")), Ok(json!({ "a": 1 })));
-        assert_eq!(read(DocumentFormat::Json, &coded, &gzip(&vec![b' '; 10 << 20])), Err(JsonError::TooLong));
-        assert_eq!(read(DocumentFormat::Json, &coded, b"{}"), Err(JsonError::Coded(Undecodable::Broken)));
+        assert_eq!(read(DocumentFormat::Json, &coded, &gzip(&vec![b' '; 10 << 20])), Err(DocumentError::TooLong));
+        assert_eq!(read(DocumentFormat::Json, &coded, b"{}"), Err(DocumentError::Coded(Undecodable::Broken)));
         let unknown = headers(&[("content-encoding", "br")]);
-        assert_eq!(read(DocumentFormat::Json, &unknown, b"{}"), Err(JsonError::Coded(Undecodable::Unknown)));
+        assert_eq!(read(DocumentFormat::Json, &unknown, b"{}"), Err(DocumentError::Coded(Undecodable::Unknown)));
     }
 
     #[test]
     fn only_what_tells_its_own_end_is_whole() {
         let whole = |text: &str| is_whole(&HeaderMap::new(), text.as_bytes());
-        for text in ["{\"access_token\":\"t\"}", "[1]", "\"t\"", " {} \n"] {
+        for text in ["{\"access_token\":\"t\"}", "[1]", "\"t\"", " {} \n", "<?xml version='1.0'?><a>t</a>", "<a/>"] {
             assert!(whole(text), "{text}");
         }
-        for text in ["", "{\"access_token\":\"t\"", "12", "true", "access_token=t", "\"t", "{} {"] {
+        for text in ["", "{\"access_token\":\"t\"", "12", "true", "access_token=t", "\"t", "{} {", "<a>t</a", "<a>t"] {
             assert!(!whole(text), "{text}");
         }
     }
@@ -276,7 +307,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in "application/json(;charset=(iso-8859-1|utf-8|x))?", coding in "(gzip|deflate|)") {
             let headers = headers(&[("content-type", &kind), ("content-encoding", &coding)]);
-            for format in [DocumentFormat::Form, DocumentFormat::Json, DocumentFormat::Text] {
+            for format in [DocumentFormat::Form, DocumentFormat::Json, DocumentFormat::Text, DocumentFormat::Xml] {
                 let _ = read(format, &headers, &bytes);
             }
         }

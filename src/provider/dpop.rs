@@ -23,10 +23,10 @@ use crate::provider::message_values::Fresh;
 use crate::provider::setting::Settings;
 use crate::provider::signature_rule::KeyChoice;
 use crate::provider::template::TemplateScope;
-use crate::signing::algorithm::KeyType;
+use crate::signing::algorithm::{KeyType, SigningAlgorithm};
 use crate::signing::dpop::{DpopProof, access_token_hash};
 use crate::signing::public_key::PublicKey;
-use crate::signing::signer::SigningError;
+use crate::signing::signer::{Signer, SigningError};
 use crate::syntax::{Diagnostics, Fields, Node};
 
 /// The header field of a proof.
@@ -81,6 +81,16 @@ impl CompiledDpop {
         let key = key.ok_or_else(|| format!("[dpop] signs with `{name}`, which is not set"))?;
         let public = key.public_key().ok_or_else(|| format!("[dpop] needs the public half of `{name}`"))?;
         Ok(Arc::new(Self { key, public }))
+    }
+
+    /// The same proofs, signed by another signer.
+    pub(super) fn signed_by(&self, signer: Arc<dyn Signer>) -> Arc<Self> {
+        Arc::new(Self { key: self.key.signed_by(signer), public: self.public.clone() })
+    }
+
+    /// Returns the algorithm of its proofs.
+    pub(super) const fn algorithm(&self) -> SigningAlgorithm {
+        self.key.algorithm()
     }
 
     /// Puts a proof on a message, in the place of one of an earlier attempt.

@@ -6,13 +6,15 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::challenge::{self, BEARER, KIN};
 use super::condition::may_hold_json;
 use super::consent::{CompiledConsent, ConsentWiring};
 use super::document::{self, DocumentFormat};
+use super::document_error::DocumentError;
 use super::json;
-use super::{CallAs, CallInputs, LoginProgress, Module, Profile, StandIn, Verdict, Wiring};
+use super::{CallAs, CallInputs, FileContent, LoginProgress, Module, Profile, ReadValue, StandIn, Verdict, Wiring};
 use crate::base::id::CountingIds;
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, is_wordy_secret};
@@ -34,26 +36,69 @@ const HERE: Now = Now::at(77_020, 1_550_131_385_020);
 const LONGEST_TOLD: usize = 64;
 
 /// The settings that each built-in profile needs.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("abbeycross", "client_id = \"abx\"\nclient_secret = \"s3cr3t-s3cr3t\""),
+    (
+        "fapi2",
+        "client_id = \"app\"\nissuer = \"https://login.bank.example\"\nsigning_algorithm = \"ES256\"\n\
+         signing_key = { file = \"ec.pem\", id = \"k1\" }\ndpop_key = { file = \"ec.pem\" }",
+    ),
     ("meed", "client_id = \"meed_0\"\nclient_secret = \"s3cr3t-s3cr3t\""),
     ("oauth2", "client_id = \"app\"\nclient_secret = \"s3cr3t-s3cr3t\"\nscope = \"payments offline\""),
     ("rakbank", "client_id = \"rak\"\nclient_secret = \"s3cr3t-s3cr3t\"\nscope = \"internal_transfers\""),
     ("scb", "application_key = \"l7-key\"\napplication_secret = \"s3cr3t-s3cr3t\""),
 ];
 
-/// The built-in profiles as modules, with users where they know any.
+/// A profile whose token endpoint answers in XML; for all else it is `oauth2`.
+const XML: &str = r#"
+name = "xml"
+extends = "oauth2"
+[token]
+codes = ["/Answer/Error/@code"]
+[token.response]
+format = "xml"
+access_token = ["/Answer/Token/#text", "/Answer/Token"]
+token_type = "/Answer/Token/@type"
+expires_in = "/Answer/Life"
+captures = { node = "/Answer/Node/0" }
+[[token.failure]]
+json = [{ pointer = "/Answer/Error/@code", equals = "E1" }]
+class = "fatal"
+[consent.response]
+refresh_token = "/Answer/Refresh"
+"#;
+
+/// The built-in profiles as modules, with users where they know any; and [`XML`].
 static BANKS: LazyLock<Vec<(&str, Module)>> = LazyLock::new(|| {
     let build = |name: &'static str| {
-        let (_, settings) = SETTINGS.iter().find(|(known, _)| *known == name).expect("settings for each profile");
-        let profile = Profile::builtin(name).expect("a built-in profile");
+        let like = if name == "xml" { "oauth2" } else { name };
+        let (_, settings) = SETTINGS.iter().find(|(known, _)| *known == like).expect("settings for each profile");
+        let own = || Profile::parse(&SourceText::new("xml.toml", XML), &Diagnostics::new());
+        let profile = Profile::builtin(name).or_else(own).expect("a built-in profile");
         (name, module(&profile, settings).expect("good settings").expect("a good module"))
     };
-    Profile::builtin_names().into_iter().map(build).collect()
+    Profile::builtin_names().into_iter().chain(["xml"]).map(build).collect()
 });
 
 fn url(text: &str) -> BaseUrl {
     BaseUrl::parse(text).expect("a good URL")
+}
+
+/// Values as they stand there, and one key in every file.
+struct Literals;
+
+impl ReadValue for Literals {
+    fn value(&self, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
+        String::from_node(node, report).map(|text| (SecretString::from(text), false))
+    }
+
+    fn file(&self, _: &Node, _: FileContent, _: &Diagnostics) -> Option<Zeroizing<Vec<u8>>> {
+        Some(Zeroizing::new(include_bytes!("../../tests/fixtures/signing/p256-sec1.pem").to_vec()))
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        0
+    }
 }
 
 /// A profile with settings; `None` where they are not what it declares.
@@ -61,10 +106,7 @@ fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, Strin
     let report = Diagnostics::new();
     let node = Node::parse(&SourceText::new("settings", settings), &report);
     let fields = Fields::new(&node, "settings", &report);
-    let literal = |node: &Node, report: &Diagnostics| {
-        String::from_node(node, report).map(|text| (SecretString::from(text), false))
-    };
-    let settings = profile.read_settings(&fields, &literal);
+    let settings = profile.read_settings(&fields, &Literals);
     fields.finish();
     let params = profile.read_consent_params(None, &report);
     if report.errors() > 0 || profile.knows_users() && params.is_none() {
@@ -73,7 +115,7 @@ fn module(profile: &Arc<Profile>, settings: &str) -> Option<Result<Module, Strin
     let consent = params.map(|params| ConsentWiring {
         public_url: url("https://gateway.example"),
         authorize_url: profile.wants_authorize_url().then(|| url("https://login.bank.example/authorize")),
-        par_url: None,
+        par_url: (profile.name() == "fapi2").then(|| url("https://login.bank.example/par")),
         params,
     });
     let wiring = Wiring {
@@ -178,9 +220,10 @@ impl<'a> RawResponse<'a> {
         Some(Self { module, status: StatusCode::from_bytes(status.as_bytes()).ok()?, headers, body })
     }
 
-    /// Its body as JSON, content coding and charset undone.
-    fn read_json(&self) -> Option<Value> {
-        document::read(DocumentFormat::Json, &self.headers, self.body).ok()
+    /// Its body as JSON and in the format of the module's token endpoint, content coding and charset undone.
+    fn read_all(&self) -> Vec<Value> {
+        let formats = [DocumentFormat::Json, self.module.profile.answer.format];
+        formats.into_iter().filter_map(|format| document::read(format, &self.headers, self.body).ok()).collect()
     }
 }
 
@@ -274,7 +317,7 @@ fn is_told_well(answer: &RawResponse<'_>, failure: &Failure) {
 fn is_harmless(answer: &RawResponse<'_>, told: &str) {
     assert!(!told.contains(SECRET), "a secret is told: {told}");
     assert!(!told.chars().any(char::is_control) && told.len() < 1024, "{told:?}");
-    let body = answer.read_json();
+    let body = answer.read_all();
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     for text in body.iter().flat_map(strings).filter(|text| text.len() >= 24 && plain(text)) {
         let known = is_wordy_secret(text) || uuid::Uuid::try_parse(text).is_ok();
@@ -292,9 +335,9 @@ fn strings(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Returns whether a response has this text in its JSON.
+/// Returns whether a response has this text in its body.
 fn says(answer: &RawResponse<'_>, wanted: &str) -> bool {
-    answer.read_json().is_some_and(|value| strings(&value).contains(&wanted))
+    answer.read_all().iter().any(|value| strings(value).contains(&wanted))
 }
 
 /// A body, taken for what a browser brings back: its order does not count, and nothing of it is shown but words.
@@ -346,10 +389,10 @@ fn is_judged(module: &Module, status: StatusCode, headers: &HeaderMap, body: Opt
         Verdict::Refused => {
             assert!(status.is_client_error() || !built_in, "{status} refuses a token");
             assert!(!status.is_redirection(), "{status} refuses a token");
-            let by_head = !challenge::errors(headers, &KIN).is_empty();
+            let by_head = !challenge::errors(headers, &[&KIN[..], &["DPoP"]].concat()).is_empty();
             let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<u64>().ok();
             let by_body = match body {
-                Some(body) => matches!(document::read_json(headers, body), Ok(_) | Err(json::JsonError::Empty)),
+                Some(body) => matches!(document::read_json(headers, body), Ok(_) | Err(DocumentError::Empty)),
                 None => length() == Some(0) || !may_hold_json(headers),
             };
             assert!(by_head || by_body || !built_in, "nothing proves that the token was refused");

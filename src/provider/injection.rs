@@ -25,14 +25,16 @@ use crate::provider::id_rule::IdRule;
 use crate::provider::jose_rule::RequestJoseRule;
 use crate::provider::key_use::KeyUse;
 use crate::provider::message_values::{Fresh, MessageValues};
-use crate::provider::parameters::{Parameters, is_cookie_value};
+use crate::provider::parameters::{Parameters, RenderedParameters, is_cookie_value};
 use crate::provider::setting::{Setting, Settings};
 use crate::provider::signature_rule::{SignatureContext, SignatureRule};
 use crate::provider::template::{
     ConsentVariables, Fill, FilledText, SignedView, Template, TemplateContext, TemplateScope, TemplateSegment,
 };
 use crate::provider::values::{FieldName, OneOrManyValues, Pointer, WholeMatch, choice};
+use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::jwe::Entropy;
+use crate::signing::signer::Signer;
 use crate::syntax::{Diagnostics, Fields, FromNode, Node};
 use crate::token::grant::{CallCredentials, CallPlace, Grant};
 use crate::token::lease::Lease;
@@ -167,6 +169,11 @@ impl InjectionRules {
     /// The signatures of a call.
     pub(super) fn signatures(&self) -> impl Iterator<Item = &SignatureRule> {
         self.sign.iter()
+    }
+
+    /// The same without signature and encryption of the body.
+    pub(super) fn without_jose(&self) -> Self {
+        Self { jose: Vec::new(), ..self.clone() }
     }
 
     /// The uses of keys by signature and encryption of the body.
@@ -582,6 +589,11 @@ impl Injection {
             || self.kept.iter().any(|kept| kept != name && alike(kept, name))
     }
 
+    /// Returns the places that hold a secret setting, with their displayed values.
+    pub(super) fn all_shown(&self) -> impl Iterator<Item = (&CallPlace, &str)> {
+        self.shown.iter().map(|(place, text)| (place, text.as_str()))
+    }
+
     /// Returns the displayed value of a place that holds a secret setting, with the name in place of the secret.
     pub(super) fn shown(&self, place: &CallPlace) -> Option<&str> {
         self.shown.iter().find(|(known, _)| known == place).map(|(_, text)| text.as_str())
@@ -708,6 +720,11 @@ impl Injection {
         sign_message(&self.signatures, message, &mut inputs).await.map(drop)
     }
 
+    /// The messages that bodies become, in their order.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &CompiledJoseProtection> {
+        self.protections.iter()
+    }
+
     /// Signs and encrypts the body of a dressed call, which has one.
     pub(super) async fn protect<E: Entropy + Clone + Send + 'static>(
         &self,
@@ -732,6 +749,32 @@ impl Injection {
         protect(&self.protections, view, &mut inputs, entropy).await
     }
 
+    /// The same with another signer for all that it signs, but for proofs of possession.
+    pub(super) fn signed_by(mut self, signer: &Arc<dyn Signer>) -> Self {
+        self.signatures = self.signatures.into_iter().map(|signature| signature.signed_by(signer.clone())).collect();
+        self
+    }
+
+    /// What is signed, in its order: the place, the word of the form, the algorithm.
+    pub(super) fn signers(&self) -> Vec<(CallPlace, &'static str, SigningAlgorithm)> {
+        let proof = self.dpop.iter().map(|dpop| (CallPlace::Header(DPOP), "dpop", dpop.algorithm()));
+        // Those over a challenge are made only after one.
+        let usual = self.signatures.iter().filter(|signature| signature.only_with.is_none());
+        let outlines = usual.map(CompiledSignature::outline);
+        proof.chain(outlines.map(|(place, form, algorithm)| (place.clone(), form, algorithm))).collect()
+    }
+
+    /// The texts in which signatures may state the digest of a body.
+    pub(super) fn digests(&self, body: &[u8]) -> Result<Vec<String>, SignatureFailure> {
+        let texts = self.signatures.iter().map(|signature| signature.digest_texts(body));
+        Ok(texts.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// Returns the key by which a call proves that its token is bound to it.
+    pub(super) const fn dpop(&self) -> Option<&Arc<CompiledDpop>> {
+        self.dpop.as_ref()
+    }
+
     /// Returns whether parameters are put into the query.
     pub(super) const fn changes_query(&self) -> bool {
         !self.query.is_empty()
@@ -751,6 +794,11 @@ impl Injection {
         sent: &SentIds,
         ids: &mut dyn Ids,
     ) -> Result<Zeroizing<Vec<u8>>, UnfitBody> {
+        body_fields::put_into(headers, body, &self.body_fields(with, sent, ids))
+    }
+
+    /// The fields that are put into a body, by their pointers.
+    pub(super) fn body_fields(&self, with: CallInputs<'_>, sent: &SentIds, ids: &mut dyn Ids) -> RenderedParameters {
         let mut fill = Fill {
             vars: with.vars,
             ids,
@@ -760,8 +808,7 @@ impl Injection {
             message: None,
             steps: &[],
         };
-        let fields = self.body.render(&mut fill, &with.lease.credentials, CallPlace::as_body);
-        body_fields::put_into(headers, body, &fields)
+        self.body.render(&mut fill, &with.lease.credentials, CallPlace::as_body)
     }
 
     /// The request target with the parameters of the query put in, and without a client's own of those names. The values

@@ -1,57 +1,27 @@
 //! Reading JSON that a stranger sent: bounded in size and depth before it is parsed.
 
 use serde_json::Value;
-use thiserror::Error;
 
-use crate::base::coding::Undecodable;
-
-/// The largest body that is read, in bytes.
-pub(super) const SIZE_CAP: usize = 64 * 1024;
-
-/// The deepest nesting that is read.
-const DEPTH_CAP: usize = 32;
-
-/// The reason a body could not be read as JSON. It may name a position in the body, never its content.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub(super) enum JsonError {
-    /// Its content coding cannot be undone.
-    #[error(transparent)]
-    Coded(Undecodable),
-    /// A body that is empty or only white space.
-    #[error("an empty body")]
-    Empty,
-    /// No JSON from this line and column (of bytes, both from 1) on.
-    #[error("a body that is not JSON (from line {line}, column {column})")]
-    NotJson { line: usize, column: usize },
-    /// Not UTF-8 (RFC 8259 section 8.1).
-    #[error("a body that is not UTF-8")]
-    NotUtf8,
-    /// Nested more levels deep than [`DEPTH_CAP`].
-    #[error("JSON nested deeper than {DEPTH_CAP}")]
-    TooDeep,
-    /// A body of more than [`SIZE_CAP`] bytes.
-    #[error("a body of more than {} KiB", SIZE_CAP / 1024)]
-    TooLong,
-}
+use crate::provider::document_error::{DEPTH_CAP, DocumentError, SIZE_CAP};
 
 /// Parses one JSON text in UTF-8.
-pub(super) fn read(bytes: &[u8]) -> Result<Value, JsonError> {
+pub(super) fn read(bytes: &[u8]) -> Result<Value, DocumentError> {
     if bytes.len() > SIZE_CAP {
-        return Err(JsonError::TooLong);
+        return Err(DocumentError::TooLong);
     }
-    parse(std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?)
+    parse(std::str::from_utf8(bytes).map_err(|_| DocumentError::NotUtf8)?)
 }
 
 /// Parses one JSON text. A byte order mark in front of it is ignored, as RFC 8259 section 8.1 permits.
-pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
+pub(super) fn parse(text: &str) -> Result<Value, DocumentError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_ascii().is_empty() {
-        return Err(JsonError::Empty);
+        return Err(DocumentError::Empty);
     }
     if depth(text.as_bytes()) > DEPTH_CAP {
-        return Err(JsonError::TooDeep);
+        return Err(DocumentError::TooDeep);
     }
-    serde_json::from_str(text).map_err(|error| JsonError::NotJson { line: error.line(), column: error.column() })
+    serde_json::from_str(text).map_err(|error| DocumentError::NotJson { line: error.line(), column: error.column() })
 }
 
 /// The first of `pointers` (RFC 6901) that leads to something other than `null`.
@@ -91,17 +61,17 @@ mod tests {
         assert_eq!(depth(br#"{"a":[[]],"b":"[[[[\"[[["}"#), 3);
         let (fits, beyond) = ("[".repeat(32) + &"]".repeat(32), "[".repeat(33) + &"]".repeat(33));
         assert!(read(fits.as_bytes()).is_ok());
-        assert_eq!(read(beyond.as_bytes()), Err(JsonError::TooDeep));
-        assert_eq!(read("[".repeat(60_000).as_bytes()), Err(JsonError::TooDeep));
+        assert_eq!(read(beyond.as_bytes()), Err(DocumentError::TooDeep));
+        assert_eq!(read("[".repeat(60_000).as_bytes()), Err(DocumentError::TooDeep));
     }
 
     #[test]
     fn what_is_not_json_is_told_apart() {
-        assert_eq!(read(b" \r\n"), Err(JsonError::Empty));
-        assert_eq!(read(b"<html>"), Err(JsonError::NotJson { line: 1, column: 1 }));
-        assert_eq!(read(b"{\"a\":\n1"), Err(JsonError::NotJson { line: 2, column: 1 }));
-        assert_eq!(read(b"\"\xff\""), Err(JsonError::NotUtf8));
-        assert_eq!(read(&vec![b' '; SIZE_CAP + 1]), Err(JsonError::TooLong));
+        assert_eq!(read(b" \r\n"), Err(DocumentError::Empty));
+        assert_eq!(read(b"<html>"), Err(DocumentError::NotJson { line: 1, column: 1 }));
+        assert_eq!(read(b"{\"a\":\n1"), Err(DocumentError::NotJson { line: 2, column: 1 }));
+        assert_eq!(read(b"\"\xff\""), Err(DocumentError::NotUtf8));
+        assert_eq!(read(&vec![b' '; SIZE_CAP + 1]), Err(DocumentError::TooLong));
         assert!(read(b"\xef\xbb\xbf{}").is_ok());
     }
 

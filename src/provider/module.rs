@@ -102,13 +102,14 @@ pub struct Module {
     consent: Option<CompiledConsent>,
     /// Opens answers; `None`: they are passed on as they come.
     opener: Option<ResponseOpener>,
-    caller: CallAs,
+    pub(super) caller: CallAs,
     guard: Guard,
     pub(super) default_ttl: Option<Duration>,
     pub(super) secrets: Vec<SecretString>,
     /// The names of settings whose value begins or ends with white space.
     padded: Vec<String>,
     judges_bodies: bool,
+    pub(super) settings: Settings,
 }
 
 impl fmt::Debug for Module {
@@ -260,6 +261,7 @@ impl Module {
             secrets,
             padded,
             judges_bodies: profile.refusal.judges_bodies(),
+            settings,
         })
     }
 

@@ -24,8 +24,9 @@ use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
 
 /// The profiles that come with countersign: their names and texts.
-const BUILTIN: [(&str, &str); 5] = [
+const BUILTIN: [(&str, &str); 6] = [
     ("abbeycross", include_str!("profiles/abbeycross.toml")),
+    ("fapi2", include_str!("profiles/fapi2.toml")),
     ("meed", include_str!("profiles/meed.toml")),
     ("oauth2", include_str!("profiles/oauth2.toml")),
     ("rakbank", include_str!("profiles/rakbank.toml")),

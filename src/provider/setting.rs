@@ -432,6 +432,17 @@ impl Settings {
         all
     }
 
+    /// Returns a copy of these values with other texts for those that `text` gives one.
+    pub(super) fn with_texts(&self, mut text: impl FnMut(&str) -> Option<SecretString>) -> Self {
+        let mut all = self.clone();
+        for (name, value) in &mut all.values {
+            if let (SettingValue::Text(known), Some(other)) = (value, text(name)) {
+                *known = other;
+            }
+        }
+        all
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<&SettingValue> {
         self.values.iter().find(|(known, _)| **known == *name).map(|(_, value)| value)
     }

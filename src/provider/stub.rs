@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::condition::JsonTest;
 use super::document::DocumentFormat;
 use super::token_response_rules::TokenResponseRules;
+use super::xml;
 use crate::base::time::Now;
 
 /// The access token of every stub response. Disclosing it reveals no secret.
@@ -30,6 +31,7 @@ impl TokenResponseRules {
             }
             DocumentFormat::Json => ("application/json", values.to_string()),
             DocumentFormat::Text => ("text/plain", STUB_TOKEN.to_owned()),
+            DocumentFormat::Xml => ("application/xml", xml::write(&values)),
         }
     }
 
@@ -40,7 +42,7 @@ impl TokenResponseRules {
         }
         for (pointers, value) in [
             (&self.access_token, json!(STUB_TOKEN)),
-            (&self.token_type, json!("Bearer")),
+            (&self.token_type, json!(self.accepted_types.first().map_or("Bearer", String::as_str))),
             (&self.expires_in, json!(LIFE * u64::from(self.expires_in_unit.per_second()))),
             (&self.expires_at, json!(now.unix_seconds().saturating_add(LIFE))),
         ] {

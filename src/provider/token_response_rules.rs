@@ -13,11 +13,13 @@ use crate::base::time::Now;
 use crate::provider::capture::{Capture, captures};
 use crate::provider::condition::{Body, Fit, JsonTest, JudgedBody, Matcher, Statuses};
 use crate::provider::document::{self, DocumentFormat};
+use crate::provider::document_error::DocumentError;
 use crate::provider::dpop::lacks_nonce;
-use crate::provider::json::{self, JsonError};
+use crate::provider::json;
 use crate::provider::life::{LifeClaims, Unit, date};
 use crate::provider::refusal::tables;
 use crate::provider::values::{OneOrManyValues, Pointer, choice};
+use crate::provider::xml;
 use crate::syntax::{Diagnostics, Fields, Node};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::Grant;
@@ -39,7 +41,7 @@ pub(super) struct TokenResponseRules {
     pub(super) access_token: Vec<String>,
     pub(super) token_type: Vec<String>,
     /// The only types that are accepted; empty: any is.
-    accepted_types: Vec<String>,
+    pub(super) accepted_types: Vec<String>,
     /// True if a token without a type is not accepted.
     wants_type: bool,
     pub(super) expires_in: Vec<String>,
@@ -109,7 +111,6 @@ impl TokenResponseRules {
             fields.take("format").and_then(|node| choice(node, report, &DocumentFormat::WORDS)).unwrap_or_default();
         answer.expires_in_unit =
             fields.take("expires_in_unit").and_then(|node| choice(node, report, &Unit::WORDS)).unwrap_or_default();
-        answer.fits_format(&fields);
         answer.default_ttl = fields.opt("default_ttl");
         if answer.default_ttl.is_some_and(|ttl| ttl.is_zero())
             && let Some(node) = fields.take("default_ttl")
@@ -117,6 +118,7 @@ impl TokenResponseRules {
             node.error(report, "a token that lives no time is of no use", "", None);
         }
         answer.captures = captures(&fields);
+        answer.fits_format(token, &fields);
         fields.finish();
         answer
     }
@@ -131,8 +133,8 @@ impl TokenResponseRules {
         }
     }
 
-    /// Reports pointers that lead nowhere in an answer of this format.
-    fn fits_format(&self, fields: &Fields<'_>) {
+    /// Reports pointers that lead nowhere in an answer of this format. `token`: the fields of `[token]`.
+    fn fits_format(&self, token: &Fields<'_>, fields: &Fields<'_>) {
         let (fits, title, label): (fn(&str) -> bool, _, _) = match self.format {
             DocumentFormat::Form => (
                 |pointer| pointer.rfind('/') == Some(0),
@@ -141,6 +143,16 @@ impl TokenResponseRules {
             ),
             DocumentFormat::Json => return,
             DocumentFormat::Text => (str::is_empty, "a bare text has no fields", "`access_token = \"\"` is all of it"),
+            DocumentFormat::Xml => (
+                xml::fits,
+                "no XML document has a text there",
+                "name elements without prefixes from the root on, as in `\"/Envelope/Body/Token\"`; an attribute is `@name`",
+            ),
+        };
+        let report = |fields: &Fields<'_>, key: &str, pointers: Vec<&str>| {
+            if let (false, Some(node)) = (pointers.into_iter().all(fits), fields.take(key)) {
+                node.error(fields.report(), title, label, None);
+            }
         };
         for (key, pointers) in [
             ("access_token", &self.access_token),
@@ -148,11 +160,11 @@ impl TokenResponseRules {
             ("expires_in", &self.expires_in),
             ("expires_at", &self.expires_at),
         ] {
-            let wrong = !pointers.iter().all(|pointer| fits(pointer));
-            if let (true, Some(node)) = (wrong, fields.take(key)) {
-                node.error(fields.report(), title, label, None);
-            }
+            report(fields, key, pointers.iter().map(String::as_str).collect());
         }
+        report(fields, "captures", self.captures.iter().filter_map(Capture::pointer).collect());
+        let naming = self.success.iter().filter(|test| test.names_code());
+        report(token, "success", naming.flat_map(JsonTest::pointers).collect());
     }
 
     /// The rules for a step of the login: its answer has no token, but fails in the same ways.
@@ -358,16 +370,18 @@ pub(super) fn judged<'a>(
 }
 
 /// Returns the body of an error response in the form that the failure rules test.
-pub(super) fn known(parsed: Result<Value, JsonError>) -> Body {
+pub(super) fn known(parsed: Result<Value, DocumentError>) -> Body {
     match parsed {
         Ok(value) => Body::Json(value),
-        Err(JsonError::Empty) => Body::Empty,
+        Err(DocumentError::Empty) => Body::Empty,
         Err(
-            JsonError::Coded(_)
-            | JsonError::NotJson { .. }
-            | JsonError::NotUtf8
-            | JsonError::TooDeep
-            | JsonError::TooLong,
+            DocumentError::Coded(_)
+            | DocumentError::NotJson { .. }
+            | DocumentError::NotUtf8
+            | DocumentError::NotXml { .. }
+            | DocumentError::TooDeep
+            | DocumentError::TooLong
+            | DocumentError::XmlBeyond(_),
         ) => Body::Unread,
     }
 }
@@ -460,4 +474,69 @@ fn retry_after(headers: &HeaderMap, now: Now) -> Option<Duration> {
         date.saturating_sub(Duration::from_millis(now.wall))
     };
     Some(asked.min(RETRY_CAP))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::provider::stub::STUB_TOKEN;
+    use crate::syntax::{Diagnostic, SourceText};
+
+    const SENT: Now = Now::at(1_000, 1_550_131_385_000);
+
+    /// The rules of a `[token]`, and what is wrong with it.
+    fn rules(token: &str) -> (TokenResponseRules, Vec<String>) {
+        let report = Diagnostics::new();
+        let node = Node::parse(&SourceText::new("bank.toml", token), &report);
+        let rules = TokenResponseRules::read(&Fields::new(&node, "[token]", &report));
+        (rules, report.into_diagnostics().iter().map(Diagnostic::one_line).collect())
+    }
+
+    #[test]
+    fn a_pointer_that_leads_nowhere_in_its_format_is_refused_where_it_stands() {
+        let base = "[response]\nformat = \"xml\"\naccess_token = \"/Answer/Token\"\n";
+        for (text, place) in [
+            ("[response]\nformat = \"xml\"\naccess_token = \"/access token\"", "3:16"),
+            ("[response]\nformat = \"xml\"\naccess_token = [\"/A/Token\", \"/s:A/Token\"]", "3:16"),
+            (&format!("{base}expires_in = \"/Answer/@life/x\""), "4:14"),
+            (&format!("{base}captures = {{ node = \"/Answer/Node/00\" }}"), "4:12"),
+            (&format!("success = [{{ pointer = \"/@ok\", equals = 1 }}]\n{base}"), "1:11"),
+            ("[response]\nformat = \"form\"\naccess_token = \"/a\"\ncaptures = { node = \"/a/b\" }", "4:12"),
+        ] {
+            let (_, found) = rules(text);
+            assert!(matches!(&*found, [one] if one.starts_with(&format!("bank.toml:{place}"))), "{text}: {found:?}");
+        }
+        // What must not be there may be a member of JSON that comes in place of XML.
+        let (_, found) = rules(&format!("success = [{{ pointer = \"/error code\", absent = true }}]\n{base}"));
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_stub_has_a_type_that_is_accepted() {
+        let (mut rules, _) =
+            rules("[response]\naccess_token = \"/access_token\"\ntoken_type = \"/token_type\"\ntoken_types = \"DPoP\"");
+        rules.wants_type = true;
+        let (_, body) = rules.stub(SENT);
+        let moment = ResponseContext { endpoint: "stub", sent: SENT, now: SENT, default_ttl: None, secrets: &[] };
+        let grant = rules.grant(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), moment).expect("a token");
+        assert_eq!(grant.access_token.expose_secret(), STUB_TOKEN);
+    }
+
+    #[test]
+    fn a_stub_in_xml_is_an_answer_with_a_token() {
+        let (rules, found) = rules(
+            "success = [{ pointer = \"/s/@code\", equals = 0 }]\n[response]\nformat = \"xml\"\n\
+             access_token = \"/s/Item/1/Token/#text\"\ntoken_type = \"/s/Item/1/Token/@type\"\nexpires_in = \"/s/Life\"",
+        );
+        assert_eq!(found, Vec::<String>::new());
+        let (kind, body) = rules.stub(SENT);
+        assert_eq!(kind, "application/xml");
+        let moment = ResponseContext { endpoint: "stub", sent: SENT, now: SENT, default_ttl: None, secrets: &[] };
+        let grant = rules.grant(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), moment).expect("a token");
+        assert_eq!((grant.access_token.expose_secret(), grant.life), (STUB_TOKEN, Duration::from_secs(3600)));
+        let read = document::read(DocumentFormat::Xml, &HeaderMap::new(), body.as_bytes()).expect("XML");
+        assert_eq!(read["s"]["@code"], json!("0"));
+    }
 }

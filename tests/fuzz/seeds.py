@@ -112,7 +112,7 @@ for path in conversations:
     bank = path.parent.name
     if "profile" in play:
         put("profile", bare(play["profile"]))
-        bank = "oauth2"
+        bank = "xml" if 'format = "xml"' in play["profile"] else "oauth2"
     consent = play.get("consent", {})
     for said in play.get("answer", []) + sum((consent.get(key, []) for key in ["authorized", "exchanged", "refreshed"]), []):
         put("token_answer", answer(bank, said))

@@ -288,7 +288,7 @@ fn every_profile_has_conversations_and_a_section_in_the_docs() {
         assert!(docs.contains(&format!("`{name}`")), "docs/providers.md has no section on {name}");
         profiles += 1;
     }
-    assert!(profiles >= 5);
+    assert!(profiles >= 6);
 }
 
 #[test]

@@ -32,8 +32,27 @@ struct Combination {
     is_dpop: bool,
 }
 
+/// What the built-in profile has, with the id that the test's API counts payments by, and for a server whose clock is ahead.
+const BUILT_IN: &str = r#"
+name    = "fapi"
+extends = "fapi2"
+[ids.payment]
+kind  = "uuid"
+fresh = "call"
+[token.request.client_auth]
+life = "10m"
+[request]
+inject = [
+  { header = "authorization", value = "DPoP {token}" },
+  { header = "x-payment-id", value = "{id.payment}" },
+]
+"#;
+
 impl Combination {
     fn profile(self, issuer: &str) -> String {
+        if self.is_built_in() {
+            return BUILT_IN.to_owned();
+        }
         let (dpop, scheme, kind) = match self.is_dpop {
             true => (
                 "[settings.dpop_key]\nkind = \"key\"\n[dpop]\nkey = \"dpop_key\"\nalgorithm = \"ES256\"\n",
@@ -74,6 +93,11 @@ challenge_scheme = "{scheme}"
 "#,
             client_auth = self.client_auth.replace("AUDIENCE", issuer)
         )
+    }
+
+    /// Returns whether the built-in profile `fapi2` is this one.
+    fn is_built_in(self) -> bool {
+        self.is_dpop && self.client_auth == SIGNS
     }
 }
 
@@ -137,9 +161,10 @@ fn stage(server: &Server, authority: &SimAuthority, combination: Combination) ->
     let leaf = authority.issue(&LeafSpec::client("erp", now())).expect("a leaf");
     let origin = format!("https://127.0.0.1:{}", server.port);
     let dpop_key = if combination.is_dpop { "dpop_key = { file = \"dpop.pem\" }\n" } else { "" };
+    let issuer = if combination.is_built_in() { format!("issuer = \"{origin}\"\n") } else { String::new() };
     let config = format!(
         "[provider.bank]\nprofile = \"./fapi.toml\"\nbase_url = \"{origin}/api\"\ntoken_url = \"{origin}/token\"\n\
-         client_id = \"{}\"\nsigning_key = {{ file = \"sign.pem\", id = \"key-1\" }}\n{dpop_key}\
+         client_id = \"{}\"\nsigning_key = {{ file = \"sign.pem\", id = \"key-1\" }}\n{dpop_key}{issuer}\
          tls = {{ ca = \"ca.crt\", client_cert = \"erp.crt\", client_key = \"erp.key\" }}\n\
          [[route]]\nname = \"bank\"\npath = \"/bank\"\nprovider = \"bank\"\n",
         combination.name

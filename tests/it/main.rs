@@ -20,6 +20,7 @@ mod deploy;
 mod dpop;
 mod early_connections;
 mod exchange;
+mod explain;
 mod fapi;
 mod flow;
 mod forward;

@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use countersign::base::secret::SecretString;
-use countersign::provider::{Profile, fixture};
+use countersign::provider::{FileContent, Profile, ReadValue, fixture};
 use countersign::syntax::{Diagnostics, Fields, Node, SourceText};
+use zeroize::Zeroizing;
 
 fn play(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).expect("a readable fixture");
@@ -69,6 +70,27 @@ fn the_example_in_the_docs_works() {
     assert!(extended.is_some(), "{:?}", report.into_diagnostics());
 }
 
+/// The values of an example: those that are no text are made up, and files hold the keys that their names tell.
+struct Shown;
+
+impl ReadValue for Shown {
+    fn value(&self, node: &Node, _: &Diagnostics) -> Option<(SecretString, bool)> {
+        Some((SecretString::from(node.as_str().filter(|text| text.is_ascii()).unwrap_or("a-value")), false))
+    }
+
+    fn file(&self, node: &Node, _: FileContent, _: &Diagnostics) -> Option<Zeroizing<Vec<u8>>> {
+        let key: &[u8] = match node.as_str() {
+            Some("dpop.pem") => include_bytes!("../fixtures/signing/p256-sec1.pem"),
+            _ => include_bytes!("../fixtures/signing/rsa-pkcs8.pem"),
+        };
+        Some(Zeroizing::new(key.to_vec()))
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        0
+    }
+}
+
 #[test]
 fn every_profile_in_the_docs_shows_settings_that_it_takes() {
     let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers.md")).expect("the docs");
@@ -82,10 +104,7 @@ fn every_profile_in_the_docs_shows_settings_that_it_takes() {
         for common in ["profile", "environment", "base_url", "token_url"] {
             let _ = fields.take(common);
         }
-        let read = |node: &Node, _: &Diagnostics| {
-            Some((SecretString::from(node.as_str().filter(|text| text.is_ascii()).unwrap_or("a-value")), false))
-        };
-        let settings = profile.read_settings(&fields, &read);
+        let settings = profile.read_settings(&fields, &Shown);
         fields.finish();
         let found: Vec<String> = report.into_diagnostics().iter().map(|diagnostic| diagnostic.one_line()).collect();
         assert!(settings.is_some() && found.is_empty(), "{name}: {found:?}");

@@ -16,7 +16,7 @@ use crate::base::time::Clock;
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, Route, Snapshot};
 use crate::control::Issuers;
-use crate::provider::StandIn;
+use crate::provider::{ForeseenContent, SampleCall, StandIn};
 use crate::route::{Admission, Authority, Caller, ClientId, Denied, RequestTarget};
 use crate::serve::fault::{Fault, Refusal, RefusalCause};
 use crate::serve::modes::RoutingTarget;
@@ -75,6 +75,8 @@ pub struct Foreseen<'a> {
     pub path_and_query: String,
     /// The header fields that the provider would receive, with stand-ins.
     pub headers: HeaderMap,
+    /// The fields that are put into the body, and the signatures.
+    pub content: ForeseenContent,
     /// The replacement for the token and the identifiers.
     pub stand_in: StandIn,
     /// The route's rules would refuse it, but are not enforced.
@@ -133,6 +135,20 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<
     let dressed = dressed_target(&target, route, inputs, &sent, &mut stand_in);
     let dressed = dressed.map_err(|fault| known(fault, Some(index)))?;
     stand_in.note(&sent);
+    let mut headers = head.headers.clone();
+    for (name, _) in route.headers.iter().filter(|(_, value)| value.is_sensitive()) {
+        let mark = HeaderValue::try_from(stand_in.mark(format!("‹secret: headers.{name}›")));
+        headers.insert(name.clone(), mark.map_err(|_| known(Fault::Internal, Some(index)))?);
+    }
+    let call = SampleCall {
+        method: &head.method,
+        authority: &route.upstream.authority(),
+        path_and_query: admitted.path_and_query(),
+        headers,
+        body: asked.data,
+    };
+    let content = route.module.foresee(call, inputs, &sent, &mut stand_in);
+    let content = content.map_err(|failure| known(Fault::from(&failure), Some(index)))?;
     if let Some(name) = route.module.proof_header() {
         head.headers.insert(name, PROOF.clone());
     }
@@ -150,6 +166,7 @@ pub fn foresee<'a>(snapshot: &'a Snapshot, asked: &SampleRequest<'_>) -> Result<
         vars: admitted.vars().clone(),
         path_and_query,
         headers: head.headers,
+        content,
         stand_in,
         tolerated,
     })
