@@ -7,8 +7,10 @@
 //! and only while more bytes are available. Once they were released, the bytes that follow are still searched together
 //! with them.
 
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
+use aho_corasick::packed::Searcher;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue};
@@ -21,6 +23,8 @@ mod secret_patterns;
 use secret_patterns::SHORTEST;
 pub use secret_patterns::SecretPatterns;
 
+/// The searches after which one pass is prepared, which costs as much as some of them.
+const SEARCHES: u32 = 32;
 /// So much of a body is searched.
 pub const SEARCHED: usize = 64 * 1024;
 
@@ -29,6 +33,9 @@ pub struct CredentialPatterns {
     token: SecretPatterns,
     /// Shared by all calls of a route.
     settings: Rc<SecretPatterns>,
+    searches: Cell<u32>,
+    /// One pass for the first bytes of all; `None` where there are more than fit into it.
+    pass: OnceCell<Option<Searcher>>,
 }
 
 /// Searches a body as it passes.
@@ -50,7 +57,11 @@ impl CredentialPatterns {
             let scheme = value.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
             value.get(scheme..).unwrap_or_default()
         });
-        Self { token: SecretPatterns::new(tokens), settings: settings.clone() }
+        Self::new(SecretPatterns::new(tokens), settings.clone())
+    }
+
+    fn new(token: SecretPatterns, settings: Rc<SecretPatterns>) -> Self {
+        Self { token, settings, searches: Cell::default(), pass: OnceCell::new() }
     }
 
     fn all(&self) -> [&SecretPatterns; 2] {
@@ -59,7 +70,21 @@ impl CredentialPatterns {
 
     /// Returns whether any pattern occurs in these bytes.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
-        self.all().iter().any(|patterns| patterns.found_in(bytes))
+        self.is_suspicious(bytes) && self.all().iter().any(|patterns| patterns.found_in(bytes))
+    }
+
+    /// Returns whether any pattern may occur. One pass is prepared where the same credentials are searched for again.
+    fn is_suspicious(&self, bytes: &[u8]) -> bool {
+        if bytes.len() < self.token.shortest.min(self.settings.shortest) {
+            return false;
+        }
+        let searches = self.searches.get();
+        if searches < SEARCHES {
+            self.searches.set(searches + 1);
+            return true;
+        }
+        let starts = || Searcher::new(self.all().into_iter().flat_map(SecretPatterns::starts));
+        self.pass.get_or_init(starts).as_ref().is_none_or(|pass| pass.find(bytes).is_some())
     }
 
     /// Puts stars in header values. Says whether there was anything to hide.
@@ -161,7 +186,7 @@ mod tests {
     fn patterns() -> Rc<CredentialPatterns> {
         let token = SecretPatterns::new([SECRET.as_bytes(), b"short"].into_iter());
         let settings = Rc::new(SecretPatterns::new([&b"another-secret-0188"[..]].into_iter()));
-        Rc::new(CredentialPatterns { token, settings })
+        Rc::new(CredentialPatterns::new(token, settings))
     }
 
     /// Returns the output for a body that arrives in pieces of these lengths, and whether something was masked.
@@ -266,6 +291,18 @@ mod tests {
     }
 
     proptest! {
+        /// The one pass, and the search for each, find the same.
+        #[test]
+        fn the_hundredth_search_finds_what_the_first_does(secret in "[a-z]{8,30}", before in "[a-z]{0,20}") {
+            let token = SecretPatterns::new([secret.as_bytes()].into_iter());
+            let patterns = CredentialPatterns::new(token, Rc::new(SecretPatterns::new([SECRET.as_bytes()].into_iter())));
+            let (with, without) = (format!("{before}{secret}{before}"), format!("{before}{before}"));
+            for _ in 0..100 {
+                prop_assert!(patterns.found_in(with.as_bytes()) && patterns.found_in(SECRET.as_bytes()));
+                prop_assert_eq!(patterns.found_in(without.as_bytes()), without.contains(&secret));
+            }
+        }
+
         #[test]
         fn however_it_is_cut_the_same_comes_out(
             cuts in proptest::collection::vec(0_usize..9, 0..40),
