@@ -24,7 +24,7 @@ use secret_patterns::SHORTEST;
 pub use secret_patterns::SecretPatterns;
 
 /// The searches after which one pass is prepared, which costs as much as some of them.
-const SEARCHES: u32 = 32;
+const SEARCHES: u32 = 8;
 /// So much of a body is searched.
 pub const SEARCHED: usize = 64 * 1024;
 
