@@ -100,6 +100,7 @@ pub const TESTS: &[Test] = &[
     test("rate", Kind::Latency, "--mode rate --rate 4000 --connections 64", "4,000 requests/s, 64 connections"),
     test("big", Kind::Bytes, "--mode keep --connections 4 --path /v1/big", "10 MiB download, 4 connections"),
     test("idle", Kind::Idle, "--mode idle --connections 2000", "2,000 idle connections"),
+    test("idle10k", Kind::Idle, "--mode idle --connections 10000", "10,000 idle connections"),
     test(
         "newpq",
         Kind::Requests,
