@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -60,28 +60,23 @@ impl Stage {
              --threads {threads}",
             work.display()
         );
-        let mut process = Process::start(Start {
-            what: "the origin",
-            program: &program,
-            args: args.split(' ').map(str::to_owned).collect(),
-            cores: &other_cores,
-            env: Vec::new(),
-            log: &log,
-            listen: false,
-        })?;
+        let start = |what, args: String, log: &Path| {
+            Process::start(Start {
+                what,
+                program: &program,
+                args: args.split(' ').map(str::to_owned).collect(),
+                cores: &other_cores,
+                env: Vec::new(),
+                log,
+                listen: false,
+            })
+        };
+        let mut process = start("the origin", args, &log)?;
         process.listens(control, &log)?;
         process.listens(origin, &log)?;
         let (keys, log) = (free_port()?, work.join("keys.log"));
         let args = format!("keys --work {} --port {keys}", work.display());
-        let mut key_service = Process::start(Start {
-            what: "the key service",
-            program: &program,
-            args: args.split(' ').map(str::to_owned).collect(),
-            cores: &other_cores,
-            env: Vec::new(),
-            log: &log,
-            listen: false,
-        })?;
+        let mut key_service = start("the key service", args, &log)?;
         key_service.listens(keys, &log)?;
         Ok(Self {
             work,

@@ -22,6 +22,11 @@ pub enum Undecodable {
     Unknown,
 }
 
+/// Returns whether a body has a content coding, so that its bytes are not those of its content.
+pub fn is_coded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 /// The body as the sender's software wrote it: `raw` without its content coding, at most `limit` bytes.
 pub fn without_coding<'a>(headers: &HeaderMap, raw: &'a [u8], limit: usize) -> Result<Cow<'a, [u8]>, Undecodable> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();

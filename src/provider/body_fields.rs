@@ -1,10 +1,11 @@
 //! Fields that are put into the body of a call: into JSON by a pointer, into a form by a name.
 
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::base::coding::is_coded;
 use crate::provider::json_members::{put, quoted, steps};
 use crate::provider::parameters::{Parameters, RenderedParameters};
 
@@ -65,14 +66,10 @@ pub(super) fn put_into(
     Ok(Zeroizing::new(text.as_bytes().to_vec()))
 }
 
-/// Returns whether a body has a content coding.
-pub(super) fn is_coded(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::CONTENT_ENCODING;
     use proptest::prelude::*;
 
     use super::*;

@@ -11,11 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::base::coding::without_coding;
-use crate::base::secret::{ExposeSecret, SecretString};
+use crate::base::coding::{is_coded, without_coding};
+use crate::base::secret::SecretString;
 use crate::base::time::Within;
-use crate::provider::body_fields::is_coded;
-use crate::provider::compiled_signature::{CompiledKey, CompiledMembers, SignatureFailure, SigningInputs};
+use crate::provider::compiled_signature::{
+    CompiledKey, CompiledMembers, SignatureFailure, SigningInputs, secret_bytes,
+};
 use crate::provider::id_rule::IdRule;
 use crate::provider::jose_rule::{
     HeaderRule, JoseKeys, OpenForm, ProtectForm, RequestJoseRule, ResponseJoseRule, ResponseRules,
@@ -158,16 +159,13 @@ impl CompiledJoseProtection {
                         (Recipient::Public(key.clone()), id.map(ToOwned::to_owned))
                     }
                     Some(SettingValue::Text(text)) => {
-                        let secret = secret(name, text, keys.encoding)?;
-                        (Recipient::Secret(Arc::new(secret)), None)
+                        (Recipient::Secret(Arc::new(secret(name, text, keys.encoding)?)), None)
                     }
                     Some(SettingValue::Key(_) | SettingValue::Table(_)) | None => {
                         return Err(format!("requests are encrypted for `{name}`, which is not set"));
                     }
                 };
-                // The length of a secret counts, too.
-                let tried = jwe::encrypt(*recipe, &serde_json::Map::new(), b"", recipient.key(), &mut LibraryEntropy);
-                tried.map_err(|error| format!("`{name}`: {error}"))?;
+                judge_key(name, *recipe, recipient.key())?;
                 ProtectStep::Encrypt { recipient, name: id, recipe: *recipe, header: members(header)? }
             }
             ProtectForm::Sign { key, header } => {
@@ -252,24 +250,14 @@ pub(super) async fn protect<E: Entropy + Clone + Send + 'static>(
 #[derive(Clone, Debug)]
 struct OpeningKey {
     name: Option<String>,
-    key: KeyInMemory,
-}
-
-#[derive(Clone, Debug)]
-enum KeyInMemory {
-    /// The key of a file.
-    File(Arc<SigningKey>),
-    Secret(Arc<SharedSecret>),
+    key: Arc<SigningKey>,
 }
 
 impl OpeningKey {
     fn key(&self) -> DecryptionKey<'_> {
-        match &self.key {
-            KeyInMemory::File(key) => match &**key {
-                SigningKey::Private(key) => DecryptionKey::Private(key),
-                SigningKey::Secret(secret) => DecryptionKey::Secret(secret),
-            },
-            KeyInMemory::Secret(secret) => DecryptionKey::Secret(secret),
+        match &*self.key {
+            SigningKey::Private(key) => DecryptionKey::Private(key),
+            SigningKey::Secret(secret) => DecryptionKey::Secret(secret),
         }
     }
 }
@@ -297,7 +285,7 @@ struct CompiledJoseOpening {
 
 /// `[response]` with the settings put in: opens answers.
 #[derive(Clone, Debug)]
-pub(super) struct ResponseOpener {
+pub struct ResponseOpener {
     openings: Arc<[CompiledJoseOpening]>,
     opens_errors: bool,
 }
@@ -322,8 +310,8 @@ impl ResponseOpener {
         !has_no_body && (self.opens_errors || status.as_u16() < 400)
     }
 
-    /// Opens an answer whose body is no longer than `most` bytes, also decoded.
-    pub(super) async fn open(
+    /// Opens an answer whose body is no longer than `most` bytes, also decoded: it is decrypted and verified as a whole.
+    pub async fn open(
         &self,
         headers: &HeaderMap,
         body: Vec<u8>,
@@ -338,13 +326,16 @@ impl ResponseOpener {
         };
         let signatures = |opening: &CompiledJoseOpening| opening.signature(headers);
         let signatures: Vec<Option<String>> = openings.iter().map(signatures).collect();
-        PrivateKeyPool::of_process().run(within, move || open(&openings, &signatures, &body)).await?
+        PrivateKeyPool::of_process().run(within, move || open(&openings, &signatures, body)).await?
     }
 }
 
 /// Takes the steps of an answer, one after the other. `signatures`: the detached one of each step.
-fn open(openings: &[CompiledJoseOpening], signatures: &[Option<String>], body: &[u8]) -> Result<JoseBody, OpenFailure> {
-    let mut body = Zeroizing::new(body.to_vec());
+fn open(
+    openings: &[CompiledJoseOpening],
+    signatures: &[Option<String>],
+    mut body: Zeroizing<Vec<u8>>,
+) -> Result<JoseBody, OpenFailure> {
     let mut content_type = None;
     for (opening, signature) in openings.iter().zip(signatures) {
         let CompiledJoseOpening { step, places, is_text, content_type: kind } = opening;
@@ -421,22 +412,12 @@ impl CompiledJoseOpening {
                 let find = |name: &Arc<str>| match settings.find(name) {
                     Some(SettingValue::Key(material)) => {
                         let key = material.in_memory().ok_or_else(|| format!("`{name}` decrypts nothing here"))?;
-                        Ok(OpeningKey {
-                            name: material.id().map(ToOwned::to_owned),
-                            key: KeyInMemory::File(key.clone()),
-                        })
+                        Ok(OpeningKey { name: material.id().map(ToOwned::to_owned), key: key.clone() })
                     }
                     Some(SettingValue::Text(text)) => {
-                        let secret = Arc::new(secret(name, text, keys.encoding)?);
-                        let tried = jwe::encrypt(
-                            *recipe,
-                            &serde_json::Map::new(),
-                            b"",
-                            EncryptionKey::Secret(&secret),
-                            &mut LibraryEntropy,
-                        );
-                        tried.map_err(|error| format!("`{name}`: {error}"))?;
-                        Ok(OpeningKey { name: None, key: KeyInMemory::Secret(secret) })
+                        let secret = secret(name, text, keys.encoding)?;
+                        judge_key(name, *recipe, EncryptionKey::Secret(&secret))?;
+                        Ok(OpeningKey { name: None, key: Arc::new(SigningKey::Secret(secret)) })
                     }
                     Some(SettingValue::PublicKeys(_) | SettingValue::Table(_)) | None => Err(unset(name)),
                 };
@@ -492,14 +473,14 @@ fn set_ones<'a>(keys: &'a JoseKeys, settings: &'a Settings) -> impl Iterator<Ite
 
 /// Reads the shared secret that a text holds.
 fn secret(name: &str, text: &SecretString, encoding: Option<TextEncoding>) -> Result<SharedSecret, String> {
-    let told = |why: String| format!("`{name}`: {why}");
-    let bytes = match encoding {
-        None => text.expose_secret().as_bytes().to_vec(),
-        Some(encoding) => encoding
-            .decode(text.expose_secret())
-            .ok_or_else(|| told("it is not in the encoding of `key_encoding`".to_owned()))?,
-    };
-    SharedSecret::as_issued(Zeroizing::new(bytes)).map_err(|error| told(error.to_string()))
+    let bytes = secret_bytes(text, encoding).map_err(|why| format!("`{name}`: {why}"))?;
+    SharedSecret::as_issued(bytes).map_err(|error| format!("`{name}`: {error}"))
+}
+
+/// Tries whether a key fits a recipe: the length of a secret counts, too. The error is for a person.
+fn judge_key(name: &str, recipe: JweRecipe, key: EncryptionKey<'_>) -> Result<(), String> {
+    let tried = jwe::encrypt(recipe, &serde_json::Map::new(), b"", key, &mut LibraryEntropy);
+    tried.map(drop).map_err(|error| format!("`{name}`: {error}"))
 }
 
 /// The compact message at a place of a body.

@@ -135,11 +135,7 @@ fn secret(
     if is_oauth1 {
         return hmac_secret(text, None).map_err(|error| error.to_string());
     }
-    let bytes = match encoding {
-        None => text.expose_secret().as_bytes().to_vec(),
-        Some(encoding) => encoding.decode(text.expose_secret()).ok_or("it is not in the encoding of `key_encoding`")?,
-    };
-    let bytes = Zeroizing::new(bytes);
+    let bytes = secret_bytes(text, encoding)?;
     // The length of a secret for JOSE is a rule of its own (RFC 7518 section 3.2); elsewhere the bank has chosen it.
     let made = match form {
         Some(SignatureForm::Text { .. } | SignatureForm::Cavage { .. } | SignatureForm::Http { .. }) => {
@@ -150,6 +146,18 @@ fn secret(
         }
     };
     made.map_err(|error| error.to_string())
+}
+
+/// The bytes of a secret that a text holds. The error is for a person.
+pub(super) fn secret_bytes(
+    text: &SecretString,
+    encoding: Option<TextEncoding>,
+) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    let bytes = match encoding {
+        None => text.expose_secret().as_bytes().to_vec(),
+        Some(encoding) => encoding.decode(text.expose_secret()).ok_or("it is not in the encoding of `key_encoding`")?,
+    };
+    Ok(Zeroizing::new(bytes))
 }
 
 /// The members of a JSON object with the settings put in.

@@ -87,11 +87,12 @@ pub(super) fn text_of<'a>(headers: &HeaderMap, plain: &'a [u8]) -> Option<Cow<'a
 /// Returns whether a body is one whole JSON object, list or text, or one whole XML document: no part can be missing at
 /// the end of it. For responses whose end is not guaranteed by their framing.
 pub fn is_whole(headers: &HeaderMap, body: &[u8]) -> bool {
-    read(DocumentFormat::Xml, headers, body).is_ok()
-        || read(DocumentFormat::Json, headers, body).is_ok_and(|value| match value {
-            Value::Array(_) | Value::Object(_) | Value::String(_) => true,
-            Value::Bool(_) | Value::Null | Value::Number(_) => false,
-        })
+    let is_whole_json = |value| match value {
+        Value::Array(_) | Value::Object(_) | Value::String(_) => true,
+        Value::Bool(_) | Value::Null | Value::Number(_) => false,
+    };
+    read(DocumentFormat::Json, headers, body).is_ok_and(is_whole_json)
+        || read(DocumentFormat::Xml, headers, body).is_ok()
 }
 
 /// Returns whether the value is not known for certain.

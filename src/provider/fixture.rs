@@ -309,9 +309,9 @@ impl FixtureRun {
         let status = status(resource.status)?;
         let headers = headers(&resource.headers, resource.json.is_some())?;
         let mut body = body(resource.body.as_ref(), resource.json.as_ref())?;
-        if module.opens(status) {
+        if let Some(opener) = module.opener(status) {
             let most = body.len();
-            let opened = finished(module.open(&headers, body, most, PATIENCE));
+            let opened = finished(opener.open(&headers, body, most, PATIENCE));
             self.same(&format!("{what}: unopened"), opened.is_err(), resource.unopened);
             let Ok(opened) = opened else { return Ok(()) };
             body = opened.content.to_vec();

@@ -28,13 +28,13 @@ use crate::provider::exchange::{Field, object};
 use crate::provider::key_use::KeyUse;
 use crate::provider::refusal::tables;
 use crate::provider::setting::{Setting, SettingKind};
-use crate::provider::signature_rule::{KeyChoice, encoding, jose_header};
+use crate::provider::signature_rule::{KeyChoice, encoding, jose_header, named_setting};
 use crate::provider::template::{MessagePart, Template, TemplateContext, TemplateScope};
 use crate::provider::values::{FieldName, OneOrManyValues, Pointer, choice};
 use crate::signing::algorithm::{KeyType, SigningAlgorithm};
 use crate::signing::encoding::TextEncoding;
 use crate::signing::jwe::{ContentEncryption, JweRecipe, KeyManagement};
-use crate::syntax::{Diagnostics, Fields, FromNode, Node, suggest};
+use crate::syntax::{Diagnostics, Fields, FromNode, Node};
 
 /// The members of a JOSE header.
 #[derive(Clone, Debug)]
@@ -300,13 +300,8 @@ fn keys(fields: &Fields<'_>, kinds: KeyKinds, settings: &[Setting]) -> Option<Jo
     };
     let mut found = Vec::new();
     for name in OneOrManyValues::<String>::from_node(node, report)?.0 {
-        let Some(setting) = settings.iter().find(|setting| *setting.name == *name) else {
-            let help = suggest(&name, settings.iter().map(|setting| &*setting.name));
-            let help =
-                help.map_or_else(|| format!("declare [settings.{name}]"), |near| format!("did you mean `{near}`?"));
-            node.error(report, format!("no setting is called `{name}`"), "", Some(help));
-            return None;
-        };
+        let kind = if kinds.kind == SettingKind::Key { "key" } else { "public-key" };
+        let setting = named_setting(&name, kind, node, settings, report)?;
         if !kinds.has(setting) {
             let title = format!("`{name}` is not the kind of key that is needed here");
             node.error(report, title, "", Some(kinds.help(&name)));

@@ -143,9 +143,7 @@ pub(super) fn read_key(
         Some(node) => Some(certificate(node, found.public(), &place, read)?),
         None => found.certificates().cloned(),
     };
-    if let Some(until) = chain.as_ref().map(CertificateChain::valid_until)
-        && u64::try_from(until).unwrap_or(0) < read.unix_seconds()
-    {
+    if chain.as_ref().is_some_and(|chain| chain.has_expired(read.unix_seconds())) {
         let node = certificate_node.unwrap_or(at);
         let title = format!("the certificate in `{}` has expired", node.as_str().unwrap_or_default());
         place.error(&node.span, title, "ask its issuer for a new one");

@@ -56,7 +56,7 @@ mod xml;
 
 pub use body_fields::UnfitBody;
 pub use coexistence::Coexistence;
-pub use compiled_jose::{JoseBody, OpenFailure};
+pub use compiled_jose::{JoseBody, OpenFailure, ResponseOpener};
 pub use compiled_signature::SignatureFailure;
 pub use consent::{Authorize, BadCallback, CompiledConsent, ConsentParams, ConsentWiring, Stale};
 pub use describe::{DeclaredSetting, StandIn};

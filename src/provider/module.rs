@@ -14,7 +14,7 @@ use crate::base::time::{Deadline, Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::body_fields::UnfitBody;
 use crate::provider::coexistence::Coexistence;
-use crate::provider::compiled_jose::{JoseBody, OpenFailure, ResponseOpener};
+use crate::provider::compiled_jose::{JoseBody, ResponseOpener};
 use crate::provider::compiled_signature::{SignatureFailure, SignedMessage};
 use crate::provider::consent::{CompiledConsent, ConsentParts, ConsentProfile, ConsentWiring};
 use crate::provider::dpop;
@@ -409,24 +409,9 @@ impl Module {
         self.injection.protect(call.into_message(), with, sent, (ids, entropy), within).await
     }
 
-    /// Returns whether answers with this status are opened, by [`Module::open`]: decrypted and verified as a whole before
-    /// anything of them is used.
-    pub fn opens(&self, status: StatusCode) -> bool {
-        self.opener.as_ref().is_some_and(|opener| opener.opens(status))
-    }
-
-    /// Opens an answer whose body is no longer than `most` bytes, also decoded.
-    pub async fn open(
-        &self,
-        headers: &HeaderMap,
-        body: Vec<u8>,
-        most: usize,
-        within: Within,
-    ) -> Result<JoseBody, OpenFailure> {
-        match &self.opener {
-            Some(opener) => opener.open(headers, body, most, within).await,
-            None => Ok(JoseBody { content: Zeroizing::new(body), content_type: None }),
-        }
+    /// Returns what opens answers with this status, before anything of them is used; `None`: they pass as they come.
+    pub fn opener(&self, status: StatusCode) -> Option<&ResponseOpener> {
+        self.opener.as_ref().filter(|opener| opener.opens(status))
     }
 
     /// Returns whether dressed calls have to be signed, by [`Module::protect`] and [`Module::sign`].

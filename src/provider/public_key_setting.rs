@@ -74,8 +74,7 @@ fn public_key(node: &Node, read: &dyn ReadValue, report: &Diagnostics) -> Option
             return None;
         }
     };
-    let until = CertificateChain::from_pem(&bytes).ok().map(|chain| chain.valid_until());
-    if until.is_some_and(|until| u64::try_from(until).unwrap_or(0) < read.unix_seconds()) {
+    if CertificateChain::from_pem(&bytes).is_ok_and(|chain| chain.has_expired(read.unix_seconds())) {
         let title = format!("the certificate in `{}` has expired", node.as_str().unwrap_or_default());
         node.error(report, title, "", Some("ask the bank for its new one".to_owned()));
         return None;

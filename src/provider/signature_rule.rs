@@ -220,18 +220,30 @@ impl KeyChoice {
     }
 }
 
+/// Finds a setting by its name at `node`; `kind` is the one that it would have.
+pub(super) fn named_setting<'a>(
+    name: &str,
+    kind: &str,
+    node: &Node,
+    settings: &'a [Setting],
+    report: &Diagnostics,
+) -> Option<&'a Setting> {
+    let found = settings.iter().find(|setting| *setting.name == *name);
+    if found.is_none() {
+        let help = match suggest(name, settings.iter().map(|setting| &*setting.name)) {
+            Some(near) => format!("did you mean `\"{near}\"`?"),
+            None => format!("declare it: `[settings.{name}]` with `kind = \"{kind}\"`"),
+        };
+        node.error(report, format!("no setting is called `{name}`"), "", Some(help));
+    }
+    found
+}
+
 /// Reads the name of a setting that holds a key.
 fn key_setting<'a>(node: &Node, settings: &'a [Setting], report: &Diagnostics) -> Option<&'a Setting> {
     let name = String::from_node(node, report)?;
     let name = name.trim_start_matches('{').trim_end_matches('}');
-    let Some(setting) = settings.iter().find(|setting| *setting.name == *name) else {
-        let help = match suggest(name, settings.iter().map(|setting| &*setting.name)) {
-            Some(near) => format!("did you mean `\"{near}\"`?"),
-            None => format!("declare it: `[settings.{name}]` with `kind = \"key\"`"),
-        };
-        node.error(report, format!("no setting is called `{name}`"), "", Some(help));
-        return None;
-    };
+    let setting = named_setting(name, "key", node, settings, report)?;
     if !setting.is_key() && !setting.secret {
         let help = format!("say `kind = \"key\"` in [settings.{name}], or `secret = true` for a shared secret");
         node.error(report, format!("`{name}` is no key"), "", Some(help));

@@ -1,6 +1,6 @@
 //! One worker's view of the world: the snapshot, with this worker's own pools, shelves and meters beside it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,8 +141,8 @@ pub struct RouteState {
     issued: Cell<bool>,
     /// The credentials to look for in responses, with their generation, by the key of the token that was spent.
     patterns: RefCell<KeyMap<(u64, Rc<CredentialPatterns>)>>,
-    /// The secrets of its settings, to look for in answers.
-    secrets: Rc<SecretPatterns>,
+    /// The secrets of its settings, to look for in answers; made with the first of them.
+    secrets: OnceCell<Rc<SecretPatterns>>,
 }
 
 impl WorkerState {
@@ -200,7 +200,7 @@ impl WorkerState {
                 reflections: shared.metrics.reflections(&route.provider.name),
                 unopened: shared.metrics.unopened(&route.provider.name),
                 patterns: RefCell::default(),
-                secrets: Rc::new(SecretPatterns::new(route.module.secrets().map(str::as_bytes))),
+                secrets: OnceCell::new(),
             }));
         }
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
@@ -427,7 +427,8 @@ impl RouteState {
         if known.len() >= MOST_NEEDLES {
             known.clear();
         }
-        let patterns = Rc::new(CredentialPatterns::of(lease, &self.secrets));
+        let secrets = || Rc::new(SecretPatterns::new(self.route.module.secrets().map(str::as_bytes)));
+        let patterns = Rc::new(CredentialPatterns::of(lease, self.secrets.get_or_init(secrets)));
         known.insert(lease.key, (lease.generation, patterns.clone()));
         Some(patterns)
     }

@@ -104,6 +104,11 @@ impl CertificateChain {
         self.parsed().validity().not_after.timestamp()
     }
 
+    /// Returns whether the signer's own certificate is over at this second since 1970.
+    pub fn has_expired(&self, unix_seconds: u64) -> bool {
+        u64::try_from(self.valid_until()).unwrap_or(0) < unix_seconds
+    }
+
     /// Returns the key identifier that Berlin Group banks ask for: `SN=9FA1,CA=CN=CA,O=Bank,C=DE`.
     pub fn psd2_key_id(&self) -> String {
         format!("SN={},CA={}", self.serial(), self.issuer())

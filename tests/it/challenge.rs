@@ -45,10 +45,8 @@ header    = "x-signature"
 
 fn stage(sim: &SimHandle, route: &str) -> Harness {
     let mut plan = Plan { workers: 1, ..Plan::default() };
-    plan.files = plan.files.with_file("stage/step-up.toml", PROFILE).with_file("stage/sign.pem", SIGNING_KEY);
-    let mut plan = plan.with(sim, "bank", "signing_key = { file = \"sign.pem\" }\n", route);
-    plan.config = plan.config.replace("profile = \"oauth2\"", "profile = \"./step-up.toml\"");
-    plan.start()
+    plan.files = plan.files.with_file("stage/sign.pem", SIGNING_KEY);
+    plan.with_profile(sim, PROFILE, "signing_key = { file = \"sign.pem\" }\n", route).start()
 }
 
 async fn pay(stage: &Harness, id: &str, body: &str) -> Whole {

@@ -58,10 +58,8 @@ fn demand(sim: &SimHandle, token: &[&str], resource: &[&str]) {
 
 fn stage(sim: &SimHandle, route: &str) -> Harness {
     let mut plan = Plan { workers: 1, ..Plan::default() };
-    plan.files = plan.files.with_file("stage/bound.toml", PROFILE).with_file("stage/dpop.pem", DPOP_KEY);
-    let mut plan = plan.with(sim, "bank", "dpop_key = { file = \"dpop.pem\" }\n", route);
-    plan.config = plan.config.replace("profile = \"oauth2\"", "profile = \"./bound.toml\"");
-    plan.start()
+    plan.files = plan.files.with_file("stage/dpop.pem", DPOP_KEY);
+    plan.with_profile(sim, PROFILE, "dpop_key = { file = \"dpop.pem\" }\n", route).start()
 }
 
 fn pay(id: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {

@@ -62,6 +62,14 @@ impl Plan {
         self
     }
 
+    /// Adds a simulator as the provider `bank`, with this profile, which extends `oauth2`, in place of that.
+    pub fn with_profile(mut self, sim: &SimHandle, profile: &str, more: &str, route: &str) -> Self {
+        self.files = self.files.with_file("stage/own.toml", profile.as_bytes());
+        let mut plan = self.with(sim, "bank", more, route);
+        plan.config = plan.config.replace("profile = \"oauth2\"", "profile = \"./own.toml\"");
+        plan
+    }
+
     /// Adds the second client.
     pub fn with_two_clients(mut self) -> Self {
         let _ = write!(self.clients, "[client.treasury]\nkey_sha256 = [\"{}\"]\n", hex(&sha256(OTHER_KEY.as_bytes())));

@@ -75,12 +75,10 @@ const FROM_BANK: JweRecipe =
 
 fn stage(sim: &SimHandle, route: &str) -> Harness {
     let mut plan = Plan { workers: 1, ..Plan::default() };
-    let files = plan.files.with_file("stage/sealed.toml", PROFILE).with_file("stage/ours.pem", OURS);
-    plan.files = files.with_file("stage/bank.jwks", include_str!("../fixtures/signing/bank.jwks"));
+    plan.files = plan.files.with_file("stage/ours.pem", OURS);
+    plan.files = plan.files.with_file("stage/bank.jwks", include_str!("../fixtures/signing/bank.jwks"));
     let settings = "signing_key = { file = \"ours.pem\", id = \"ours-1\" }\nbank_key = { jwks = \"bank.jwks\" }\n";
-    let mut plan = plan.with(sim, "bank", settings, route);
-    plan.config = plan.config.replace("profile = \"oauth2\"", "profile = \"./sealed.toml\"");
-    plan.start()
+    plan.with_profile(sim, PROFILE, settings, route).start()
 }
 
 fn pay(id: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {

@@ -62,14 +62,11 @@ fn profile(rules: &str) -> String {
 
 fn stage(sim: &SimHandle, rules: &str) -> Harness {
     let mut plan = Plan { workers: 1, ..Plan::default() };
-    plan.files = plan.files.with_file("stage/signed.toml", profile(rules));
     for (name, pem) in KEYS {
         plan.files = plan.files.with_file(format!("stage/{name}"), pem);
     }
     let settings = "signing_key = { file = \"rsa.pem\" }\nbank_key = { file = \"bank.pem\" }\n";
-    let mut plan = plan.with(sim, "bank", settings, "");
-    plan.config = plan.config.replace("profile = \"oauth2\"", "profile = \"./signed.toml\"");
-    plan.start()
+    plan.with_profile(sim, &profile(rules), settings, "").start()
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn strangers() -> (SigningKey, SigningKey) {
 
 /// Answers are decrypted by our key, and what is in them verified by the bank's.
 fn openings() -> [CompiledJoseOpening; 2] {
-    let keys = vec![OpeningKey { name: Some("ours-1".to_owned()), key: KeyInMemory::File(Arc::new(ours())) }];
+    let keys = vec![OpeningKey { name: Some("ours-1".to_owned()), key: Arc::new(ours()) }];
     let set = jwk::public_keys(include_bytes!("../../../tests/fixtures/signing/bank.jwks")).expect("keys");
     let opening = |step| CompiledJoseOpening {
         step,
@@ -82,7 +82,7 @@ fn flipped(text: &str) -> String {
 }
 
 fn opened(body: &str) -> Result<String, OpenFailure> {
-    let opened = open(&openings(), &[None, None], body.as_bytes())?;
+    let opened = open(&openings(), &[None, None], Zeroizing::new(body.into()))?;
     Ok(String::from_utf8(opened.content.to_vec()).expect("text"))
 }
 
@@ -178,7 +178,7 @@ fn a_key_of_the_past_opens_what_was_encrypted_for_it() {
     let (other, _) = strangers();
     let [mut decrypt, _] = openings();
     if let OpenStep::Decrypt { keys, .. } = &mut decrypt.step {
-        keys.push(OpeningKey { name: Some("ours-0".to_owned()), key: KeyInMemory::File(Arc::new(other)) });
+        keys.push(OpeningKey { name: Some("ours-0".to_owned()), key: Arc::new(other) });
     }
     let (other, _) = strangers();
     for (header, key, opens) in [
@@ -188,7 +188,7 @@ fn a_key_of_the_past_opens_what_was_encrypted_for_it() {
         (json!({"kid": "ours-0"}), &ours(), false),
     ] {
         let message = encrypted("{}", &header, key);
-        let opened = open(std::slice::from_ref(&decrypt), &[None], message.as_bytes());
+        let opened = open(std::slice::from_ref(&decrypt), &[None], Zeroizing::new(message.into_bytes()));
         assert_eq!(opened.is_ok(), opens, "{header}");
     }
 }
@@ -208,7 +208,7 @@ proptest! {
         decrypt.places = FieldPlaces::of(&from, &to);
         verify.places = FieldPlaces::of(&from, &to);
         for opening in [decrypt, verify] {
-            prop_assert!(open(&[opening], &[None], &bytes).is_err());
+            prop_assert!(open(&[opening], &[None], Zeroizing::new(bytes.clone())).is_err());
         }
     }
 }

@@ -12,7 +12,6 @@ use std::rc::Rc;
 
 use aho_corasick::packed::Searcher;
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
 use crate::token::lease::Lease;
@@ -20,7 +19,6 @@ use crate::token::lease::Lease;
 mod escapes;
 mod secret_patterns;
 
-use secret_patterns::SHORTEST;
 pub use secret_patterns::SecretPatterns;
 
 /// The searches after which one pass is prepared, which costs as much as some of them.
@@ -90,7 +88,7 @@ impl CredentialPatterns {
     /// Puts stars in header values. Says whether there was anything to hide.
     pub fn mask_fields(&self, headers: &mut HeaderMap) -> bool {
         let mut found = false;
-        for value in headers.values_mut().filter(|value| value.len() >= SHORTEST) {
+        for value in headers.values_mut() {
             if self.found_in(value.as_bytes()) {
                 let mut bytes = value.as_bytes().to_vec();
                 self.mask(&mut bytes, usize::MAX);
@@ -165,11 +163,6 @@ impl CredentialScanner {
         self.shown = if self.shown.is_empty() { released.clone() } else { [&*self.shown, &*released].concat().into() };
         released
     }
-}
-
-/// Returns whether a body can be searched as it arrives: it has no content coding.
-pub fn is_plain(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 #[cfg(test)]

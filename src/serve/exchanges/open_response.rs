@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
-use http::{HeaderMap, HeaderName, Response};
+use http::{HeaderName, Response};
 use http_body_util::BodyExt as _;
 use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::base::time::Within;
-use crate::provider::{JoseBody, OpenFailure};
+use crate::provider::{JoseBody, OpenFailure, ResponseOpener};
 use crate::serve::exchanges::peek::Peeked;
 use crate::serve::fault::Fault;
 use crate::serve::worker_state::RouteState;
@@ -39,8 +39,12 @@ enum Unopened {
 }
 
 /// Reads an answer's body whole and opens it; the head is then that of what was in it.
-pub(in crate::serve) async fn open(response: &mut Response<ReceivedBody>, route: &RouteState) -> Result<Peeked, Fault> {
-    match read_and_open(response, route).await {
+pub(in crate::serve) async fn open(
+    opener: &ResponseOpener,
+    response: &mut Response<ReceivedBody>,
+    route: &RouteState,
+) -> Result<Peeked, Fault> {
+    match read_and_open(opener, response, route).await {
         Ok(JoseBody { content, content_type }) => {
             let headers = response.headers_mut();
             for name in DIGESTS.iter().chain([&CONTENT_ENCODING, &ETAG]) {
@@ -60,12 +64,15 @@ pub(in crate::serve) async fn open(response: &mut Response<ReceivedBody>, route:
     }
 }
 
-async fn read_and_open(response: &mut Response<ReceivedBody>, route: &RouteState) -> Result<JoseBody, Unopened> {
+async fn read_and_open(
+    opener: &ResponseOpener,
+    response: &mut Response<ReceivedBody>,
+    route: &RouteState,
+) -> Result<JoseBody, Unopened> {
     let most = usize::try_from(route.route.replay_limit).unwrap_or(usize::MAX);
     let body = read(response.body_mut(), most, route.route.timeouts.body_idle).await?;
-    let headers: &HeaderMap = response.headers();
     let within = Within(route.route.timeouts.response);
-    Ok(route.route.module.open(headers, body, most, within).await?)
+    Ok(opener.open(response.headers(), body, most, within).await?)
 }
 
 /// Reads a body of at most so many bytes. `patience`: the longest silence in it.

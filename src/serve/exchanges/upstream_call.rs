@@ -425,24 +425,19 @@ impl UpstreamCall<'_> {
         }
         let patience = self.route.route.timeouts.body_idle;
         let status = response.status();
-        let opened = if module.opens(status) && self.method != Method::HEAD {
-            let opened = Box::pin(open(&mut response, &self.route)).await;
-            Some(opened.inspect_err(|_| log.came_back(status, Verdict::Accepted))?)
-        } else {
-            None
-        };
-        let (verdict, peeked) = if let Some(opened) = opened {
-            let body = decode(response.headers(), &opened);
-            (module.judge(response.status(), response.headers(), body.as_deref()), Some(opened))
-        } else if module.wants_body(response.status(), response.headers()) {
+        let mut peeked = None;
+        if let Some(opener) = module.opener(status).filter(|_| self.method != Method::HEAD) {
+            let opened = Box::pin(open(opener, &mut response, &self.route)).await;
+            peeked = Some(opened.inspect_err(|_| log.came_back(status, Verdict::Accepted))?);
+        }
+        let wants_body = module.wants_body(status, response.headers());
+        if wants_body && peeked.is_none() {
             let patience = patience.min(self.route.route.timeouts.response);
-            let peeked = Box::pin(peek(&mut response, patience)).await;
-            let body = decode(response.headers(), &peeked);
-            (module.judge(response.status(), response.headers(), body.as_deref()), Some(peeked))
-        } else {
-            (module.judge(response.status(), response.headers(), None), None)
-        };
-        log.came_back(response.status(), verdict);
+            peeked = Some(Box::pin(peek(&mut response, patience)).await);
+        }
+        let body = peeked.as_ref().filter(|_| wants_body).and_then(|peeked| decode(response.headers(), peeked));
+        let verdict = module.judge(status, response.headers(), body.as_deref());
+        log.came_back(status, verdict);
         let upstream_response = UpstreamResponse {
             response,
             peeked,

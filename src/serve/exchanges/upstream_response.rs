@@ -7,8 +7,9 @@ use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderValue, Response, StatusCode, Version};
 use hyper::body::Body;
 
+use crate::base::coding::is_coded;
 use crate::config::Reflection;
-use crate::serve::exchanges::credential_scanner::{self, CredentialPatterns, CredentialScanner};
+use crate::serve::exchanges::credential_scanner::{CredentialPatterns, CredentialScanner};
 use crate::serve::exchanges::peek::{Peeked, decode, peek};
 use crate::serve::exchanges::response_body::{Lent, Reflected, ResponseBody, ResponseScreen, StreamedBody, Switch};
 use crate::serve::exchanges::upgrade::{self, Splice, Turning};
@@ -111,7 +112,7 @@ impl UpstreamResponse {
                 return Err(Fault::UpstreamReflection);
             }
         }
-        let plain = credential_scanner::is_plain(self.response.headers());
+        let plain = !is_coded(self.response.headers());
         if blocks && plain && self.peeked.is_none() && !self.response.body().is_end_stream() {
             self.peeked = Some(Box::pin(peek(&mut self.response, self.patience)).await);
         }

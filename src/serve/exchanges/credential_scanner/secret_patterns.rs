@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::escapes::escape_spellings;
 
 /// The minimum length of a pattern, in bytes: a shorter one would match everywhere.
-pub const SHORTEST: usize = 8;
+const SHORTEST: usize = 8;
 /// The first bytes of a secret on which the first bytes of each of its forms depend, and some more.
 const BEGINNING: usize = 24;
 /// The most bytes that a form has for one of the secret: `\u002B`, `&#x2B;`.
