@@ -4,6 +4,7 @@
 //! revocation), and shows what the application sent and what the bank received. Every claim it prints is checked
 //! against the simulator's own record. Credentials are shown as fingerprints.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
@@ -24,13 +25,27 @@ use crate::base::counted::counted;
 use crate::base::secret::{ExposeSecret, Fingerprint, hex, sha256};
 use crate::base::time::{Clock, rfc3339};
 use crate::config::{InMemory, build};
-use crate::sim::{Bank, LeafSpec, ReceivedRequest, Sim, SimAuthority, SimEndpoint, SimHandle};
+use crate::sim::{Bank, BankFile, LeafSpec, ReceivedRequest, Sim, SimAuthority, SimEndpoint, SimHandle};
 use crate::syntax::Severity;
 
 const KEY: &str = "demo-key";
 
 /// One bank of the tour: a path that applications call, and a body that the bank understands.
 struct Stop {
+    bank: Bank,
+    method: Cow<'static, str>,
+    call: Cow<'static, str>,
+    headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    body: Cow<'static, str>,
+    provider: &'static str,
+    route: &'static str,
+    says: Cow<'static, str>,
+    /// The calls that bring a token; none where credentials are static.
+    token_calls: usize,
+}
+
+/// The parts of a stop whose bank is simulated by code of its own.
+struct TourStop {
     bank: Bank,
     call: &'static str,
     headers: &'static [(&'static str, &'static str)],
@@ -40,8 +55,8 @@ struct Stop {
     says: &'static str,
 }
 
-const TOUR: [Stop; 4] = [
-    Stop {
+const TOUR: [TourStop; 4] = [
+    TourStop {
         bank: Bank::Scb,
         call: "/scb/v1/payment/qrcode/create",
         headers: &[],
@@ -50,7 +65,7 @@ const TOUR: [Stop; 4] = [
         route: "",
         says: "SCB wants a JSON token call, and requestUId and resourceOwnerId on every request",
     },
-    Stop {
+    TourStop {
         bank: Bank::Meed,
         call: "/meed/v1/sales",
         headers: &[],
@@ -59,7 +74,7 @@ const TOUR: [Stop; 4] = [
         route: "",
         says: "Meed wants a form, and answers a dead token with a challenge",
     },
-    Stop {
+    TourStop {
         bank: Bank::AbbeyCross,
         call: "/abbeycross/v1/quotes",
         headers: &[],
@@ -68,7 +83,7 @@ const TOUR: [Stop; 4] = [
         route: "",
         says: "AbbeyCross wants bare JSON credentials without a grant type",
     },
-    Stop {
+    TourStop {
         bank: Bank::Rakbank,
         call: "/rakbank/v1/accounts/0188000049916/transfers",
         headers: &[("x-account-id", "0188000049916")],
@@ -79,12 +94,53 @@ const TOUR: [Stop; 4] = [
     },
 ];
 
+impl TourStop {
+    fn stop(&self) -> Stop {
+        Stop {
+            bank: self.bank,
+            method: "POST".into(),
+            call: self.call.into(),
+            headers: self.headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            body: self.body.into(),
+            provider: self.provider,
+            route: self.route,
+            says: self.says.into(),
+            token_calls: 1,
+        }
+    }
+}
+
+impl Stop {
+    /// The stop at a bank that a file describes; `None`: the file has no call for it.
+    fn described(file: &'static BankFile) -> Option<Self> {
+        let demo = file.demo()?;
+        Some(Self {
+            bank: Bank::Described(file),
+            method: demo.method.as_str().into(),
+            call: format!("/{}{}", file.name(), demo.path).into(),
+            headers: demo.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
+            body: demo.body.as_str().into(),
+            provider: "",
+            route: "",
+            says: demo.says.as_str().into(),
+            token_calls: file.token_calls(),
+        })
+    }
+
+    /// All stops that there are, those of the tour first.
+    fn all() -> impl Iterator<Item = Self> {
+        TOUR.iter().map(TourStop::stop).chain(BankFile::all().iter().filter_map(Self::described))
+    }
+}
+
 /// Gives the tour, and stays up afterwards unless `once`.
 pub fn run(once: bool, provider: Option<&str>) -> ExitCode {
-    let stops: Vec<&Stop> =
-        TOUR.iter().filter(|stop| provider.is_none_or(|wanted| wanted == stop.bank.name())).collect();
+    let stops: Vec<Stop> = match provider {
+        Some(wanted) => Stop::all().filter(|stop| stop.bank.name() == wanted).collect(),
+        None => TOUR.iter().map(TourStop::stop).collect(),
+    };
     if stops.is_empty() {
-        let names: Vec<&str> = TOUR.iter().map(|stop| stop.bank.name()).collect();
+        let names: Vec<&str> = Stop::all().map(|stop| stop.bank.name()).collect();
         complain(&format!("no such bank; the demo shows: {}", names.join(", ")));
         return ExitCode::from(2);
     }
@@ -126,7 +182,7 @@ struct DemoStage {
 }
 
 impl DemoStage {
-    fn set(stops: &[&Stop]) -> Result<Self, String> {
+    fn set(stops: &[Stop]) -> Result<Self, String> {
         let now = Clock::System.now();
         let authority = SimAuthority::new("countersign demo CA", now)?;
         let leaf = authority.issue(&LeafSpec::server(now))?;
@@ -145,6 +201,9 @@ impl DemoStage {
             let sim = Sim::start(stop.bank, crate::sim::SimOptions::default()).map_err(|error| error.to_string())?;
             let name = stop.bank.name();
             files = files.with_file(format!("demo/{name}.crt"), sim.ca_pem().into_bytes());
+            for (file, content) in sim.key_files(name) {
+                files = files.with_file(format!("demo/{file}"), content.expose_secret().as_bytes().to_vec());
+            }
             config.push_str(&sim.settings_toml_as(name, &format!("{name}.crt")));
             config.push_str(stop.provider);
             let _ = write!(
@@ -168,7 +227,7 @@ impl DemoStage {
     }
 
     /// Visits every bank. True if every step held.
-    async fn tour(&self, stops: &[&Stop]) -> bool {
+    async fn tour(&self, stops: &[Stop]) -> bool {
         let Some(address) = self.running.address("gateway") else { return false };
         let courier = match DemoClient::new(address, &self.ca_pem) {
             Ok(courier) => courier,
@@ -186,7 +245,7 @@ impl DemoStage {
     }
 
     /// Says how to call by hand.
-    fn invite(&self, stops: &[&Stop]) {
+    fn invite(&self, stops: &[Stop]) {
         let _ = self.curtain.set(rfc3339(Clock::System.now().wall));
         let Some(plain) = self.running.address("plain") else { return };
         let mut text =
@@ -195,8 +254,14 @@ impl DemoStage {
             let headers: String = stop.headers.iter().map(|(name, value)| format!(" -H '{name}: {value}'")).collect();
             let _ = writeln!(
                 text,
-                "  curl -i http://{plain}{} -H 'Authorization: Bearer {KEY}' -H 'Content-Type: application/json'{headers} -d '{}'\n",
-                stop.call, stop.body
+                "  curl -i -X {} http://{plain}{} -H 'Authorization: Bearer {KEY}'{headers}{}\n",
+                stop.method,
+                stop.call,
+                if stop.body.is_empty() {
+                    String::new()
+                } else {
+                    format!(" -H 'Content-Type: application/json' -d '{}'", stop.body)
+                }
             );
         }
         for sim in &self.sims {
@@ -217,14 +282,25 @@ impl DemoStage {
 /// Three calls to one bank: first, cached, after a revocation.
 async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient) -> bool {
     let name = stop.bank.name();
-    print(&format!("\n=== {name} ===  {}\n\nThe application sends, three times:\n", stop.says));
+    let times = if stop.token_calls == 0 { "twice" } else { "three times" };
+    print(&format!("\n=== {name} ===  {}\n\nThe application sends, {times}:\n", stop.says));
     print(&sketch_application(stop));
     let mut held = true;
-    for (title, expect_tokens, expect_calls) in [
-        ("1. first call: countersign logs in, then forwards", 1, 1),
+    let steps = [
+        ("1. first call: countersign logs in, then forwards", stop.token_calls, 1),
         ("2. second call: the token is at hand", 0, 1),
-        ("3. the bank revokes every token, then the third call: refused, new token, replayed once", 1, 2),
-    ] {
+        (
+            "3. the bank revokes every token, then the third call: refused, new token, replayed once",
+            stop.token_calls,
+            2,
+        ),
+    ];
+    let static_steps = [
+        ("1. first call: the credential is put on, and there is nothing to fetch", 0, 1),
+        ("2. second call: the same", 0, 1),
+    ];
+    let steps: &[(&str, usize, usize)] = if stop.token_calls == 0 { &static_steps } else { &steps };
+    for &(title, expect_tokens, expect_calls) in steps {
         let revoked = if expect_calls == 2 { sim.revoke_all() } else { 0 };
         sim.forget_received();
         let answer = courier.send(request(stop)).await;
@@ -276,25 +352,31 @@ fn verdict(
 }
 
 fn request(stop: &Stop) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(Bytes::from_static(stop.body.as_bytes())));
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = http::Uri::from_static(stop.call);
+    let mut request = Request::new(Full::new(Bytes::copy_from_slice(stop.body.as_bytes())));
+    *request.method_mut() = stop.method.parse().unwrap_or_default();
+    *request.uri_mut() = stop.call.parse().unwrap_or_default();
     let headers = request.headers_mut();
     headers.insert(HOST, http::HeaderValue::from_static("localhost"));
     headers.insert(AUTHORIZATION, http::HeaderValue::from_static("Bearer demo-key"));
-    headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    for (name, value) in stop.headers {
-        headers.insert(http::HeaderName::from_static(name), http::HeaderValue::from_static(value));
+    if !stop.body.is_empty() {
+        headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    }
+    for (name, value) in &stop.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<http::HeaderName>(), http::HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
     }
     request
 }
 
 fn sketch_application(stop: &Stop) -> String {
-    let mut text = format!("    POST {}\n    authorization: Bearer ‹its own countersign key›\n", stop.call);
-    for (name, value) in stop.headers {
+    let mut text = format!("    {} {}\n    authorization: Bearer ‹its own countersign key›\n", stop.method, stop.call);
+    for (name, value) in &stop.headers {
         let _ = writeln!(text, "    {name}: {value}");
     }
-    let _ = writeln!(text, "    {}", stop.body);
+    if !stop.body.is_empty() {
+        let _ = writeln!(text, "    {}", stop.body);
+    }
     text
 }
 
@@ -314,15 +396,13 @@ fn sketch_arrival(arrival: &ReceivedRequest, sim: &SimHandle) -> String {
                 None => "‹hidden›".to_owned(),
             },
             "x-ibm-client-secret" => format!("‹secret {}›", Fingerprint::of(value.as_bytes())),
-            _ => value.into_owned(),
+            _ => sim.mask(&value),
         };
         let _ = writeln!(text, "      {name}: {shown}");
     }
     match arrival.endpoint {
         SimEndpoint::Token => {
-            let secret = sim.credentials().secret().expose_secret();
-            let fingerprint = format!("‹secret {}›", Fingerprint::of(secret.as_bytes()));
-            let body = String::from_utf8_lossy(&arrival.body).replace(secret, &fingerprint);
+            let body = sim.mask(&String::from_utf8_lossy(&arrival.body));
             let _ = writeln!(text, "      body: {body}");
         }
         SimEndpoint::Resource => {

@@ -10,20 +10,35 @@ use serde_json::json;
 use super::{complain, print};
 use crate::base::secret::{hex, sha256};
 
-/// Makes a key of 256 random bits and prints it with the config lines that hold its hash.
-pub fn new_key(name: &str, as_json: bool) -> ExitCode {
+/// What is wrong with a name that [`is_client_name`] refuses.
+pub(super) const BAD_NAME: &str = "a client's name is 1 to 64 letters, digits, `-` and `_`";
+
+/// Returns whether a client can have this name.
+pub(super) fn is_client_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-        complain("a client's name is 1 to 64 letters, digits, `-` and `_`");
-        return ExitCode::from(2);
-    }
+    !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
+}
+
+/// Draws a key of 256 random bits; answers it and its SHA-256 in hexadecimal digits. `None`: the system gives no
+/// randomness.
+pub(super) fn client_key() -> Option<(String, String)> {
     let mut bytes = [0; 32];
-    if rand::fill(&mut bytes).is_err() {
-        complain("the system gives no randomness");
-        return ExitCode::from(1);
-    }
+    rand::fill(&mut bytes).ok()?;
     let key = format!("csk_{}", URL_SAFE_NO_PAD.encode(bytes));
     let hash = hex(&sha256(key.as_bytes()));
+    Some((key, hash))
+}
+
+/// Makes a key of 256 random bits and prints it with the config lines that hold its hash.
+pub fn new_key(name: &str, as_json: bool) -> ExitCode {
+    if !is_client_name(name) {
+        complain(BAD_NAME);
+        return ExitCode::from(2);
+    }
+    let Some((key, hash)) = client_key() else {
+        complain("the system gives no randomness");
+        return ExitCode::from(1);
+    };
     print(&if as_json {
         format!("{}\n", json!({ "client": name, "key": key, "key_sha256": hash }))
     } else {

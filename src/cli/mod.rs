@@ -17,6 +17,7 @@ mod demo_client;
 mod exec;
 mod explain;
 mod health;
+mod init;
 mod key;
 mod profiles;
 mod run;
@@ -89,7 +90,7 @@ enum Command {
         /// Exit after the tour; 0 only if every step held
         #[arg(long)]
         once: bool,
-        /// Show this provider only: scb, meed, abbeycross or rakbank
+        /// Show this provider only, by its profile's name
         #[arg(long, value_name = "NAME")]
         provider: Option<String>,
     },
@@ -114,6 +115,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
         config: PathBuf,
     },
+    /// Write a config for one bank, with certificates and a client's key; overwrites nothing
+    Init(init::InitArguments),
     /// Make a key that a client authenticates with
     Key {
         #[command(subcommand)]
@@ -154,7 +157,7 @@ enum Command {
     },
     /// Run the bank simulators alone
     Sim {
-        /// Banks to simulate; all of them if none is named
+        /// Banks to simulate, by name or by a file that describes one; scb, meed, abbeycross, rakbank and oauth2 if none is named
         names: Vec<String>,
         /// Write sim-ca.crt and a ready proxy.toml into this folder; a proxy.toml of another origin is not replaced
         #[arg(long, value_name = "DIR")]
@@ -235,6 +238,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Health { live, admin, admin_ca, config } => {
             health::check_health(live, admin.as_deref(), admin_ca.as_deref(), &config)
         }
+        Command::Init(arguments) => init::run(&arguments),
         Command::Key { command: KeyCommand::New { name, json } } => key::new_key(&name, json),
         Command::Man { words } => completions::man(command_line(), &words),
         Command::Pkcs11Module => run_module_process(),

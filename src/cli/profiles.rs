@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{complain, print};
-use crate::provider::{DeclaredSetting, Profile, fixture};
+use crate::provider::{Basis, DeclaredSetting, Profile, fixture};
 use crate::syntax::{Diagnostics, SourceText, suggest};
 
 /// Lists the built-in profiles, or prints one.
@@ -50,14 +50,30 @@ fn list_profiles() -> String {
             1 => " (1 fact unconfirmed)".to_owned(),
             open => format!(" ({open} facts unconfirmed)"),
         };
-        let _ = writeln!(text, "{:<11} {}{open}", profile.name(), profile.title());
+        let provenance = profile.provenance();
+        let basis = provenance.basis.map_or("-", Basis::as_str);
+        let version = if provenance.version.is_empty() { "-" } else { &provenance.version };
+        let _ = writeln!(text, "{:<18} {version:<11} {basis:<12} {}{open}", profile.name(), profile.title());
     }
     text + "\n`countersign profiles NAME` prints one: a starting point for your own.\n"
 }
 
 fn list_json() -> Value {
-    let one = |profile: Arc<Profile>| json!({ "name": profile.name(), "title": profile.title(), "unconfirmed": profile.unconfirmed() });
+    let one = |profile: Arc<Profile>| {
+        let mut value = json!({ "name": profile.name(), "title": profile.title() });
+        add_provenance(&mut value, &profile);
+        value
+    };
     json!({ "profiles": builtin().into_iter().map(one).collect::<Vec<_>>() })
+}
+
+/// Adds where the facts of a profile come from, and which of them no source confirms.
+fn add_provenance(value: &mut Value, profile: &Profile) {
+    let provenance = profile.provenance();
+    value["version"] = json!(provenance.version);
+    value["basis"] = json!(provenance.basis.map(Basis::as_str));
+    value["sources"] = json!(provenance.sources);
+    value["unconfirmed"] = json!(profile.unconfirmed());
 }
 
 /// Returns `kind` as a profile writes it.
@@ -82,15 +98,16 @@ fn one_json(profile: &Profile, text: &str) -> Value {
             "default": setting.default,
         })
     };
-    json!({
+    let mut value = json!({
         "name": profile.name(),
         "title": profile.title(),
         "environments": profile.environments(),
         "coexistence": profile.coexistence().as_str(),
         "settings": profile.declared().into_iter().map(setting).collect::<Vec<_>>(),
-        "unconfirmed": profile.unconfirmed(),
         "text": text,
-    })
+    });
+    add_provenance(&mut value, profile);
+    value
 }
 
 /// Plays the conversations of a profile: those that are named, or those that lie where they belong. 0: all went as

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use super::run::wait_for_the_end;
 use super::{complain, print};
+use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Clock;
 use crate::sim::{Bank, Sim, SimAuthority, SimHandle, SimOptions};
 
@@ -19,12 +20,11 @@ const MARK: &str = "# Written by `countersign sim --write`, which replaces this 
 pub fn run_sim(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
     let mut banks = Vec::new();
     for name in names {
-        match Bank::named(name) {
-            Some(bank) if banks.contains(&bank) => {}
-            Some(bank) => banks.push(bank),
-            None => {
-                let known: Vec<&str> = Bank::ALL.iter().map(|bank| bank.name()).collect();
-                complain(&format!("no simulator is called `{}`; there are: {}", name.escape_debug(), known.join(", ")));
+        match bank(name) {
+            Ok(bank) if banks.contains(&bank) => {}
+            Ok(bank) => banks.push(bank),
+            Err(why) => {
+                complain(&why);
                 return ExitCode::from(2);
             }
         }
@@ -48,6 +48,21 @@ pub fn run_sim(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>)
     }
 }
 
+/// The bank of a name, or of a file that describes one. The error is for a person.
+fn bank(name: &str) -> Result<Bank, String> {
+    if let Some(bank) = Bank::named(name) {
+        return Ok(bank);
+    }
+    let path = Path::new(name);
+    if !name.contains('/') && path.extension().is_none() {
+        let known: Vec<&str> = Bank::known().map(Bank::name).collect();
+        return Err(format!("no simulator is called `{}`; there are: {}", name.escape_debug(), known.join(", ")));
+    }
+    let text = fs::read_to_string(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("bank");
+    Bank::of_file(stem, &text).map_err(|error| format!("{name} describes no bank: {error}"))
+}
+
 fn start(banks: &[Bank]) -> io::Result<Vec<SimHandle>> {
     let authority = SimAuthority::new("countersign simulator CA", Clock::System.now()).map_err(io::Error::other)?;
     let begin =
@@ -60,7 +75,7 @@ fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> 
     let ca = sims.first().map(SimHandle::ca_pem).unwrap_or_default();
     let mut text = String::from("Simulated banks, until Ctrl-C:\n\n");
     for sim in sims {
-        let _ = writeln!(text, "  {:<11} {}", sim.bank().name(), sim.base_url());
+        let _ = writeln!(text, "  {:<18} {}", sim.bank().name(), sim.base_url());
     }
     text += "\nEach explains itself and takes its faults at /_sim/";
     if let Some(first) = sims.first() {
@@ -74,6 +89,9 @@ fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> 
             let file = folder.join("proxy.toml");
             fs::create_dir_all(folder)?;
             fs::write(folder.join("sim-ca.crt"), &ca)?;
+            for (name, content) in key_files(sims) {
+                write_private(&folder.join(name), content.expose_secret())?;
+            }
             write_private(&file, &(MARK.to_owned() + &listener(sims, bind, admin) + &settings))?;
             let _ = writeln!(text, "\nIn another terminal:\n\n  countersign run -c {}", file.display());
             if let (Some(first), true) = (sims.first(), bind.port() != 0) {
@@ -83,11 +101,19 @@ fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> 
         }
         None => {
             let _ = writeln!(text, "\nSave this as sim-ca.crt beside your proxy.toml:\n\n{ca}");
+            for (name, content) in key_files(sims) {
+                let _ = writeln!(text, "Save this as {name} beside your proxy.toml:\n\n{}", content.expose_secret());
+            }
             let _ = writeln!(text, "Paste this into your proxy.toml:\n\n{settings}");
         }
     }
     print(&text);
     wait_for_the_end()
+}
+
+/// The keys of the banks' clients: names of files and their contents.
+fn key_files(sims: &[SimHandle]) -> Vec<(String, SecretString)> {
+    sims.iter().flat_map(|sim| sim.key_files(sim.bank().name())).collect()
 }
 
 /// Returns whether there is no file at this path, or one that `sim` wrote.

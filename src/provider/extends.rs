@@ -22,8 +22,9 @@ pub(super) fn parent(node: &Node, report: &Diagnostics) -> Option<Node> {
     }?;
     let mut parent = Node::parse(&SourceText::new(format!("profile {name}"), Profile::builtin_text(name)?), report);
     if let Kind::Table(table) = &mut parent.kind {
-        // A profile's name and title are its own.
-        table.entries.retain(|entry| entry.key != "name" && entry.key != "title");
+        // What a profile says of itself is its own.
+        let own = ["name", "title", "version", "basis", "sources"];
+        table.entries.retain(|entry| !own.contains(&entry.key.as_str()));
     }
     Some(parent)
 }

@@ -14,6 +14,7 @@ use crate::provider::id_rule::IdRule;
 use crate::provider::injection::InjectionRules;
 use crate::provider::jose_rule::ResponseRules;
 use crate::provider::login::LoginStep;
+use crate::provider::provenance::Provenance;
 use crate::provider::refusal::RefusalRules;
 use crate::provider::setting::{ReadValue, Setting, Settings};
 use crate::provider::signature_rule::uses_of_keys;
@@ -39,6 +40,7 @@ pub struct Profile {
     pub(super) name: String,
     /// A one-line description for people; may be empty.
     title: String,
+    provenance: Provenance,
     /// Of the whole text, its parent's included: another text, another token key.
     pub(super) digest: [u8; 32],
     pub(super) settings: Vec<Setting>,
@@ -170,6 +172,7 @@ impl Profile {
             node.error(report, "a profile's name has letters, digits, `_` and `-` only", "", None);
         }
         let title = fields.or("title", String::new());
+        let provenance = Provenance::read(&fields, report);
         let mut settings: Vec<Setting> = each(fields.take("settings"), "[settings]", report)
             .into_iter()
             .filter_map(|entry| Setting::read(entry, report))
@@ -272,6 +275,7 @@ impl Profile {
         Some(Self {
             name,
             title,
+            provenance,
             digest,
             settings,
             environments,
@@ -302,6 +306,11 @@ impl Profile {
     /// One line about it, for people; may be empty.
     pub fn title(&self) -> &str {
         &self.title
+    }
+
+    /// Returns where its facts come from.
+    pub const fn provenance(&self) -> &Provenance {
+        &self.provenance
     }
 
     /// Returns the effect that issuing a successor has on a token.
@@ -367,6 +376,11 @@ impl Profile {
     /// Returns whether the profile supports users who consent.
     pub fn knows_users(&self) -> bool {
         self.consent.is_some()
+    }
+
+    /// Returns whether `[provider.NAME]` must set `token_url`.
+    pub fn wants_token_url(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| !plan.has_path())
     }
 
     /// Returns whether `[provider.NAME.consent]` must set `authorize_url`.

@@ -96,11 +96,16 @@ impl SimLeaf {
 impl SimAuthority {
     /// A new CA of this name, valid from an hour ago for 30 days. Fails only where the machine has no randomness.
     pub fn new(name: &str, now: Now) -> Result<Self, String> {
+        Self::lasting(name, now, LIFE)
+    }
+
+    /// The same, valid for so long.
+    pub fn lasting(name: &str, now: Now, life: Duration) -> Result<Self, String> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        set_validity(&mut params, now.wall.saturating_sub(millis(LEEWAY)), now.plus(LIFE).wall);
+        set_validity(&mut params, now.wall.saturating_sub(millis(LEEWAY)), now.plus(life).wall);
         let key = new_key()?;
         let issuer = CertifiedIssuer::self_signed(params, key).map_err(|error| error.to_string())?;
         Ok(Self(Arc::new(issuer)))

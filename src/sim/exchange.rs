@@ -44,7 +44,8 @@ pub(super) async fn serve_exchange(
     }
     // A refresh endpoint behind the token endpoint has its weather.
     let endpoint = match head.uri.path().strip_prefix(desk.member.token_path) {
-        Some("" | "/refresh") => SimEndpoint::Token,
+        Some("" | "/refresh") if !desk.member.token_path.is_empty() => SimEndpoint::Token,
+        Some(_) | None if desk.described.is_some_and(|file| file.is_login(head.uri.path())) => SimEndpoint::Token,
         Some(_) | None => SimEndpoint::Resource,
     };
     let faults = desk.faults();

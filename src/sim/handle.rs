@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use crate::base::secret::SecretString;
 use crate::base::time::Clock;
 use crate::sim::authority::{LeafSpec, SimAuthority, SimLeaf};
+use crate::sim::bank_file::DrawnSettings;
 use crate::sim::credentials::Credentials;
 use crate::sim::faults::Faults;
-use crate::sim::member::Bank;
+use crate::sim::member::{Bank, Settings};
 use crate::sim::received::ReceivedRequest;
 use crate::sim::sim_state::SimState;
 use crate::sim::{scb, server};
@@ -85,9 +86,16 @@ impl Sim {
         let tls = server::tls(identity, options.client_ca.as_deref(), options.only_http1).map_err(io::Error::other)?;
         let listener = server::listen(options.bind)?;
         let address = listener.local_addr()?;
+        let described = match bank {
+            Bank::Described(file) => (Some(file), file.draw().map_err(io::Error::other)?),
+            Bank::AbbeyCross | Bank::Meed | Bank::OAuth2 | Bank::Rakbank | Bank::Scb => {
+                (None, DrawnSettings::default())
+            }
+        };
         let desk = Arc::new(SimState::new(
             member,
             options.credentials.unwrap_or_else(member.credentials),
+            described,
             options.clock,
             options.faults,
             options.received_limit,
@@ -159,7 +167,7 @@ impl SimHandle {
     pub fn known_as(&self, user: &str) -> String {
         match self.bank {
             Bank::Scb => scb::known_as(user),
-            Bank::AbbeyCross | Bank::Meed | Bank::OAuth2 | Bank::Rakbank => user.to_owned(),
+            Bank::AbbeyCross | Bank::Described(_) | Bank::Meed | Bank::OAuth2 | Bank::Rakbank => user.to_owned(),
         }
     }
 
@@ -227,17 +235,34 @@ impl SimHandle {
     pub fn settings_toml_as(&self, name: &str, ca: &str) -> String {
         let member = self.bank.member();
         let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
-        let [id, secret, more] = member.settings;
+        let settings = match member.settings {
+            Settings::Credentials([id, secret, more]) => {
+                format!(
+                    "{id} = {}\n{secret} = {}\n{more}",
+                    text(self.credentials().id()),
+                    self.credentials().secret_toml()
+                )
+            }
+            Settings::Drawn => self.desk.drawn.lines(name),
+        };
         let token_url =
             if member.names_token_url { format!("token_url = {}\n", text(&self.token_url())) } else { String::new() };
         format!(
-            "[provider.{name}]\nprofile = {}\nbase_url = {}\n{token_url}{id} = {}\n{secret} = {}\n{more}tls = {{ ca = {} }}\n",
+            "[provider.{name}]\nprofile = {}\nbase_url = {}\n{token_url}{settings}tls = {{ ca = {} }}\n",
             text(member.name),
             text(&self.base_url()),
-            text(self.credentials().id()),
-            self.credentials().secret_toml(),
             text(ca),
         )
+    }
+
+    /// The files beside `proxy.toml` that those lines name, besides the CA's: the keys of the bank's client.
+    pub fn key_files(&self, name: &str) -> Vec<(String, SecretString)> {
+        self.desk.drawn.files(name)
+    }
+
+    /// `text` with the bank's secrets and tokens in it replaced by fingerprints.
+    pub fn mask(&self, text: &str) -> String {
+        self.desk.mask(text)
     }
 
     /// Returns the number of calls of the token endpoint, with any outcome.

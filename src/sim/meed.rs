@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
 use crate::sim::issued_tokens::Binding;
-use crate::sim::member::{BankSpec, nothing_open};
+use crate::sim::member::{BankSpec, Settings, nothing_open};
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::{PresentedToken, SimState};
 
@@ -21,7 +21,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     base_path: "/api/partner",
     token_path: "/api/partner/v1/oauth/token",
     names_token_url: false,
-    settings: ["client_id", "client_secret", ""],
+    settings: Settings::Credentials(["client_id", "client_secret", ""]),
     life: Duration::from_secs(3600),
     credentials,
     token,

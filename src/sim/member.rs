@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::sim::bank_file::BankFile;
 use crate::sim::call::SimCall;
 use crate::sim::credentials::Credentials;
 use crate::sim::issued_tokens::Binding;
@@ -14,6 +15,8 @@ use crate::sim::{abbeycross, meed, oauth2, rakbank, scb};
 pub enum Bank {
     /// AbbeyCross, an FX platform with opening hours.
     AbbeyCross,
+    /// A bank that a file describes.
+    Described(&'static BankFile),
     /// Meed's partner API, with form-encoded token calls and signed tokens.
     Meed,
     /// A provider by the book: RFC 6749 and RFC 6750.
@@ -25,22 +28,34 @@ pub enum Bank {
 }
 
 impl Bank {
-    /// All simulated banks, in alphabetical order.
+    /// The banks that are simulated by code of their own, in alphabetical order.
     pub const ALL: [Bank; 5] = [Bank::AbbeyCross, Bank::Meed, Bank::OAuth2, Bank::Rakbank, Bank::Scb];
 
     /// Its name on the command line, which is also its profile's.
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         self.member().name
     }
 
     /// The bank of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|bank| bank.name() == name)
+        Self::known().find(|bank| bank.name() == name)
     }
 
-    pub(super) const fn member(self) -> &'static BankSpec {
+    /// All banks that come with countersign: [`Bank::ALL`], then those that a file describes.
+    pub fn known() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(BankFile::all().iter().map(Bank::Described))
+    }
+
+    /// The bank that a file describes, under a name of its own. The error is for a person.
+    pub fn of_file(name: &str, text: &str) -> Result<Self, String> {
+        // It lives as long as the process, as its simulator does.
+        BankFile::parse(name, text).map(|file| Bank::Described(Box::leak(Box::new(file))))
+    }
+
+    pub(super) fn member(self) -> &'static BankSpec {
         match self {
             Bank::AbbeyCross => &abbeycross::MEMBER,
+            Bank::Described(file) => file.spec(),
             Bank::Meed => &meed::MEMBER,
             Bank::OAuth2 => &oauth2::MEMBER,
             Bank::Rakbank => &rakbank::MEMBER,
@@ -58,8 +73,7 @@ pub(super) struct BankSpec {
     pub token_path: &'static str,
     /// `proxy.toml` must name the token endpoint, because it does not follow from the base URL.
     pub names_token_url: bool,
-    /// The names of the identifier and the secret in `proxy.toml`, and further lines for it.
-    pub settings: [&'static str; 3],
+    pub settings: Settings,
     /// The usual lifetime of its tokens.
     pub life: Duration,
     /// Draws credentials of its shape.
@@ -74,6 +88,14 @@ pub(super) struct BankSpec {
     pub resource: fn(&SimState, &SimCall, &Binding) -> Option<SimResponse>,
     /// Says that there is nothing here.
     pub missing: fn(&SimCall) -> SimResponse,
+}
+
+/// The lines of a bank in `proxy.toml`.
+pub(super) enum Settings {
+    /// The names of the identifier and the secret, and further lines.
+    Credentials([&'static str; 3]),
+    /// Those that were drawn from a file.
+    Drawn,
 }
 
 /// For banks where every path wants a token.

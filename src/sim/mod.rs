@@ -13,6 +13,7 @@
 
 mod abbeycross;
 mod authority;
+mod bank_file;
 mod call;
 mod control;
 mod credentials;
@@ -35,6 +36,7 @@ mod sim_stream;
 
 pub use abbeycross::{AbbeyCrossManner, Hours, SuccessBody};
 pub use authority::{LeafSpec, SimAuthority, SimLeaf, Usage};
+pub use bank_file::{BankFile, DemoCall};
 pub use call::SimEndpoint;
 pub use credentials::Credentials;
 pub use faults::{Close, Expiry, Faults, Issue, ResponseFault, SimFault, Verbatim};

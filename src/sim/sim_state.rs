@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::{Clock, Now};
+use crate::sim::bank_file::{BankFile, DrawnSettings};
 use crate::sim::call::{Bearer, SimCall, SimEndpoint};
 use crate::sim::credentials::Credentials;
 use crate::sim::faults::{Faults, Spell};
@@ -34,6 +35,10 @@ pub(super) struct Counters {
 pub(super) struct SimState {
     pub member: &'static BankSpec,
     pub credentials: Credentials,
+    /// The file of a bank that one describes.
+    pub described: Option<&'static BankFile>,
+    /// The settings of such a bank.
+    pub drawn: DrawnSettings,
     pub clock: Clock,
     pub counters: Counters,
     /// Signs tokens, where they are signed.
@@ -88,6 +93,7 @@ impl SimState {
     pub(super) fn new(
         member: &'static BankSpec,
         credentials: Credentials,
+        (described, drawn): (Option<&'static BankFile>, DrawnSettings),
         clock: Clock,
         faults: Faults,
         received_limit: usize,
@@ -96,6 +102,8 @@ impl SimState {
         Self {
             member,
             credentials,
+            described,
+            drawn,
             clock,
             counters: Counters::default(),
             signing_key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &rand::random::<[u8; 32]>()),
@@ -273,7 +281,7 @@ impl SimState {
 
     /// `text` without any secret of this bank.
     pub(super) fn mask(&self, text: &str) -> String {
-        held(&self.ledger).mask(&self.credentials.mask(text))
+        held(&self.ledger).mask(&self.drawn.mask(&self.credentials.mask(text)))
     }
 }
 

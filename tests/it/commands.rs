@@ -592,7 +592,7 @@ fn explain_says_what_the_bank_then_receives() {
                 replace(base_url, format!("base_url = {tls}"));
                 env.push(("SCB_API_KEY", sim.credentials().id().to_owned()));
             }
-            Bank::AbbeyCross | Bank::Meed | Bank::OAuth2 | Bank::Rakbank => {
+            Bank::AbbeyCross | Bank::Described(_) | Bank::Meed | Bank::OAuth2 | Bank::Rakbank => {
                 replace(base_url, tls);
                 replace(id, sim.credentials().id().to_owned());
             }
@@ -600,7 +600,7 @@ fn explain_says_what_the_bank_then_receives() {
         match kind {
             Bank::Rakbank => replace("https://sandboxapi.rakbank.ae/sb/api/v1/partner_auth/token", sim.token_url()),
             Bank::OAuth2 => replace("https://login.other.example/token", sim.token_url()),
-            Bank::AbbeyCross | Bank::Meed | Bank::Scb => {}
+            Bank::AbbeyCross | Bank::Described(_) | Bank::Meed | Bank::Scb => {}
         }
         env.push((secret, sim.credentials().secret().expose_secret().to_owned()));
         sims.push(sim);

@@ -87,7 +87,7 @@ fn each_bank_receives_its_own_dress_and_nothing_of_the_clients_credentials() {
                 assert_eq!(arrival.header("x-ibm-client-id"), Some(sim.credentials().id()));
                 assert_eq!(arrival.header("msgid").map(str::len), Some(36));
             }
-            Bank::AbbeyCross | Bank::Meed | Bank::OAuth2 => {
+            Bank::AbbeyCross | Bank::Described(_) | Bank::Meed | Bank::OAuth2 => {
                 assert_eq!(arrival.count("requestuid") + arrival.count("msgid"), 0, "{kind:?}");
             }
         }

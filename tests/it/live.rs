@@ -156,7 +156,9 @@ fn every_bank_is_tried_with_one_token_call_and_all_is_well() {
         // One of them is used by no route.
         site = match one {
             Bank::Meed => site.without_route(sim, one.name(), ""),
-            Bank::AbbeyCross | Bank::OAuth2 | Bank::Rakbank | Bank::Scb => site.with(sim, one.name(), ""),
+            Bank::AbbeyCross | Bank::Described(_) | Bank::OAuth2 | Bank::Rakbank | Bank::Scb => {
+                site.with(sim, one.name(), "")
+            }
         };
     }
     let report = site.try_it();

@@ -78,7 +78,7 @@ impl Fleet {
             let consent = match sim.bank() {
                 Bank::OAuth2 => format!("authorize_url = \"{}\"\n", sim.authorize_url()),
                 Bank::Scb => "params = { endState = \"mobile_app\", response-channel = \"mobile\" }\n".to_owned(),
-                Bank::AbbeyCross | Bank::Meed | Bank::Rakbank => String::new(),
+                Bank::AbbeyCross | Bank::Described(_) | Bank::Meed | Bank::Rakbank => String::new(),
             };
             let mut route = format!(
                 "[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n\

@@ -217,6 +217,7 @@ fn right(sim: &SimHandle) -> Ask {
             .with("resourceOwnerId", id)
             .with("requestUId", "85230887e6434fa484b24e56709c4ac4")
             .json(&json!({ "applicationKey": id, "applicationSecret": secret })),
+        Bank::Described(file) => panic!("{file:?} says in its file what a token call has"),
     }
 }
 
@@ -226,7 +227,7 @@ fn dressed(sim: &SimHandle, method: &str, below: &str, token: &str) -> Ask {
     let base = if sim.bank() == Bank::AbbeyCross { "" } else { path(&base) };
     let ask = Ask::new(method, format!("{base}{below}")).with("authorization", &format!("Bearer {token}"));
     match sim.bank() {
-        Bank::AbbeyCross | Bank::Meed | Bank::OAuth2 => ask,
+        Bank::AbbeyCross | Bank::Described(_) | Bank::Meed | Bank::OAuth2 => ask,
         Bank::Rakbank => ask.with("x-ibm-client-id", sim.credentials().id()).with("msgid", "1"),
         Bank::Scb => ask.with("resourceOwnerId", sim.credentials().id()).with("requestUId", "1"),
     }

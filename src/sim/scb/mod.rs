@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
 use crate::sim::issued_tokens::Binding;
-use crate::sim::member::BankSpec;
+use crate::sim::member::{BankSpec, Settings};
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::{BankRecord, PresentedToken, SimState};
 
@@ -28,7 +28,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     base_path: "/partners/sandbox",
     token_path: "/partners/sandbox/v1/oauth/token",
     names_token_url: false,
-    settings: ["application_key", "application_secret", ""],
+    settings: Settings::Credentials(["application_key", "application_secret", ""]),
     life: Duration::from_secs(1800),
     credentials,
     token,
