@@ -24,13 +24,25 @@ use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
 
 /// The profiles that come with countersign: their names and texts.
-const BUILTIN: [(&str, &str); 6] = [
+const BUILTIN: [(&str, &str); 18] = [
     ("abbeycross", include_str!("profiles/abbeycross.toml")),
+    ("apigee", include_str!("profiles/apigee.toml")),
+    ("bank-of-london", include_str!("profiles/bank-of-london.toml")),
+    ("bank-of-london-read", include_str!("profiles/bank-of-london-read.toml")),
+    ("clearbank", include_str!("profiles/clearbank.toml")),
     ("fapi2", include_str!("profiles/fapi2.toml")),
+    ("ibm-api-connect", include_str!("profiles/ibm-api-connect.toml")),
     ("meed", include_str!("profiles/meed.toml")),
+    ("memo-bank", include_str!("profiles/memo-bank.toml")),
     ("oauth2", include_str!("profiles/oauth2.toml")),
+    ("paypal", include_str!("profiles/paypal.toml")),
     ("rakbank", include_str!("profiles/rakbank.toml")),
+    ("revolut-business", include_str!("profiles/revolut-business.toml")),
     ("scb", include_str!("profiles/scb.toml")),
+    ("snap-bi", include_str!("profiles/snap-bi.toml")),
+    ("wise", include_str!("profiles/wise.toml")),
+    ("wise-personal-token", include_str!("profiles/wise-personal-token.toml")),
+    ("wso2", include_str!("profiles/wso2.toml")),
 ];
 
 /// A parsed profile, without settings.
