@@ -24,7 +24,7 @@ use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
 
 /// The profiles that come with countersign: their names and texts.
-const BUILTIN: [(&str, &str); 48] = [
+const BUILTIN: [(&str, &str); 51] = [
     ("abbeycross", include_str!("profiles/abbeycross.toml")),
     ("adyen", include_str!("profiles/adyen.toml")),
     ("airtel-money", include_str!("profiles/airtel-money.toml")),
@@ -41,7 +41,10 @@ const BUILTIN: [(&str, &str); 48] = [
     ("clearbank", include_str!("profiles/clearbank.toml")),
     ("doku", include_str!("profiles/doku.toml")),
     ("fapi2", include_str!("profiles/fapi2.toml")),
+    ("first-citizens", include_str!("profiles/first-citizens.toml")),
     ("ibm-api-connect", include_str!("profiles/ibm-api-connect.toml")),
+    ("isbank", include_str!("profiles/isbank.toml")),
+    ("jpmorgan", include_str!("profiles/jpmorgan.toml")),
     ("kbank", include_str!("profiles/kbank.toml")),
     ("krungsri", include_str!("profiles/krungsri.toml")),
     ("krungthai", include_str!("profiles/krungthai.toml")),
