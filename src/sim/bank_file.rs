@@ -33,7 +33,52 @@ use drawn::SettingText;
 use text::Values;
 
 /// The files that come with countersign: names and texts.
-const BUILTIN: [(&str, &str); 0] = [];
+const BUILTIN: [(&str, &str); 44] = [
+    ("adyen", include_str!("banks/adyen.toml")),
+    ("airtel-money", include_str!("banks/airtel-money.toml")),
+    ("apigee", include_str!("banks/apigee.toml")),
+    ("arab-bank", include_str!("banks/arab-bank.toml")),
+    ("bangkok-bank", include_str!("banks/bangkok-bank.toml")),
+    ("bank-of-london", include_str!("banks/bank-of-london.toml")),
+    ("bank-of-london-read", include_str!("banks/bank-of-london-read.toml")),
+    ("bca", include_str!("banks/bca.toml")),
+    ("berlin-group", include_str!("banks/berlin-group.toml")),
+    ("berlin-group-certificate", include_str!("banks/berlin-group-certificate.toml")),
+    ("bri", include_str!("banks/bri.toml")),
+    ("citi", include_str!("banks/citi.toml")),
+    ("clearbank", include_str!("banks/clearbank.toml")),
+    ("doku", include_str!("banks/doku.toml")),
+    ("first-citizens", include_str!("banks/first-citizens.toml")),
+    ("ibm-api-connect", include_str!("banks/ibm-api-connect.toml")),
+    ("isbank", include_str!("banks/isbank.toml")),
+    ("jpmorgan", include_str!("banks/jpmorgan.toml")),
+    ("kbank", include_str!("banks/kbank.toml")),
+    ("krungsri", include_str!("banks/krungsri.toml")),
+    ("krungthai", include_str!("banks/krungthai.toml")),
+    ("kuveyt-turk", include_str!("banks/kuveyt-turk.toml")),
+    ("kuveyt-turk-query", include_str!("banks/kuveyt-turk-query.toml")),
+    ("mandiri", include_str!("banks/mandiri.toml")),
+    ("mangopay", include_str!("banks/mangopay.toml")),
+    ("mastercard", include_str!("banks/mastercard.toml")),
+    ("maya", include_str!("banks/maya.toml")),
+    ("memo-bank", include_str!("banks/memo-bank.toml")),
+    ("mpesa", include_str!("banks/mpesa.toml")),
+    ("mtn-momo", include_str!("banks/mtn-momo.toml")),
+    ("paypal", include_str!("banks/paypal.toml")),
+    ("paysera", include_str!("banks/paysera.toml")),
+    ("plaid", include_str!("banks/plaid.toml")),
+    ("rabobank", include_str!("banks/rabobank.toml")),
+    ("revolut-business", include_str!("banks/revolut-business.toml")),
+    ("snap-bi", include_str!("banks/snap-bi.toml")),
+    ("stripe", include_str!("banks/stripe.toml")),
+    ("teller", include_str!("banks/teller.toml")),
+    ("uk-open-banking", include_str!("banks/uk-open-banking.toml")),
+    ("unionbank-ph", include_str!("banks/unionbank-ph.toml")),
+    ("visa", include_str!("banks/visa.toml")),
+    ("wise", include_str!("banks/wise.toml")),
+    ("wise-personal-token", include_str!("banks/wise-personal-token.toml")),
+    ("wso2", include_str!("banks/wso2.toml")),
+];
 
 /// What a file says about a bank.
 #[derive(Debug, Deserialize)]
