@@ -25,7 +25,7 @@ use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
 
 /// The profiles that come with countersign: their names and texts.
-const BUILTIN: [(&str, &str); 51] = [
+const BUILTIN: [(&str, &str); 55] = [
     ("abbeycross", include_str!("profiles/abbeycross.toml")),
     ("adyen", include_str!("profiles/adyen.toml")),
     ("airtel-money", include_str!("profiles/airtel-money.toml")),
@@ -60,9 +60,13 @@ const BUILTIN: [(&str, &str); 51] = [
     ("mpesa", include_str!("profiles/mpesa.toml")),
     ("mtn-momo", include_str!("profiles/mtn-momo.toml")),
     ("oauth2", include_str!("profiles/oauth2.toml")),
+    ("open-finance-brasil", include_str!("profiles/open-finance-brasil.toml")),
+    ("open-finance-brasil-payments", include_str!("profiles/open-finance-brasil-payments.toml")),
     ("paypal", include_str!("profiles/paypal.toml")),
     ("paysera", include_str!("profiles/paysera.toml")),
     ("plaid", include_str!("profiles/plaid.toml")),
+    ("qonto", include_str!("profiles/qonto.toml")),
+    ("qonto-oauth", include_str!("profiles/qonto-oauth.toml")),
     ("rabobank", include_str!("profiles/rabobank.toml")),
     ("rakbank", include_str!("profiles/rakbank.toml")),
     ("revolut-business", include_str!("profiles/revolut-business.toml")),
