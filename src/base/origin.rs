@@ -103,7 +103,7 @@ impl fmt::Display for BaseUrl {
 /// The URL of one endpoint: a [`BaseUrl`], and the query that belongs to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EndpointUrl {
-    /// Origin and path.
+    /// Origin and path. Unlike that of an API, the path keeps a slash at its end.
     pub base: BaseUrl,
     /// The query without `?`; `None` if the URL has none.
     pub query: Option<Arc<str>>,
@@ -118,7 +118,12 @@ impl EndpointUrl {
             return Err("its query has a character that must be percent-encoded".to_owned());
         }
         let query = query.filter(|query| !query.is_empty()).map(Arc::from);
-        Ok(Self { base: BaseUrl::parse(base)?, query })
+        let mut parsed = BaseUrl::parse(base)?;
+        // An endpoint is called as it is written; some servers know it only with the slash at its end.
+        if base.ends_with('/') && !parsed.path.is_empty() {
+            parsed.path = format!("{}/", parsed.path).into();
+        }
+        Ok(Self { base: parsed, query })
     }
 }
 

@@ -42,6 +42,8 @@ struct Stop {
     says: Cow<'static, str>,
     /// The calls that bring a token; none where credentials are static.
     token_calls: usize,
+    /// The bank answers each call with a challenge first.
+    is_challenged: bool,
 }
 
 /// The parts of a stop whose bank is simulated by code of its own.
@@ -106,6 +108,7 @@ impl TourStop {
             route: self.route,
             says: self.says.into(),
             token_calls: 1,
+            is_challenged: false,
         }
     }
 }
@@ -124,6 +127,7 @@ impl Stop {
             route: "",
             says: demo.says.as_str().into(),
             token_calls: file.token_calls(),
+            is_challenged: demo.challenged,
         })
     }
 
@@ -287,21 +291,22 @@ async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient) -> bool {
     print(&sketch_application(stop));
     let mut held = true;
     let steps = [
-        ("1. first call: countersign logs in, then forwards", stop.token_calls, 1),
-        ("2. second call: the token is at hand", 0, 1),
+        ("1. first call: countersign logs in, then forwards", stop.token_calls, false),
+        ("2. second call: the token is at hand", 0, false),
         (
             "3. the bank revokes every token, then the third call: refused, new token, replayed once",
             stop.token_calls,
-            2,
+            true,
         ),
     ];
     let static_steps = [
-        ("1. first call: the credential is put on, and there is nothing to fetch", 0, 1),
-        ("2. second call: the same", 0, 1),
+        ("1. first call: the credential is put on, and there is nothing to fetch", 0, false),
+        ("2. second call: the same", 0, false),
     ];
-    let steps: &[(&str, usize, usize)] = if stop.token_calls == 0 { &static_steps } else { &steps };
-    for &(title, expect_tokens, expect_calls) in steps {
-        let revoked = if expect_calls == 2 { sim.revoke_all() } else { 0 };
+    let steps: &[(&str, usize, bool)] = if stop.token_calls == 0 { &static_steps } else { &steps };
+    for &(title, tokens, is_replayed) in steps {
+        let wanted = Wanted { tokens, is_replayed, is_challenged: stop.is_challenged };
+        let revoked = if wanted.is_replayed { sim.revoke_all() } else { 0 };
         sim.forget_received();
         let answer = courier.send(request(stop)).await;
         let received = sim.received();
@@ -309,17 +314,31 @@ async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient) -> bool {
         for arrival in &received {
             print(&sketch_arrival(arrival, sim));
         }
-        held &= verdict(&answer, &received, expect_tokens, expect_calls, revoked);
+        held &= verdict(&answer, &received, wanted, revoked);
     }
     held
+}
+
+/// What a step should come to.
+#[derive(Clone, Copy)]
+struct Wanted {
+    tokens: usize,
+    is_replayed: bool,
+    is_challenged: bool,
+}
+
+impl Wanted {
+    /// The API calls that the bank should see.
+    fn calls(self) -> usize {
+        1 + usize::from(self.is_replayed) + usize::from(self.is_challenged)
+    }
 }
 
 /// Returns whether a step went as announced, and prints the result.
 fn verdict(
     answer: &io::Result<Response<Bytes>>,
     received: &[Arc<ReceivedRequest>],
-    expect_tokens: usize,
-    expect_calls: usize,
+    wanted: Wanted,
     revoked: usize,
 ) -> bool {
     let tokens = received.iter().filter(|arrival| arrival.endpoint == SimEndpoint::Token).count();
@@ -331,7 +350,8 @@ fn verdict(
         }
         Err(error) => (0, error.to_string()),
     };
-    let replay_told = (expect_calls == 2) == note.contains("details=\"replayed\"");
+    let replay_told = wanted.is_replayed == note.contains("details=\"replayed\"")
+        && wanted.is_challenged == note.contains("details=\"challenged\"");
     let bodies: Vec<&[u8; 32]> = received
         .iter()
         .filter(|arrival| arrival.endpoint == SimEndpoint::Resource)
@@ -339,8 +359,9 @@ fn verdict(
         .collect();
     let same_body = bodies.windows(2).all(|pair| pair[0] == pair[1]);
     let success = (200..300).contains(&status);
-    let revocation = expect_calls != 2 || revoked == 1;
-    let held = success && tokens == expect_tokens && calls == expect_calls && replay_told && same_body && revocation;
+    let revocation = !wanted.is_replayed || revoked == 1;
+    let counts = tokens == wanted.tokens && calls == wanted.calls();
+    let held = success && counts && replay_told && same_body && revocation;
     let note = if note.is_empty() { String::new() } else { format!(", Proxy-Status: {note}") };
     print(&format!(
         "    the application gets {status}{note}\n    {}: {}, {}\n",

@@ -3,7 +3,7 @@
 use crate::provider::profile::Profile;
 use crate::syntax::{Diagnostics, Kind, Node, SourceText, Table, TableEntry, suggest};
 
-/// The built-in profile that `extends` names; when it names none, the one that was probably meant, so that the rest of
+/// The built-in profile that `extends` names, with its own parents under it; when it names none, the one that was probably meant, so that the rest of
 /// the file can be read against it.
 pub(super) fn parent(node: &Node, report: &Diagnostics) -> Option<Node> {
     let wanted = node.as_str().unwrap_or_default();
@@ -21,9 +21,13 @@ pub(super) fn parent(node: &Node, report: &Diagnostics) -> Option<Node> {
         }
     }?;
     let mut parent = Node::parse(&SourceText::new(format!("profile {name}"), Profile::builtin_text(name)?), report);
+    let grandparent = parent.as_table().and_then(|table| table.find("extends")).map(|entry| entry.value.clone());
+    if let Some(grandparent) = grandparent.and_then(|named| self::parent(&named, report)) {
+        parent = merge_extends(grandparent, parent);
+    }
     if let Kind::Table(table) = &mut parent.kind {
         // What a profile says of itself is its own.
-        let own = ["name", "title", "version", "basis", "sources"];
+        let own = ["name", "title", "version", "basis", "sources", "extends"];
         table.entries.retain(|entry| !own.contains(&entry.key.as_str()));
     }
     Some(parent)

@@ -24,7 +24,7 @@ use crate::sim::credentials::Credentials;
 use crate::sim::issued_tokens::Binding;
 use crate::sim::member::{BankSpec, Settings};
 use crate::sim::sim_response::SimResponse;
-use crate::sim::sim_state::SimState;
+use crate::sim::sim_state::{Issued, SimState};
 
 use answer::AnswerText;
 use check::Check;
@@ -33,7 +33,7 @@ use drawn::SettingText;
 use text::Values;
 
 /// The files that come with countersign: names and texts.
-const BUILTIN: [(&str, &str); 44] = [
+const BUILTIN: [(&str, &str); 46] = [
     ("adyen", include_str!("banks/adyen.toml")),
     ("airtel-money", include_str!("banks/airtel-money.toml")),
     ("apigee", include_str!("banks/apigee.toml")),
@@ -64,9 +64,11 @@ const BUILTIN: [(&str, &str); 44] = [
     ("memo-bank", include_str!("banks/memo-bank.toml")),
     ("mpesa", include_str!("banks/mpesa.toml")),
     ("mtn-momo", include_str!("banks/mtn-momo.toml")),
+    ("open-finance-brasil", include_str!("banks/open-finance-brasil.toml")),
     ("paypal", include_str!("banks/paypal.toml")),
     ("paysera", include_str!("banks/paysera.toml")),
     ("plaid", include_str!("banks/plaid.toml")),
+    ("qonto", include_str!("banks/qonto.toml")),
     ("rabobank", include_str!("banks/rabobank.toml")),
     ("revolut-business", include_str!("banks/revolut-business.toml")),
     ("snap-bi", include_str!("banks/snap-bi.toml")),
@@ -152,6 +154,9 @@ pub struct DemoCall {
     /// Header fields that the application sends.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// The bank answers each call with a challenge first.
+    #[serde(default)]
+    pub challenged: bool,
     /// One sentence on what is particular about this bank.
     pub says: String,
 }
@@ -306,26 +311,33 @@ fn described(desk: &SimState) -> Option<(&'static BankText, Values<'_>)> {
 fn token(desk: &SimState, call: &SimCall) -> SimResponse {
     let Some((text, values)) = described(desk) else { return missing(call) };
     match &text.token {
-        Some(endpoint) => endpoint.answer(desk, call, values),
+        Some(endpoint) => endpoint.answer(call, values, |call| {
+            Some(desk.issue(call, Binding::default(), |_| hex(&rand::random::<[u8; 32]>())))
+        }),
         None => missing(call),
     }
 }
 
 fn open(desk: &SimState, call: &SimCall) -> Option<SimResponse> {
     let (text, values) = described(desk)?;
-    text.open.iter().find(|open| open.path == call.below).map(|open| open.answer(desk, call, values))
+    text.open.iter().find(|open| open.path == call.below).map(|open| open.answer(call, values, |_| None))
 }
 
 impl Endpoint {
-    fn answer(&self, desk: &SimState, call: &SimCall, values: Values<'_>) -> SimResponse {
+    /// The answer to a call; `issue` makes the token that it brings, if it brings one.
+    fn answer(
+        &self,
+        call: &SimCall,
+        values: Values<'_>,
+        issue: impl FnOnce(&SimCall) -> Option<Issued>,
+    ) -> SimResponse {
         if call.method.as_str() != self.method {
             return SimResponse::json(StatusCode::METHOD_NOT_ALLOWED, json!({ "error": "method not allowed" }));
         }
         if let Some(refusal) = Check::first_failure(&self.expect, call, values) {
             return refusal;
         }
-        let issued = desk.issue(call, Binding::default(), |_| hex(&rand::random::<[u8; 32]>()));
-        self.answer.fill(call, values, Some(&issued))
+        self.answer.fill(call, values, issue(call).as_ref())
     }
 }
 

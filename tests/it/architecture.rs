@@ -278,14 +278,14 @@ fn every_room_opens_with_an_essay() {
 #[test]
 fn every_profile_has_conversations_and_a_section_in_the_docs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = fs::read_to_string(root.join("docs/providers.md")).expect("docs/providers.md");
+    let docs = ["docs/providers.md", "docs/banks.md"].map(|page| fs::read_to_string(root.join(page)).expect(page));
     let mut profiles = 0;
     for entry in fs::read_dir(root.join("src/provider/profiles")).expect("profiles") {
         let path = entry.expect("profiles").path();
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let fixtures = fs::read_dir(root.join("tests/fixtures/provider").join(&name));
         assert!(fixtures.is_ok_and(|found| found.count() > 0), "the profile {name} has no conversations");
-        assert!(docs.contains(&format!("`{name}`")), "docs/providers.md has no section on {name}");
+        assert!(docs.concat().contains(&format!("`{name}`")), "neither page has a section on {name}");
         profiles += 1;
     }
     assert!(profiles >= 6);
