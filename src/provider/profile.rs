@@ -25,7 +25,7 @@ use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
 
 /// The profiles that come with countersign: their names and texts.
-const BUILTIN: [(&str, &str); 55] = [
+const BUILTIN: [(&str, &str); 56] = [
     ("abbeycross", include_str!("profiles/abbeycross.toml")),
     ("adyen", include_str!("profiles/adyen.toml")),
     ("airtel-money", include_str!("profiles/airtel-money.toml")),
@@ -59,6 +59,7 @@ const BUILTIN: [(&str, &str); 55] = [
     ("memo-bank", include_str!("profiles/memo-bank.toml")),
     ("mpesa", include_str!("profiles/mpesa.toml")),
     ("mtn-momo", include_str!("profiles/mtn-momo.toml")),
+    ("neonomics", include_str!("profiles/neonomics.toml")),
     ("oauth2", include_str!("profiles/oauth2.toml")),
     ("open-finance-brasil", include_str!("profiles/open-finance-brasil.toml")),
     ("open-finance-brasil-payments", include_str!("profiles/open-finance-brasil-payments.toml")),
