@@ -49,6 +49,7 @@ mod resilience;
 mod scripted_server;
 mod sealed_bodies;
 mod secrets;
+mod signed_answers;
 mod signed_replays;
 mod signing;
 mod sim;
