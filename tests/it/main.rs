@@ -61,3 +61,4 @@ mod tracing;
 mod trust;
 mod upstream;
 mod users;
+mod webhooks;
