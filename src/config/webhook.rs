@@ -216,7 +216,7 @@ fn module_of(word: &SpannedText, provider: &ReadProvider, report: &Diagnostics) 
     let module = provider.compile(provider.settings.clone()?, CallAs::Application, report)?;
     if module.webhook().is_none() {
         let title = format!("the profile of [provider.{}] verifies no webhooks", provider.name);
-        let help = "add `[[webhook.signature]]` to the profile: see docs/webhooks.md";
+        let help = "add `[[webhook.signature]]` to the profile, or set the keys that it names: see docs/webhooks.md";
         word.place.error(report, title, help);
         return None;
     }

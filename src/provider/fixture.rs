@@ -44,7 +44,7 @@ use crate::provider::refusal::Verdict;
 use crate::provider::setting::{FileContent, ReadValue, Settings};
 use crate::signing::jwe::{Entropy, NoEntropy};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText};
-use crate::token::failure::Failure;
+use crate::token::failure::{Failure, FailureCause};
 use crate::token::grant::Grant;
 use crate::token::lease::{Lease, LeaseTrial};
 
@@ -221,6 +221,7 @@ impl FixtureRun {
     ) -> Result<(), String> {
         let about = |part: &str| format!("{what}: {part}");
         self.same(&about("class"), failure.class.as_str(), expected.class.as_str());
+        self.same(&about("cause"), failure.cause.map(FailureCause::as_str), expected.cause.as_deref());
         self.same(&about("retry_after"), failure.retry_after, maybe_duration(expected.retry_after.as_ref())?);
         let rest = maybe_duration(expected.rest.as_ref())?;
         self.same(&about("rest"), failure.backoff.map(|backoff| backoff.first), rest);

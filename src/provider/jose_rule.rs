@@ -27,7 +27,7 @@ use http::{HeaderName, HeaderValue};
 use crate::provider::exchange::{Field, object};
 use crate::provider::key_use::KeyUse;
 use crate::provider::refusal::tables;
-use crate::provider::setting::{Setting, SettingKind};
+use crate::provider::setting::{Setting, SettingKind, Settings};
 use crate::provider::signature_rule::{KeyChoice, encoding, jose_header, named_setting};
 use crate::provider::template::{MessagePart, Template, TemplateContext, TemplateScope};
 use crate::provider::values::{FieldName, OneOrManyValues, Pointer, choice};
@@ -220,6 +220,15 @@ impl OpeningRules {
             OpenForm::Verify { .. } => rule.to.is_empty(),
         };
         !self.signatures.is_empty() || self.jose.iter().any(proves)
+    }
+
+    /// Returns whether each of them has a key that is set.
+    pub(super) fn has_keys(&self, settings: &Settings) -> bool {
+        let is_set = |keys: &JoseKeys| keys.settings.iter().any(|name| settings.find(name).is_some());
+        let jose = self.jose.iter().map(|rule| match &rule.form {
+            OpenForm::Decrypt { keys, .. } | OpenForm::Verify { keys, .. } => keys,
+        });
+        jose.chain(self.signatures.iter().map(|rule| &rule.keys)).all(is_set)
     }
 
     /// Its uses of keys.

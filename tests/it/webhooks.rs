@@ -262,6 +262,25 @@ fn what_the_bank_did_not_sign_reaches_nobody() {
     });
 }
 
+/// Whoever only calls the bank needs no key for its webhooks, and a webhook without one is no webhook.
+#[test]
+fn a_webhook_needs_its_keys_and_calls_do_not() {
+    converse(async {
+        let sim = bank(Bank::OAuth2);
+        let profile = TEXT.replace("secret = true\n", "secret = true\noptional = true\n");
+        let mut plan = Plan { workers: 1, ..Plan::default() }.with_profile(&sim, &profile, "", "");
+        plan.config += "# the end\n";
+        let stage = plan.start();
+        assert_eq!(stage.client.send(get("/bank/x", KEY)).await.status, 200);
+        let hook = "[[webhook]]\nname = \"events\"\nlistener = \"gateway\"\npath = \"/hooks\"\nprovider = \"bank\"\n\
+                    to = \"http://127.0.0.1:9/\"\n";
+        stage.papers.edit(|text| text.replace("# the end\n", hook));
+        let answer = stage.admin_post("/api/v1/reload", "").await;
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(answer.status != 200 && told.contains("verifies no webhooks"), "{told}");
+    });
+}
+
 #[test]
 fn an_application_that_is_not_there_is_told_to_the_bank_as_a_failure() {
     converse(async {

@@ -80,7 +80,8 @@ pub async fn answer(
             let (mut head, body) = answer.into_parts();
             headers::strip_response(&mut head.headers);
             head.headers.remove(TRAILER);
-            if may_have_body(head.status) {
+            head.headers.remove(CONTENT_LENGTH);
+            if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
                 head.headers.insert(CONTENT_LENGTH, body.len().into());
             }
             log.record().status = Some(head.status.as_u16());
@@ -108,10 +109,6 @@ pub async fn answer(
             response
         }
     }
-}
-
-const fn may_have_body(status: StatusCode) -> bool {
-    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) && status.as_u16() >= 200
 }
 
 /// Verifies a call, and returns the application's answer to it.
@@ -145,11 +142,15 @@ async fn deliver(
         if matches!(failure, OpenFailure::Busy(_)) { Fault::Overloaded } else { Fault::WebhookUnverified }
     })?;
     let request = for_application(&webhook.application, &webhook.name, head, opened)?;
-    let answer = ask(&webhook.application, request, webhook, worker).await;
-    answer.map_err(|error| {
-        tracing::warn!(webhook = %webhook.name, %error, "the application did not take a webhook");
-        Fault::WebhookUndelivered
-    })
+    match ask(&webhook.application, request, webhook, worker).await {
+        // Nothing but HTTP is spoken with a bank here.
+        Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => Err(Fault::WebhookUndelivered),
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            tracing::warn!(webhook = %webhook.name, %error, "the application did not take a webhook");
+            Err(Fault::WebhookUndelivered)
+        }
+    }
 }
 
 /// Reads a body of at most so many bytes.
