@@ -33,6 +33,7 @@ mod store;
 mod timeouts;
 mod tracing;
 mod variable;
+mod webhook;
 
 use std::path::Path;
 
@@ -54,6 +55,7 @@ pub use snapshot::*;
 pub use sources::{AsRead, Sources, names_digest};
 pub use store::Storage;
 pub use timeouts::Timeouts;
+pub use webhook::{Application, Webhook};
 
 use crate::syntax::Diagnostic;
 

@@ -11,7 +11,7 @@ use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
     admin, audit, client, consent, credentials, limits, listener, log, provider, reload, route, runtime, store,
-    timeouts, tracing, variable,
+    timeouts, tracing, variable, webhook,
 };
 
 /// The shape of a key's value.
@@ -79,7 +79,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 24] = [
+const SECTIONS: [SchemaSection; 25] = [
     (
         "file",
         &[
@@ -101,6 +101,7 @@ const SECTIONS: [SchemaSection; 24] = [
             ("runtime", SchemaShape::Table("runtime"), MAY, "the process"),
             ("store", SchemaShape::Table("store"), MAY, "where records outlive the process"),
             ("tracing", SchemaShape::Table("tracing"), MAY, "where traces go"),
+            ("webhook", SchemaShape::List("webhook"), MAY, "where a provider calls us"),
         ],
     ),
     admin::KEYS,
@@ -126,6 +127,7 @@ const SECTIONS: [SchemaSection; 24] = [
     tracing::KEYS,
     route::USER_KEYS,
     variable::KEYS,
+    webhook::KEYS,
 ];
 
 /// The keys of a section, sorted; none for a section that there is not.

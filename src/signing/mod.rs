@@ -11,6 +11,7 @@
 
 pub mod algorithm;
 pub mod cavage;
+pub mod cavage_check;
 pub mod certificate;
 pub mod claims;
 pub mod device_input;

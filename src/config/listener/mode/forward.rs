@@ -100,6 +100,10 @@ impl ReadMode for ReadForward {
         false
     }
 
+    fn receives_webhooks(&self) -> bool {
+        false
+    }
+
     fn refuses_route(&self, _listener: &str, _bare: bool) -> Option<(String, &'static str)> {
         None
     }
