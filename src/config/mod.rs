@@ -22,6 +22,7 @@ mod provider;
 mod reader;
 mod redact;
 mod reload;
+mod remote_identity;
 mod route;
 mod runtime;
 pub mod schema;

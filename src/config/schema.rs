@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, limits, listener, log, provider, reload, route, runtime, store,
-    timeouts, tracing, variable,
+    admin, audit, client, consent, credentials, limits, listener, log, provider, reload, route, runtime, service_key,
+    store, timeouts, tracing, variable,
 };
 
 /// The shape of a key's value.
@@ -59,6 +59,8 @@ pub(super) enum SchemaShape {
     /// A table: `[key]` or `{ … }`.
     Table(&'static str),
     Text,
+    /// A text, or a table with the keys of this section.
+    TextOr(&'static str),
     Texts,
     /// A URL with the scheme `https`.
     Url,
@@ -79,7 +81,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 24] = [
+const SECTIONS: [SchemaSection; 25] = [
     (
         "file",
         &[
@@ -120,6 +122,7 @@ const SECTIONS: [SchemaSection; 24] = [
     route::RATE_LIMIT_KEYS,
     reload::KEYS,
     runtime::KEYS,
+    service_key::KEYS,
     store::KEYS,
     store::TLS_KEYS,
     timeouts::KEYS,
@@ -254,6 +257,7 @@ impl SchemaShape {
             SchemaShape::Sources => json!({ "type": "array", "items": text_or_source() }),
             SchemaShape::Table(section) => named(section),
             SchemaShape::Text => json!({ "type": "string" }),
+            SchemaShape::TextOr(section) => json!({ "anyOf": [{ "type": "string" }, named(section)] }),
             SchemaShape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
             SchemaShape::Url => json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]://" }),
             SchemaShape::Who => {

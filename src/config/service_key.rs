@@ -16,10 +16,12 @@ use crate::base::time::Clock;
 use crate::key_service::kms::PendingAnswer;
 use crate::key_service::pkcs11::TokenKeyName;
 use crate::key_service::{
-    DeviceError, HttpCall, HttpWay, KeyName, KeyPart, KmsSettings, Pkcs11Settings, ServiceSettings, TokenName,
+    DeviceError, HttpCall, HttpWay, KeyName, KeyPart, KeyServices, KmsSettings, Pkcs11Settings, ServiceSettings,
+    TokenName,
 };
 use crate::provider::RemoteKind;
 use crate::signing::algorithm::SigningAlgorithm;
+use crate::signing::public_key::PublicKey;
 use crate::signing::signer::Signer;
 use crate::syntax::{Diagnostics, Fields, Kind, Node};
 use crate::tls::{self, ClientTls};
@@ -27,6 +29,7 @@ use crate::upstream::{ConnectionPool, Destination, EgressPath};
 
 use super::provider::{http_proxy, url};
 use super::reader::Reader;
+use super::schema::{MAY, SchemaSection, SchemaShape};
 use super::spanned_text::{Position, SpannedText};
 
 /// The longest answer of a key management service that is read, in bytes.
@@ -42,6 +45,45 @@ struct ServiceKey {
     key: KeyName,
 }
 
+/// The keys of a table that names a key of a key service, for the schema.
+pub(super) const KEYS: SchemaSection = (
+    "service_key",
+    &[
+        ("kms", SchemaShape::Settings, MAY, "a key that stays in AWS KMS"),
+        ("pkcs11", SchemaShape::Settings, MAY, "a key that stays in a PKCS#11 token"),
+    ],
+);
+
+/// A key of a key service that signs by one algorithm of several at least.
+pub(super) struct AnyKey {
+    pub(super) signer: Arc<dyn Signer>,
+    pub(super) public: PublicKey,
+    /// The algorithms by which it signs.
+    pub(super) algorithms: Vec<SigningAlgorithm>,
+    /// Digest of the service's settings and of the public key.
+    pub(super) digest: [u8; 32],
+}
+
+/// Finds out what a table such as `{ pkcs11 = { … } }` names; reports what is wrong with it. `key` is the table's own.
+pub(super) fn place<'a>(node: &'a Node, key: &str, reader: &Reader<'_>) -> Option<(RemoteKind, &'a Node)> {
+    let fields = Fields::new(node, format!("`{key}`"), reader.report);
+    let words = ["pkcs11", "kms"];
+    for word in words {
+        fields.take(word);
+    }
+    fields.finish();
+    let [token, kms] = words.map(|word| node.as_table()?.find(word).map(|entry| &entry.value));
+    let title = match (token, kms) {
+        (Some(node), None) => return Some((RemoteKind::Pkcs11, node)),
+        (None, Some(node)) => return Some((RemoteKind::Kms, node)),
+        (Some(_), Some(_)) => "a key comes from one place".to_owned(),
+        (None, None) => format!("`{key}` does not say where the key is"),
+    };
+    let help = format!("write `{key} = \"path\"`, `{key} = {{ pkcs11 = {{ … }} }}` or `{key} = {{ kms = {{ … }} }}`");
+    Position::of(node).error(reader.report, title, help);
+    None
+}
+
 /// Reads where a key is, reaches it, and tries whether it signs by these algorithms. Mistakes and refusals are reported
 /// at what they are about.
 pub(super) fn read(
@@ -51,6 +93,41 @@ pub(super) fn read(
     reader: &Reader<'_>,
     report: &Diagnostics,
 ) -> Option<Arc<dyn Signer>> {
+    let open = |services: &KeyServices, named: ServiceKey| services.key(named.settings, &named.key, algorithms);
+    let key: Arc<dyn Signer> = Arc::new(opened(kind, node, reader, report, open)?);
+    Some(key)
+}
+
+/// The same for a key that has to sign by one of these algorithms.
+pub(super) fn read_any(
+    kind: RemoteKind,
+    node: &Node,
+    algorithms: &[SigningAlgorithm],
+    reader: &Reader<'_>,
+) -> Option<AnyKey> {
+    let (key, algorithms, settings) = opened(kind, node, reader, reader.report, |services, named| {
+        let digest = named.settings.digest();
+        let (key, algorithms) = services.key_by_any(named.settings, &named.key, algorithms)?;
+        Ok((key, algorithms, digest))
+    })?;
+    let public = key.public_key()?;
+    if algorithms.is_empty() {
+        let title = format!("{} is of no use here", public.key_type());
+        Position::of(node).error(reader.report, title, "use an RSA key, or one on P-256 or P-384");
+        return None;
+    }
+    let digest = sha256(&[settings, public.mark()].concat());
+    Some(AnyKey { signer: Arc::new(key), public, algorithms, digest })
+}
+
+/// Reads where a key is, and opens it. Mistakes and refusals are reported at what they are about.
+fn opened<T>(
+    kind: RemoteKind,
+    node: &Node,
+    reader: &Reader<'_>,
+    report: &Diagnostics,
+    open: impl FnOnce(&KeyServices, ServiceKey) -> Result<T, DeviceError>,
+) -> Option<T> {
     let word = match kind {
         RemoteKind::Kms => "kms",
         RemoteKind::Pkcs11 => "pkcs11",
@@ -82,8 +159,8 @@ pub(super) fn read(
         return None;
     };
     let title = named.settings.title();
-    match services.key(named.settings, &named.key, algorithms) {
-        Ok(key) => Some(Arc::new(key)),
+    match open(services, named) {
+        Ok(opened) => Some(opened),
         Err(DeviceError::Refused(problem)) => {
             place(problem.part).error(report, problem.what, problem.cure);
             None

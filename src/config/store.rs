@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::store::{KeyRing, RedisSettings, SealingKey, StoreSettings, StoreUrl};
 use crate::syntax::{Fields, Kind, Node};
-use crate::tls::{self, ClientTls};
+use crate::tls::{self, ClientIdentity, ClientTls};
 
 use super::listener::client_identity;
 use super::reader::{Reader, pem_help};
@@ -210,7 +210,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport>
         client_tls.ca = ca.as_deref();
         if let Some((identity, digest)) = client_identity(&fields, reader) {
             inputs.extend(digest);
-            client_tls.identity = Some(identity);
+            client_tls.identity = Some(ClientIdentity::Local(identity));
         }
         fields.finish();
         if reader.report.errors() > errors {

@@ -52,13 +52,32 @@ impl KeyServices {
         name: &KeyName,
         algorithms: &[SigningAlgorithm],
     ) -> Result<RemoteKey, DeviceError> {
+        self.opened(settings, |service| service.key(name, algorithms))
+    }
+
+    /// The same for a key that has to sign by one of these algorithms; see [`KeyService::key_by_any`].
+    pub fn key_by_any(
+        &self,
+        settings: ServiceSettings,
+        name: &KeyName,
+        algorithms: &[SigningAlgorithm],
+    ) -> Result<(RemoteKey, Vec<SigningAlgorithm>), DeviceError> {
+        self.opened(settings, |service| service.key_by_any(name, algorithms))
+    }
+
+    /// Opens something of the service with these settings, unless it has just refused them.
+    fn opened<T>(
+        &self,
+        settings: ServiceSettings,
+        open: impl FnOnce(&Arc<KeyService>) -> Result<T, DeviceError>,
+    ) -> Result<T, DeviceError> {
         let (digest, now) = (settings.digest(), Clock::System.now());
         let refused = || self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let before = refused().get(&digest).filter(|(at, _)| now.since(*at) < REFUSED).cloned();
         if let Some((_, problem)) = before {
             return Err(DeviceError::Refused(problem));
         }
-        let read = self.service(settings).key(name, algorithms);
+        let read = open(&self.service(settings));
         if let Err(DeviceError::Refused(problem)) = &read
             && problem.is_final()
         {
@@ -129,6 +148,28 @@ mod tests {
             assert!(matches!(&read, Err(DeviceError::Refused(problem)) if problem.what == "wrong PIN"), "{read:?}");
         }
         assert_eq!(device.opened(), 1);
+    }
+
+    #[test]
+    fn a_key_that_signs_by_one_algorithm_of_several_is_told_with_it() {
+        let (services, device, name) = (KeyServices::start(), ScriptedDevice::old_rsa(), KeyName::Kms("k".to_owned()));
+        let settings = || ServiceSettings::Scripted(device.clone());
+        let both = [SigningAlgorithm::Ps256, SigningAlgorithm::Rs256, SigningAlgorithm::Es256];
+        let read = services.key_by_any(settings(), &name, &both).expect("a key");
+        assert_eq!(read.1, [SigningAlgorithm::Rs256]);
+        let (again, algorithms) = services.key_by_any(settings(), &name, &both).expect("a key");
+        let one = services.key(settings(), &name, &both[1..2]).expect("a key");
+        assert_eq!(
+            (device.opened(), algorithms),
+            (1, vec![SigningAlgorithm::Rs256]),
+            "what is known is not asked again"
+        );
+        let by_any = services.key_by_any(settings(), &name, &both[..1]).map(drop);
+        let by_all = services.key(settings(), &name, &both[..1]).map(drop);
+        for refused in [by_any, by_all] {
+            assert!(matches!(&refused, Err(DeviceError::Refused(problem)) if problem.what == "no such mechanism"));
+        }
+        drop((read, again, one));
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl ServiceSettings {
         }
     }
 
-    pub(super) fn digest(&self) -> [u8; 32] {
+    /// Returns a digest of all of them, secrets included.
+    pub fn digest(&self) -> [u8; 32] {
         match self {
             ServiceSettings::Kms(settings) => settings.digest(),
             ServiceSettings::Pkcs11(settings) => settings.digest(),
@@ -97,12 +98,55 @@ pub(super) struct ServiceState {
     pub(super) clock: Clock,
     pub(super) breaker: Mutex<Breaker>,
     pub(super) failure: Mutex<Option<String>>,
-    /// The public keys that were read, with the algorithms by which they have signed.
-    pub(super) keys: Mutex<HashMap<KeyName, (PublicKey, Vec<SigningAlgorithm>)>>,
+    /// The keys that were read.
+    pub(super) keys: Mutex<HashMap<KeyName, KnownKey>>,
     /// The longest time that it took to read a key, in milliseconds.
     pub(super) slowest: AtomicU64,
     pub(super) signed: AtomicU64,
     pub(super) failed: AtomicU64,
+}
+
+/// A key that was read, with the results of its trials.
+#[derive(Clone)]
+pub(super) struct KnownKey {
+    pub(super) public: PublicKey,
+    /// The algorithms by which it has signed.
+    pub(super) proven: Vec<SigningAlgorithm>,
+    /// Those that were refused, where others were enough.
+    pub(super) refused: Vec<SigningAlgorithm>,
+}
+
+/// The algorithms by which a key has to sign.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Proof {
+    All,
+    /// One of them is enough.
+    Any,
+}
+
+impl KnownKey {
+    /// Returns whether a trial of these algorithms would bring nothing new.
+    fn answers(&self, algorithms: &[SigningAlgorithm], proof: Proof) -> bool {
+        match proof {
+            Proof::All => algorithms.iter().all(|algorithm| self.proven.contains(algorithm)),
+            Proof::Any => {
+                let tried = |algorithm| self.proven.contains(algorithm) || self.refused.contains(algorithm);
+                let mut fitting = algorithms.iter().filter(|algorithm| algorithm.key_type() == self.public.key_type());
+                algorithms.iter().any(|algorithm| self.proven.contains(algorithm)) && fitting.all(tried)
+            }
+        }
+    }
+
+    /// Adds what was known of the same key before.
+    fn join(&mut self, before: KnownKey) {
+        if before.public != self.public {
+            return;
+        }
+        let new = before.proven.into_iter().filter(|algorithm| !self.proven.contains(algorithm)).collect::<Vec<_>>();
+        self.proven.extend(new);
+        let new = before.refused.into_iter().filter(|algorithm| !self.proven.contains(algorithm)).collect::<Vec<_>>();
+        self.refused.extend(new);
+    }
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -136,7 +180,12 @@ impl ServiceState {
 
 /// A piece of work for the task of a service.
 pub(super) enum ServiceJob {
-    Open { name: KeyName, algorithms: Vec<SigningAlgorithm>, answer: SyncSender<Result<PublicKey, DeviceError>> },
+    Open {
+        name: KeyName,
+        algorithms: Vec<SigningAlgorithm>,
+        proof: Proof,
+        answer: SyncSender<Result<KnownKey, DeviceError>>,
+    },
     Sign(SignJob),
 }
 
@@ -169,22 +218,39 @@ impl KeyService {
     /// Reads the public half of a key, and tries whether it signs by each of these algorithms. A key that did so before
     /// is not asked for again. Blocks for ten seconds at most.
     pub fn key(self: &Arc<Self>, name: &KeyName, algorithms: &[SigningAlgorithm]) -> Result<RemoteKey, DeviceError> {
-        let known = locked(&self.state.keys).get(name).cloned();
-        if let Some((public, proven)) = known
-            && algorithms.iter().all(|algorithm| proven.contains(algorithm))
-        {
-            return Ok(RemoteKey::new(self.clone(), name.clone(), public));
+        let known = self.open(name, algorithms, Proof::All)?;
+        Ok(RemoteKey::new(self.clone(), name.clone(), known.public))
+    }
+
+    /// The same for a key that has to sign by one of these algorithms. Returns also those by which it does.
+    pub fn key_by_any(
+        self: &Arc<Self>,
+        name: &KeyName,
+        algorithms: &[SigningAlgorithm],
+    ) -> Result<(RemoteKey, Vec<SigningAlgorithm>), DeviceError> {
+        let mut known = self.open(name, algorithms, Proof::Any)?;
+        known.proven.retain(|algorithm| algorithms.contains(algorithm));
+        Ok((RemoteKey::new(self.clone(), name.clone(), known.public), known.proven))
+    }
+
+    fn open(&self, name: &KeyName, algorithms: &[SigningAlgorithm], proof: Proof) -> Result<KnownKey, DeviceError> {
+        let before = locked(&self.state.keys).get(name).cloned();
+        if let Some(known) = before.as_ref().filter(|known| known.answers(algorithms, proof)) {
+            return Ok(known.clone());
         }
         let (answer, told) = sync_channel(1);
-        let job = ServiceJob::Open { name: name.clone(), algorithms: algorithms.to_vec(), answer };
+        let job = ServiceJob::Open { name: name.clone(), algorithms: algorithms.to_vec(), proof, answer };
         let gone = || DeviceError::Failed("the key services of this process have ended".to_owned());
         self.jobs.try_send(job).map_err(|_| gone())?;
-        let public = match told.recv_timeout(OPEN_TIME + ANSWER_TIME) {
+        let mut known = match told.recv_timeout(OPEN_TIME + ANSWER_TIME) {
             Ok(told) => told?,
             Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return Err(gone()),
         };
-        locked(&self.state.keys).insert(name.clone(), (public.clone(), algorithms.to_vec()));
-        Ok(RemoteKey::new(self.clone(), name.clone(), public))
+        if let Some(before) = before {
+            known.join(before);
+        }
+        locked(&self.state.keys).insert(name.clone(), known.clone());
+        Ok(known)
     }
 
     /// Returns the state for the operator.
