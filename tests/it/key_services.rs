@@ -1,6 +1,7 @@
 //! Keys that stay elsewhere: a PKCS#11 token (SoftHSM) and AWS KMS (moto), used by the real binary.
 
 mod client_certificates;
+mod interception;
 mod kms_server;
 mod memory;
 mod soft_token;
