@@ -34,6 +34,7 @@ mod store;
 mod timeouts;
 mod tracing;
 mod variable;
+mod wrapped_key;
 
 use std::path::Path;
 

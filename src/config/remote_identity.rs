@@ -25,7 +25,7 @@ pub(super) fn remote_identity(
         return None;
     };
     let pem = reader.public_file(&word);
-    let (kind, node) = service_key::place(key, "client_key", reader)?;
+    let (kind, node) = service_key::place_of_key(key, "client_key", reader)?;
     let pem = pem?;
     let (chain, certified) = match (tls::certificates(&pem), CertificateChain::from_pem(&pem)) {
         (Ok(chain), Ok(read)) => (chain, read.public_key()),

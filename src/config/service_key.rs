@@ -17,7 +17,7 @@ use crate::key_service::kms::PendingAnswer;
 use crate::key_service::pkcs11::TokenKeyName;
 use crate::key_service::{
     DeviceError, HttpCall, HttpWay, KeyName, KeyPart, KeyServices, KmsSettings, Pkcs11Settings, ServiceSettings,
-    TokenName,
+    TokenName, UnwrappedKey,
 };
 use crate::provider::RemoteKind;
 use crate::signing::algorithm::SigningAlgorithm;
@@ -64,22 +64,40 @@ pub(super) struct AnyKey {
     pub(super) digest: [u8; 32],
 }
 
-/// Finds out what a table such as `{ pkcs11 = { … } }` names; reports what is wrong with it. `key` is the table's own.
-pub(super) fn place<'a>(node: &'a Node, key: &str, reader: &Reader<'_>) -> Option<(RemoteKind, &'a Node)> {
-    let fields = Fields::new(node, format!("`{key}`"), reader.report);
-    let words = ["pkcs11", "kms"];
-    for word in words {
+/// The words for the kinds of services.
+const KINDS: [&str; 2] = ["pkcs11", "kms"];
+
+/// Returns whether a table names a key service.
+pub(super) fn is_named(node: &Node) -> bool {
+    node.as_table().is_some_and(|table| KINDS.iter().any(|word| table.find(word).is_some()))
+}
+
+/// Finds out what the value of a key names, in the form `{ pkcs11 = { … } }`; reports what is wrong with it.
+pub(super) fn place_of_key<'a>(node: &'a Node, key: &str, reader: &Reader<'_>) -> Option<(RemoteKind, &'a Node)> {
+    let help = format!("write `{key} = \"path\"`, `{key} = {{ pkcs11 = {{ … }} }}` or `{key} = {{ kms = {{ … }} }}`");
+    place(node, &format!("`{key}`"), &[], &help, reader)
+}
+
+/// The same for a table that may have more keys. `what` is its name in messages.
+pub(super) fn place<'a>(
+    node: &'a Node,
+    what: &str,
+    more: &[&str],
+    help: &str,
+    reader: &Reader<'_>,
+) -> Option<(RemoteKind, &'a Node)> {
+    let fields = Fields::new(node, what, reader.report);
+    for word in KINDS.iter().chain(more) {
         fields.take(word);
     }
     fields.finish();
-    let [token, kms] = words.map(|word| node.as_table()?.find(word).map(|entry| &entry.value));
+    let [token, kms] = KINDS.map(|word| node.as_table()?.find(word).map(|entry| &entry.value));
     let title = match (token, kms) {
         (Some(node), None) => return Some((RemoteKind::Pkcs11, node)),
         (None, Some(node)) => return Some((RemoteKind::Kms, node)),
         (Some(_), Some(_)) => "a key comes from one place".to_owned(),
-        (None, None) => format!("`{key}` does not say where the key is"),
+        (None, None) => format!("{what} does not say where the key is"),
     };
-    let help = format!("write `{key} = \"path\"`, `{key} = {{ pkcs11 = {{ … }} }}` or `{key} = {{ kms = {{ … }} }}`");
     Position::of(node).error(reader.report, title, help);
     None
 }
@@ -94,8 +112,28 @@ pub(super) fn read(
     report: &Diagnostics,
 ) -> Option<Arc<dyn Signer>> {
     let open = |services: &KeyServices, named: ServiceKey| services.key(named.settings, &named.key, algorithms);
-    let key: Arc<dyn Signer> = Arc::new(opened(kind, node, reader, report, open)?);
+    let key: Arc<dyn Signer> = Arc::new(opened(kind, node, Proven::BySigning, reader, report, open)?);
     Some(key)
+}
+
+/// Reads where a key is that decrypts, and has it decrypt a wrapped key, which stands at `place`.
+pub(super) fn unwrap(
+    kind: RemoteKind,
+    node: &Node,
+    (place, ciphertext): (&Node, &[u8]),
+    reader: &Reader<'_>,
+) -> Option<Arc<UnwrappedKey>> {
+    opened(kind, node, Proven::ByDecrypting(place), reader, reader.report, |services, named| {
+        services.unwrap(named.settings, &named.key, ciphertext)
+    })
+}
+
+/// The use that is made of a key when the config is read.
+#[derive(Clone, Copy)]
+enum Proven<'a> {
+    /// A wrapped key is decrypted, which stands there.
+    ByDecrypting(&'a Node),
+    BySigning,
 }
 
 /// The same for a key that has to sign by one of these algorithms.
@@ -105,11 +143,12 @@ pub(super) fn read_any(
     algorithms: &[SigningAlgorithm],
     reader: &Reader<'_>,
 ) -> Option<AnyKey> {
-    let (key, algorithms, settings) = opened(kind, node, reader, reader.report, |services, named| {
-        let digest = named.settings.digest();
-        let (key, algorithms) = services.key_by_any(named.settings, &named.key, algorithms)?;
-        Ok((key, algorithms, digest))
-    })?;
+    let (key, algorithms, settings) =
+        opened(kind, node, Proven::BySigning, reader, reader.report, |services, named| {
+            let digest = named.settings.digest();
+            let (key, algorithms) = services.key_by_any(named.settings, &named.key, algorithms)?;
+            Ok((key, algorithms, digest))
+        })?;
     let public = key.public_key()?;
     if algorithms.is_empty() {
         let title = format!("{} is of no use here", public.key_type());
@@ -124,6 +163,7 @@ pub(super) fn read_any(
 fn opened<T>(
     kind: RemoteKind,
     node: &Node,
+    proven: Proven<'_>,
     reader: &Reader<'_>,
     report: &Diagnostics,
     open: impl FnOnce(&KeyServices, ServiceKey) -> Result<T, DeviceError>,
@@ -140,6 +180,7 @@ fn opened<T>(
     };
     let place = |part: KeyPart| {
         let keys: &[&str] = match (part, kind) {
+            (KeyPart::Ciphertext, _) => &[],
             (KeyPart::Credentials, _) => &["access_key_id"],
             (KeyPart::Key, RemoteKind::Kms) => &["key"],
             (KeyPart::Key, RemoteKind::Pkcs11) => &["label", "id"],
@@ -148,7 +189,11 @@ fn opened<T>(
             (KeyPart::Service, _) => &["endpoint", "region"],
             (KeyPart::Token, _) => &["token", "slot"],
         };
-        let found = keys.iter().find_map(|key| node.as_table()?.find(key)).map_or(node, |entry| &entry.value);
+        let own = keys.iter().find_map(|key| node.as_table()?.find(key)).map_or(node, |entry| &entry.value);
+        let found = match (part, proven) {
+            (KeyPart::Ciphertext, Proven::ByDecrypting(place)) => place,
+            (..) => own,
+        };
         let position = Position::of(found);
         if matches!(part, KeyPart::Credentials | KeyPart::Pin) { position.redacted() } else { position }
     };
@@ -166,7 +211,12 @@ fn opened<T>(
             None
         }
         Err(DeviceError::Ended(why) | DeviceError::Failed(why)) => {
-            let help = "the key's public half is read and a signature is tried before any request is served";
+            let help = match proven {
+                Proven::ByDecrypting(_) => "the key of the store is decrypted there before any request is served",
+                Proven::BySigning => {
+                    "the key's public half is read and a signature is tried before any request is served"
+                }
+            };
             place(KeyPart::Service).error(report, format!("the key service `{title}` does not answer: {why}"), help);
             None
         }

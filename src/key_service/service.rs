@@ -15,6 +15,7 @@ use super::kms::KmsSettings;
 use super::pkcs11::{Pkcs11Settings, TokenKeyName};
 use super::remote_key::RemoteKey;
 use super::service_task::ServiceTask;
+use crate::base::secret::SecretBox;
 use crate::base::time::{Clock, Now, Stopwatch, Within};
 use crate::signing::algorithm::{KeyType, SigningAlgorithm};
 use crate::signing::device_input::DeviceInput;
@@ -187,6 +188,11 @@ pub(super) enum ServiceJob {
         answer: SyncSender<Result<KnownKey, DeviceError>>,
     },
     Sign(SignJob),
+    Unwrap {
+        name: KeyName,
+        ciphertext: Vec<u8>,
+        answer: SyncSender<Result<SecretBox<[u8]>, DeviceError>>,
+    },
 }
 
 pub(super) struct SignJob {
@@ -238,19 +244,30 @@ impl KeyService {
         if let Some(known) = before.as_ref().filter(|known| known.answers(algorithms, proof)) {
             return Ok(known.clone());
         }
-        let (answer, told) = sync_channel(1);
-        let job = ServiceJob::Open { name: name.clone(), algorithms: algorithms.to_vec(), proof, answer };
-        let gone = || DeviceError::Failed("the key services of this process have ended".to_owned());
-        self.jobs.try_send(job).map_err(|_| gone())?;
-        let mut known = match told.recv_timeout(OPEN_TIME + ANSWER_TIME) {
-            Ok(told) => told?,
-            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return Err(gone()),
-        };
+        let (name_of_job, algorithms) = (name.clone(), algorithms.to_vec());
+        let mut known = self.wait(|answer| ServiceJob::Open { name: name_of_job, algorithms, proof, answer })?;
         if let Some(before) = before {
             known.join(before);
         }
         locked(&self.state.keys).insert(name.clone(), known.clone());
         Ok(known)
+    }
+
+    /// Decrypts a wrapped key. Blocks for ten seconds at most.
+    pub fn unwrap(&self, name: &KeyName, ciphertext: &[u8]) -> Result<SecretBox<[u8]>, DeviceError> {
+        let (name, ciphertext) = (name.clone(), ciphertext.to_vec());
+        self.wait(|answer| ServiceJob::Unwrap { name, ciphertext, answer })
+    }
+
+    /// Has the service do something, and waits for it.
+    fn wait<T>(&self, job: impl FnOnce(SyncSender<Result<T, DeviceError>>) -> ServiceJob) -> Result<T, DeviceError> {
+        let (answer, told) = sync_channel(1);
+        let gone = || DeviceError::Failed("the key services of this process have ended".to_owned());
+        self.jobs.try_send(job(answer)).map_err(|_| gone())?;
+        match told.recv_timeout(OPEN_TIME + ANSWER_TIME) {
+            Ok(told) => told,
+            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => Err(gone()),
+        }
     }
 
     /// Returns the state for the operator.

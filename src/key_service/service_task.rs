@@ -90,6 +90,12 @@ impl ServiceWork {
                 // A reader that has given up is no error.
                 let _ = answer.send(opened);
             }
+            ServiceJob::Unwrap { name, ciphertext, answer } => {
+                let late = || Err(DeviceError::Failed(format!("no answer within {} s", OPEN_TIME.as_secs())));
+                let unwrapped = timeout(OPEN_TIME, self.device.unwrap(&name, &ciphertext)).await;
+                // A reader that has given up is no error.
+                let _ = answer.send(unwrapped.unwrap_or_else(|_| late()));
+            }
             ServiceJob::Sign(job) => {
                 let made = self.sign(&job).await;
                 let counter = if made.is_ok() { &self.state.signed } else { &self.state.failed };

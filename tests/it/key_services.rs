@@ -5,6 +5,7 @@ mod interception;
 mod kms_server;
 mod memory;
 mod soft_token;
+mod wrapped_keys;
 
 use std::cell::{Cell, RefCell};
 use std::fs;

@@ -103,6 +103,12 @@ impl ScriptedDevice {
         self.act().await.map(|()| self.key.public().clone())
     }
 
+    /// "Decrypts" by reversing.
+    pub async fn unwrap(&self, ciphertext: &[u8]) -> Result<SecretBox<[u8]>, DeviceError> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.act().await.map(|()| SecretBox::from(ciphertext.iter().rev().copied().collect::<Vec<_>>()))
+    }
+
     pub async fn sign(
         &self,
         algorithm: SigningAlgorithm,

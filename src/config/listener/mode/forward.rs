@@ -94,7 +94,7 @@ fn authority(cert: &SpannedText, key: &SpannedText, reader: &Reader<'_>) -> Opti
 /// The interception CA, from a file and a key service.
 fn remote_authority(cert: &SpannedText, key: &Node, reader: &Reader<'_>) -> Option<MintAuthority> {
     let chain = reader.public_file(cert);
-    let (kind, node) = service_key::place(key, "ca_key", reader)?;
+    let (kind, node) = service_key::place_of_key(key, "ca_key", reader)?;
     let key = service_key::read_any(kind, node, &AUTHORITY_ALGORITHMS, reader)?;
     let algorithm = key.algorithms.first().copied()?;
     match MintAuthority::elsewhere(&chain?, key.signer, algorithm) {
