@@ -112,7 +112,7 @@ pub(super) fn read(
     report: &Diagnostics,
 ) -> Option<Arc<dyn Signer>> {
     let open = |services: &KeyServices, named: ServiceKey| services.key(named.settings, &named.key, algorithms);
-    let key: Arc<dyn Signer> = Arc::new(opened(kind, node, Proven::BySigning, reader, report, open)?);
+    let key: Arc<dyn Signer> = Arc::new(opened(kind, node, KeyTrial::BySigning, reader, report, open)?);
     Some(key)
 }
 
@@ -123,14 +123,14 @@ pub(super) fn unwrap(
     (place, ciphertext): (&Node, &[u8]),
     reader: &Reader<'_>,
 ) -> Option<Arc<UnwrappedKey>> {
-    opened(kind, node, Proven::ByDecrypting(place), reader, reader.report, |services, named| {
+    opened(kind, node, KeyTrial::ByDecrypting(place), reader, reader.report, |services, named| {
         services.unwrap(named.settings, &named.key, ciphertext)
     })
 }
 
 /// The use that is made of a key when the config is read.
 #[derive(Clone, Copy)]
-enum Proven<'a> {
+enum KeyTrial<'a> {
     /// A wrapped key is decrypted, which stands there.
     ByDecrypting(&'a Node),
     BySigning,
@@ -144,7 +144,7 @@ pub(super) fn read_any(
     reader: &Reader<'_>,
 ) -> Option<AnyKey> {
     let (key, algorithms, settings) =
-        opened(kind, node, Proven::BySigning, reader, reader.report, |services, named| {
+        opened(kind, node, KeyTrial::BySigning, reader, reader.report, |services, named| {
             let digest = named.settings.digest();
             let (key, algorithms) = services.key_by_any(named.settings, &named.key, algorithms)?;
             Ok((key, algorithms, digest))
@@ -163,7 +163,7 @@ pub(super) fn read_any(
 fn opened<T>(
     kind: RemoteKind,
     node: &Node,
-    proven: Proven<'_>,
+    proven: KeyTrial<'_>,
     reader: &Reader<'_>,
     report: &Diagnostics,
     open: impl FnOnce(&KeyServices, ServiceKey) -> Result<T, DeviceError>,
@@ -191,7 +191,7 @@ fn opened<T>(
         };
         let own = keys.iter().find_map(|key| node.as_table()?.find(key)).map_or(node, |entry| &entry.value);
         let found = match (part, proven) {
-            (KeyPart::Ciphertext, Proven::ByDecrypting(place)) => place,
+            (KeyPart::Ciphertext, KeyTrial::ByDecrypting(place)) => place,
             (..) => own,
         };
         let position = Position::of(found);
@@ -212,8 +212,8 @@ fn opened<T>(
         }
         Err(DeviceError::Ended(why) | DeviceError::Failed(why)) => {
             let help = match proven {
-                Proven::ByDecrypting(_) => "the key of the store is decrypted there before any request is served",
-                Proven::BySigning => {
+                KeyTrial::ByDecrypting(_) => "the key of the store is decrypted there before any request is served",
+                KeyTrial::BySigning => {
                     "the key's public half is read and a signature is tried before any request is served"
                 }
             };

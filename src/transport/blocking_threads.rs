@@ -37,7 +37,7 @@ impl BlockingThreads {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
     use std::thread;
 
     use tokio::runtime::Builder;
@@ -50,16 +50,13 @@ mod tests {
         runtime.block_on(async {
             let (threads, own) = (BlockingThreads::new(1), thread::current().id());
             let (release, wait) = channel();
-            let first = tokio::spawn({
-                let threads = threads.clone();
-                async move { threads.run(move || wait.recv().map(|()| thread::current().id())).await }
-            });
-            tokio::task::yield_now().await;
+            let mut first = Box::pin(threads.run(move || wait.recv().map(|()| thread::current().id())));
             let mut second = Box::pin(threads.run(|| 2));
-            let waits = |polled: Poll<io::Result<i32>>| assert!(polled.is_pending(), "one at a time");
-            waits(second.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(first.as_mut().poll(&mut context).is_pending());
+            assert!(second.as_mut().poll(&mut context).is_pending(), "one at a time");
             release.send(()).expect("it waits");
-            let ran_on = first.await.expect("no panic").expect("it ran").expect("released");
+            let ran_on = first.await.expect("it ran").expect("released");
             assert_ne!(ran_on, own);
             assert_eq!(second.await.expect("it ran"), 2);
         });

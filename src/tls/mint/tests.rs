@@ -176,15 +176,17 @@ fn many_at_once_share_one_leaf() {
 #[test]
 fn a_ca_whose_key_is_elsewhere_signs_where_that_can_be_waited_for() {
     use crate::signing::algorithm::SigningAlgorithm;
-    let made = |kind| {
-        let constraints = Constraints::NONE;
-        let (_, certificate, key) = MintAuthority::new(kind, &constraints, START, 1).expect("a CA");
-        let key = secrecy::ExposeSecret::expose_secret(&key).to_owned();
-        let key = PrivateSigningKey::Private(pkcs::private_key(key.as_bytes(), None).expect("a key"));
-        (certificate, Arc::new(key))
+    let made = |algorithm: &'static rcgen::SignatureAlgorithm| {
+        let key = KeyPair::generate_for(algorithm).expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = params.self_signed(&key).expect("a CA").pem();
+        let key = pkcs::private_key(key.serialize_pem().as_bytes(), None).expect("a key");
+        (certificate, Arc::new(PrivateSigningKey::Private(key)))
     };
     for (kind, algorithm) in
-        [(KeyKind::EcdsaP256, SigningAlgorithm::Es256), (KeyKind::Rsa2048, SigningAlgorithm::Rs256)]
+        [(&PKCS_ECDSA_P256_SHA256, SigningAlgorithm::Es256), (&rcgen::PKCS_RSA_SHA256, SigningAlgorithm::Rs256)]
     {
         let (certificate, signer) = made(kind);
         let authority = MintAuthority::elsewhere(certificate.as_bytes(), signer.clone(), algorithm).expect("a CA");

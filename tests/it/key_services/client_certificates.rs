@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,6 +162,16 @@ fn client_certificates_are_presented_with_keys_of_a_token_and_of_a_kms() {
                 assert_eq!(answer.status, 200, "{name}: {answer:?}\n{}", process.stderr());
             }
         }
+        // A trial shows them, too. The bank is on this thread, so the trial is not.
+        let (at, config) = (folder.path().to_owned(), token.config());
+        let trial = tokio::task::spawn_blocking(move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+            command.args(["check", "--live", "-c", "proxy.toml"]).current_dir(at).env("SOFTHSM2_CONF", config);
+            command.output().expect("the binary starts")
+        });
+        let output = trial.await.expect("no panic");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.matches("it asks for a client certificate, and ours is shown").count(), 8, "{output:?}");
         // Each connection was signed by the service, besides the trials at the start.
         for service in [format!("pkcs11:{LABEL}"), "kms:eu-central-1".to_owned()] {
             tells(&process, &format!("service=\"{service}\",outcome=\"ok\"}} 12")).await;
