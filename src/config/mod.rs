@@ -22,6 +22,7 @@ mod provider;
 mod reader;
 mod redact;
 mod reload;
+mod remote_identity;
 mod route;
 mod runtime;
 pub mod schema;
@@ -34,6 +35,7 @@ mod timeouts;
 mod tracing;
 mod variable;
 mod webhook;
+mod wrapped_key;
 
 use std::path::Path;
 

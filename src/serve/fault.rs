@@ -359,7 +359,7 @@ impl Fault {
                 "proxy_internal_error",
                 "operator",
                 "The request cannot be signed now",
-                "Too many signatures are due at once, or the key or its service cannot be used. Nothing was sent. Try again in a moment.",
+                "Too many signatures are due at once, or the key or its service cannot be used: that of a signature, or of the client certificate. Nothing was sent. Try again in a moment.",
             ),
             Fault::TokenUnavailable(_) => row(
                 "token-unavailable",
@@ -617,6 +617,7 @@ impl From<&DialError> for Fault {
             DialError::Dns(_) => Fault::UpstreamDns,
             DialError::Http(_) => Fault::UpstreamProtocol,
             DialError::Proxy(_) | DialError::Source(_) | DialError::Tcp(_) => Fault::UpstreamUnreachable,
+            DialError::Signer(_) => Fault::SignerUnavailable,
             DialError::Timeout => Fault::UpstreamConnectTimeout,
             DialError::Tls(_) => Fault::UpstreamTls,
         }
