@@ -35,6 +35,7 @@ mod limits;
 mod live;
 mod mutations;
 mod new_tokens;
+mod oauth_servers;
 mod operator_view;
 mod profile_language;
 mod provider;
