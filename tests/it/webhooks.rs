@@ -271,7 +271,8 @@ fn a_webhook_needs_its_keys_and_calls_do_not() {
         let mut plan = Plan { workers: 1, ..Plan::default() }.with_profile(&sim, &profile, "", "");
         plan.config += "# the end\n";
         let stage = plan.start();
-        assert_eq!(stage.client.send(get("/bank/x", KEY)).await.status, 200);
+        stage.client.send(get("/bank/payments/1", KEY)).await;
+        assert_eq!(sim.resource_calls(), 1);
         let hook = "[[webhook]]\nname = \"events\"\nlistener = \"gateway\"\npath = \"/hooks\"\nprovider = \"bank\"\n\
                     to = \"http://127.0.0.1:9/\"\n";
         stage.papers.edit(|text| text.replace("# the end\n", hook));
