@@ -54,11 +54,13 @@ mod tests {
             let mut second = Box::pin(threads.run(|| 2));
             let mut context = Context::from_waker(Waker::noop());
             assert!(first.as_mut().poll(&mut context).is_pending());
-            assert!(second.as_mut().poll(&mut context).is_pending(), "one at a time");
+            assert_eq!(threads.0.available_permits(), 0, "one at a time");
+            assert!(second.as_mut().poll(&mut context).is_pending());
             release.send(()).expect("it waits");
             let ran_on = first.await.expect("it ran").expect("released");
             assert_ne!(ran_on, own);
             assert_eq!(second.await.expect("it ran"), 2);
+            assert_eq!(threads.0.available_permits(), 1, "a turn is given back");
         });
     }
 }
