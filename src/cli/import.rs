@@ -4,6 +4,7 @@
 //! include are read from their own folder alone. Credentials are never copied: the config names where they are to be.
 
 mod agentgateway;
+mod config_text;
 mod credential;
 mod directive;
 mod draft;
@@ -16,7 +17,6 @@ mod nginx;
 mod place;
 mod spring;
 mod words;
-mod writer;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -87,8 +87,11 @@ fn import(arguments: &ImportArguments) -> Result<bool, String> {
         tell_losses(&draft);
         return Err("no route could be carried over, so nothing is written".to_owned());
     }
+    if draft.routes.len() * draft.clients.len() > 100_000 {
+        return Err("too many routes and clients for one config; import parts of it".to_owned());
+    }
     draft.finish();
-    let config = draft.config(&origins.join(", "));
+    let config = draft.config_text(&origins.join(", "));
     let mistakes = mistakes(&draft, &config)?;
     match &arguments.out {
         Some(folder) => write(folder, &draft, &config)?,

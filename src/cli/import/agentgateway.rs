@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::credential::{ClientCredentials, Credential, Upstream, scopes};
 use super::draft::{Draft, DraftClient, DraftListener, DraftRoute, SecretPlace, quoted};
 use super::place::Place;
-use super::words::{cure_of, duration, proxy_name, route_path, secret_place};
+use super::words::{cure_of, duration, route_path, secret_place};
 use crate::base::secret::{hex, sha256};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -163,7 +163,7 @@ fn read_route(route: &Place<'_>, host: Option<&str>, backends: &BTreeMap<&str, P
         }
         made.upstream = Some(target);
         for host in &hosts {
-            draft.routes.push(DraftRoute { host: host.clone(), ..made.clone() });
+            draft.route(DraftRoute { host: host.clone(), ..made.clone() });
         }
     }
 }
@@ -319,8 +319,7 @@ fn api_keys(policy: &Place<'_>, route: &mut DraftRoute, draft: &mut Draft) {
         let name = match draft.clients.iter().find(|client| client.key_sha256.contains(&hash)) {
             Some(known) => known.name.clone(),
             None => {
-                let taken: Vec<&str> = draft.clients.iter().map(|client| &*client.name).collect();
-                let name = Draft::free_name(&proxy_name(wanted.unwrap_or("client")), &taken);
+                let name = draft.client_names.take(wanted.unwrap_or("client"));
                 draft.clients.push(DraftClient { name: name.clone(), key_sha256: vec![hash], networks: Vec::new() });
                 name
             }

@@ -55,18 +55,29 @@ impl Upstream {
 impl Draft {
     /// Adds the provider of an upstream and a credential, unless there is one, and answers its name.
     pub fn provider(&mut self, upstream: &Upstream, credential: &Credential) -> String {
-        let name = self.provider_name(&name_of_host(&upstream.base_url));
+        let place = format!("{:?}", credential.line_of_inline());
+        let (nameless, _) = self.drawn("", upstream, credential);
+        let same = format!("{nameless:?} {place}");
+        if let Some(known) = self.same_providers.get(&same) {
+            return known.clone();
+        }
+        let name = self.provider_names.take(&name_of_host(&upstream.base_url));
+        let (provider, needed) = self.drawn(&name, upstream, credential);
+        self.needed.extend(needed.needed);
+        self.providers.push(provider);
+        self.same_providers.insert(same, name.clone());
+        name
+    }
+
+    fn drawn(&mut self, name: &str, upstream: &Upstream, credential: &Credential) -> (DraftProvider, Draft) {
         let mut needed = Draft::default();
         let mut provider = DraftProvider {
-            name,
+            name: name.to_owned(),
             base_url: upstream.base_url.clone(),
             tls: upstream.tls.clone(),
             timeouts: upstream.timeouts.clone(),
             ..DraftProvider::default()
         };
-        if let Some(proxy) = &upstream.http_proxy {
-            provider.lines.push(("http_proxy".to_owned(), quoted(proxy), String::new()));
-        }
         match credential {
             Credential::Oauth2(oauth) => oauth.fill(&mut provider, &mut needed),
             Credential::Static { header, scheme, secret, line } => {
@@ -77,22 +88,20 @@ impl Draft {
                 provider.lines.push(("credential".to_owned(), value, remark));
             }
         }
-        let plain = |provider: &DraftProvider| {
-            let own = provider.name.to_uppercase().replace('-', "_");
-            let mut same = provider.clone();
-            same.name.clear();
-            for (_, value, _) in &mut same.lines {
-                *value = value.replace(&format!("\"{own}_"), "\"_");
-            }
-            format!("{same:?}")
-        };
-        let wanted = plain(&provider);
-        if let Some(known) = self.providers.iter().find(|known| plain(known) == wanted) {
-            return known.name.clone();
+        if let Some(proxy) = &upstream.http_proxy {
+            provider.lines.push(("http_proxy".to_owned(), quoted(proxy), String::new()));
         }
-        self.needed.extend(needed.needed);
-        self.providers.push(provider.clone());
-        provider.name
+        (provider, needed)
+    }
+}
+
+impl Credential {
+    /// The line of a static credential that stands in the source itself.
+    fn line_of_inline(&self) -> Option<usize> {
+        match self {
+            Self::Static { secret: SecretPlace::Inline, line, .. } => Some(*line),
+            Self::Static { .. } | Self::Oauth2(_) => None,
+        }
     }
 }
 

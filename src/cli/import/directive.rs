@@ -1,7 +1,9 @@
 //! Files of directives, as nginx and Apache httpd have them: words in lines or before semicolons, and blocks of them.
 
 /// The most directives of one import.
-const MAX_DIRECTIVES: usize = 50_000;
+const MAX_DIRECTIVES: usize = 10_000;
+/// The most words of a directive.
+const MAX_WORDS: usize = 1000;
 /// The deepest block.
 const MAX_DEPTH: usize = 32;
 
@@ -116,8 +118,8 @@ pub fn read_nginx_syntax(file: &str, text: &str) -> Result<Vec<Directive>, Strin
             {
                 finish(&mut word, &mut current, scanner.line);
                 count += 1;
-                if count > MAX_DIRECTIVES {
-                    return Err(format!("{file}, line {}: more directives than are read", scanner.line));
+                if count > MAX_DIRECTIVES || current.words.len() > MAX_WORDS {
+                    return Err(format!("{file}, line {}: more directives or words than are read", scanner.line));
                 }
                 let made = std::mem::replace(&mut current, Directive { file: file.to_owned(), ..Directive::default() });
                 match c {
@@ -177,8 +179,13 @@ pub fn read_httpd_syntax(file: &str, text: &str) -> Result<Vec<Directive>, Strin
             continue;
         }
         count += 1;
-        if count > MAX_DIRECTIVES {
-            return Err(format!("{file}, line {}: more directives than are read", at + 1));
+        let section = whole
+            .strip_prefix('<')
+            .filter(|inner| !inner.starts_with('/'))
+            .map(|inner| inner.trim_end_matches('>').to_owned());
+        let words = httpd_words(section.as_deref().unwrap_or(&whole));
+        if count > MAX_DIRECTIVES || words.len() > MAX_WORDS {
+            return Err(format!("{file}, line {}: more directives or words than are read", at + 1));
         }
         if let Some(name) = whole.strip_prefix("</") {
             let name = name.trim_end_matches('>').trim();
@@ -190,8 +197,7 @@ pub fn read_httpd_syntax(file: &str, text: &str) -> Result<Vec<Directive>, Strin
             done.push(section);
             continue;
         }
-        let section = whole.strip_prefix('<').map(|inner| inner.trim_end_matches('>').to_owned());
-        let mut words = httpd_words(section.as_deref().unwrap_or(&whole)).into_iter();
+        let mut words = words.into_iter();
         let Some(name) = words.next() else { continue };
         let made = Directive { file: file.to_owned(), line: at + 1, name, words: words.collect(), block: None };
         if section.is_none() {

@@ -4,9 +4,9 @@
 //! of a source is named by where countersign is to find it ([`SecretPlace`]), never by its value, and a [`Loss`] names a
 //! directive, never what stood behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::words::{env_name, is_plain_header, proxy_name, safe_path};
+use super::words::{env_name, is_plain_header, is_secret_segment, proxy_name, safe_path};
 use crate::base::origin::BaseUrl;
 
 /// A directive or field that the written config does not have.
@@ -111,6 +111,32 @@ pub struct Draft {
     pub needed: BTreeMap<String, String>,
     /// A token endpoint that was found apart from the calls that use it.
     pub found_token_url: Option<String>,
+    /// Names of providers by all else that is said of them: what two routes share is written once.
+    pub same_providers: BTreeMap<String, String>,
+    pub provider_names: Names,
+    pub client_names: Names,
+    told: BTreeSet<(String, usize, String)>,
+}
+
+/// Names that are taken.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    taken: BTreeSet<String>,
+    next: BTreeMap<String, usize>,
+}
+
+impl Names {
+    /// Takes a name that is free: the wanted one, or that with a number.
+    pub fn take(&mut self, wanted: &str) -> String {
+        let wanted = proxy_name(wanted);
+        let count = self.next.entry(wanted.clone()).or_insert(1);
+        let mut name = wanted.clone();
+        while !self.taken.insert(name.clone()) {
+            *count += 1;
+            name = format!("{}-{count}", wanted.chars().take(56).collect::<String>());
+        }
+        name
+    }
 }
 
 /// A token endpoint of nobody, where the source names none; RFC 2606 keeps `.invalid` unused.
@@ -119,29 +145,34 @@ pub const NO_TOKEN_URL: &str = "https://token-endpoint.invalid/token";
 impl Draft {
     /// Notes that something of the file now being read is not carried over.
     pub fn lose(&mut self, line: usize, what: impl Into<String>, cure: impl Into<String>) {
+        if self.losses.len() > MAX_LOSSES {
+            return;
+        }
         let what = shown(&what.into());
-        let loss = Loss { file: self.file.clone(), line, what, cure: cure.into() };
-        if !self.losses.contains(&loss) && self.losses.len() < MAX_LOSSES {
-            self.losses.push(loss);
+        if self.told.insert((self.file.clone(), line, what.clone())) {
+            let loss = Loss { file: self.file.clone(), line, what, cure: cure.into() };
+            self.losses.push(match self.losses.len() {
+                MAX_LOSSES => {
+                    Loss { what: "all that follows".to_owned(), cure: "the list is too long".to_owned(), ..loss }
+                }
+                _ => loss,
+            });
         }
     }
 
-    /// A name that no provider, route or client of this kind has yet.
-    pub fn free_name(wanted: &str, taken: &[&str]) -> String {
-        let wanted = proxy_name(wanted);
-        let mut name = wanted.clone();
-        let mut count = 2;
-        while taken.contains(&name.as_str()) {
-            name = format!("{}-{count}", wanted.chars().take(58).collect::<String>());
-            count += 1;
+    /// Adds a route; `false`, with a loss, once there are too many.
+    pub fn route(&mut self, route: DraftRoute) -> bool {
+        let is_full = self.routes.len() >= MAX_ROUTES;
+        if is_full {
+            self.lose(
+                route.line,
+                "further routes",
+                format!("one import makes at most {MAX_ROUTES}; import the rest apart"),
+            );
+        } else {
+            self.routes.push(route);
         }
-        name
-    }
-
-    /// A provider's name that is free.
-    pub fn provider_name(&self, wanted: &str) -> String {
-        let taken: Vec<&str> = self.providers.iter().map(|provider| &*provider.name).collect();
-        Self::free_name(wanted, &taken)
+        !is_full
     }
 
     /// A value of a secret setting, in TOML. What has to be there for it is noted.
@@ -202,6 +233,10 @@ impl Draft {
                 what,
                 "no token travels without TLS: only https:// is called, docs/config.md#providername-whom-we-call",
             );
+            return None;
+        }
+        if url.split('/').skip(3).any(is_secret_segment) {
+            self.lose(line, what, "a part of its path looks like a credential and is not copied; a profile may put it there, docs/adding-a-provider.md#request");
             return None;
         }
         let url = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
@@ -274,7 +309,9 @@ impl Draft {
 }
 
 /// Losses beyond this many are not kept: a list of thousands helps nobody.
-pub const MAX_LOSSES: usize = 2000;
+const MAX_LOSSES: usize = 2000;
+/// Most routes of one import.
+const MAX_ROUTES: usize = 2000;
 
 /// A text as TOML writes it.
 pub fn quoted(text: &str) -> String {

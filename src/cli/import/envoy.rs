@@ -332,7 +332,7 @@ fn read_route(
         made.headers.clone_from(&headers);
         made.response_timeout.clone_from(&timeout);
         made.upstream = Some(target.clone());
-        draft.routes.push(made);
+        draft.route(made);
     }
 }
 

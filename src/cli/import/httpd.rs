@@ -1,5 +1,6 @@
 //! Reading of Apache httpd: `ProxyPass` with a `RequestHeader` that carries a credential.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::credential::{Credential, Upstream};
@@ -9,6 +10,10 @@ use super::kind::IncludedFiles;
 use super::words::{cure_of, duration, is_credential_header, proxy_name, route_path, secret_place};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Most headers that are looked at for one route.
+const MAX_HEADERS: usize = 200;
+/// Most hosts of one route.
+const MAX_HOSTS: usize = 100;
 
 /// Directives that say nothing about what becomes of a call, in lower case.
 const HARMLESS: &[&str] = &[
@@ -275,14 +280,13 @@ fn pass_on(pass: &Directive, path: &str, target: &str, options: &[String], level
         .collect();
     levels.extend(beside.iter().map(|section| section.inside()));
     let headers: Vec<&Directive> = {
-        let mut seen: Vec<*const Directive> = Vec::new();
+        let mut seen = BTreeSet::new();
         let all = levels.iter().flat_map(|level| level.iter()).filter(|directive| is(directive, "RequestHeader"));
         all.filter(|directive| {
             let place: *const Directive = *directive;
-            let new = !seen.contains(&place);
-            seen.push(place);
-            new
+            seen.insert(place)
         })
+        .take(MAX_HEADERS)
         .collect()
     };
     let set = |directive: &&&Directive| {
@@ -367,7 +371,7 @@ fn pass_on(pass: &Directive, path: &str, target: &str, options: &[String], level
                         "ServerAlias",
                         "a host is named whole, docs/config.md#route-what-leads-from-one-to-the-other",
                     );
-                } else if !hosts.iter().any(|known| known.as_deref() == Some(host)) {
+                } else if hosts.len() < MAX_HOSTS && !hosts.iter().any(|known| known.as_deref() == Some(host)) {
                     hosts.push(Some(host.to_owned()));
                 }
             }
@@ -377,7 +381,7 @@ fn pass_on(pass: &Directive, path: &str, target: &str, options: &[String], level
         hosts.push(None);
     }
     for host in hosts {
-        draft.routes.push(DraftRoute { host, ..route.clone() });
+        draft.route(DraftRoute { host, ..route.clone() });
     }
 }
 

@@ -11,7 +11,10 @@ use super::krakend::{is_krakend, read_krakend};
 use super::nginx::{is_nginx, read_nginx};
 use super::place::Place;
 use super::spring::{is_spring, read_spring, undotted};
-use crate::syntax::yaml::{YamlNode, read_nodes};
+use crate::syntax::yaml::{YamlContent, YamlNode, read_nodes};
+
+/// Most entries of one list or map.
+const MAX_ITEMS: usize = 2000;
 
 /// A gateway whose files are read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -53,6 +56,12 @@ pub fn read_source(
         Some(_) | None => {}
     }
     let nodes = read_nodes(text).map_err(|why| format!("{}: {why}", draft.file))?;
+    if let Some(line) = nodes.iter().find_map(crowded) {
+        return Err(format!(
+            "{}, line {line}: more than {MAX_ITEMS} entries in one list or map, more than are read",
+            draft.file
+        ));
+    }
     let (mut found, mut others) = (None, Vec::new());
     for node in &nodes {
         let spread = undotted(node);
@@ -68,6 +77,17 @@ pub fn read_source(
         Some(kind) => format!("{}: it has nothing of {kind:?}'s", draft.file),
         None => format!("{}: it is no config that is known here; say which with --from, docs/import.md", draft.file),
     })
+}
+
+/// The line of a list or map with too many entries: what is looked up in one for each of another has to end.
+fn crowded(node: &YamlNode) -> Option<usize> {
+    match &node.content {
+        YamlContent::List(items) if items.len() > MAX_ITEMS => Some(node.line),
+        YamlContent::Map(pairs) if pairs.len() > MAX_ITEMS => Some(node.line),
+        YamlContent::List(items) => items.iter().find_map(crowded),
+        YamlContent::Map(pairs) => pairs.iter().find_map(|pair| crowded(&pair.value)),
+        YamlContent::Null | YamlContent::Bool(_) | YamlContent::Number(_) | YamlContent::Text(_) => None,
+    }
 }
 
 fn read_document(

@@ -101,8 +101,7 @@ fn read_consumers(root: &Place<'_>, draft: &mut Draft) {
             );
             continue;
         }
-        let taken: Vec<&str> = draft.clients.iter().map(|client| &*client.name).collect();
-        let name = Draft::free_name(name, &taken);
+        let name = draft.client_names.take(name);
         hashes.dedup();
         draft.clients.push(DraftClient { name, key_sha256: hashes, networks: Vec::new() });
     }
@@ -382,7 +381,9 @@ fn read_route(
             made.strip = strip;
             made.headers = headers.to_vec();
             made.upstream = Some(upstream.base_url.clone());
-            draft.routes.push(made);
+            if !draft.route(made) {
+                return;
+            }
         }
     }
 }

@@ -166,7 +166,7 @@ fn read_endpoint(endpoint: &Place<'_>, root: &Place<'_>, draft: &mut Draft) {
         }
         draft.lose(place.line(), format!("endpoint extra_config {name}"), cure_of(name));
     }
-    draft.routes.push(route);
+    draft.route(route);
 }
 
 /// The parts of an endpoint and its backend's path: what is cut off, what is put before, and what stays.

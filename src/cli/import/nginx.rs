@@ -10,6 +10,8 @@ use super::kind::IncludedFiles;
 use super::words::{cure_of, duration, route_path};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Most headers that are looked at for one route.
+const MAX_HEADERS: usize = 200;
 
 /// Directives that say nothing about what becomes of a call.
 const HARMLESS: &[&str] = &[
@@ -413,7 +415,8 @@ fn read_call(
         route.allow = vec![format!("* {}", if strip { "/" } else { &path })];
     }
     route.path = Some(path);
-    for set in here.headers.iter().filter(|set| !set.word(0).eq_ignore_ascii_case("authorization")) {
+    let others = here.headers.iter().filter(|set| !set.word(0).eq_ignore_ascii_case("authorization"));
+    for set in others.take(MAX_HEADERS) {
         if set.word(1).is_empty() || FORWARDING.contains(&set.word(0).to_ascii_lowercase().as_str()) {
             continue;
         }
@@ -439,7 +442,7 @@ fn read_call(
         }
     }
     for host in server_names(server, draft) {
-        draft.routes.push(DraftRoute { host, ..route.clone() });
+        draft.route(DraftRoute { host, ..route.clone() });
     }
 }
 

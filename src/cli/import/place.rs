@@ -125,8 +125,8 @@ impl<'a> Place<'a> {
 
 /// Tells whether two keys are the same but for `-`, `_` and case: Envoy, Spring and others take either.
 fn alike(a: &str, b: &str) -> bool {
-    let plain = |word: &'_ str| {
-        word.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect::<String>()
-    };
-    a == b || a.len().abs_diff(b.len()) < 8 && plain(a) == plain(b)
+    fn plain(word: &str) -> impl Iterator<Item = u8> {
+        word.bytes().filter(|byte| !matches!(byte, b'-' | b'_')).map(|byte| byte.to_ascii_lowercase())
+    }
+    a == b || plain(a).eq(plain(b))
 }

@@ -250,7 +250,7 @@ fn read_route(
     let provider = draft.provider(&upstream, &credential);
     for one in made {
         for host in &found.hosts {
-            draft.routes.push(DraftRoute { provider: provider.clone(), host: host.clone(), ..one.clone() });
+            draft.route(DraftRoute { provider: provider.clone(), host: host.clone(), ..one.clone() });
         }
     }
 }

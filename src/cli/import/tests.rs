@@ -18,7 +18,7 @@ fn all_words(text: &str, wanted: Option<ImportKind>) -> String {
     let mut draft = Draft { file: "f".to_owned(), ..Draft::default() };
     let result = read_source(text, wanted, &Empty, &mut draft);
     draft.finish();
-    let config = draft.config("f");
+    let config = draft.config_text("f");
     let losses: Vec<String> = draft.losses.iter().map(super::draft::Loss::line).collect();
     format!("{result:?}\n{config}\n{}\n{:?}\n{:?}", losses.join("\n"), draft.needed, draft.profiles)
 }
@@ -102,6 +102,28 @@ fn hostile_files_are_refused() {
 }
 
 #[test]
+fn as_many_routes_as_are_read_end_in_time_and_the_others_are_named() {
+    let mut kong = "_format_version: '3.0'\nservices:\n".to_owned();
+    for service in 0..1000 {
+        kong += &format!(
+            "- {{name: s, url: 'https://api.bank{service}.example', routes: [{{hosts: [a{service}.x, b{service}.x], paths: [/a, /b]}}]}}\n"
+        );
+    }
+    kong += "plugins:\n- {name: upstream-oauth, config: {oauth: {token_endpoint: 'https://l.x/t', client_id: x, client_secret: x}}}\n";
+    for plugin in 0..1900 {
+        kong += &format!("- {{name: p{plugin}, service: other}}\n");
+    }
+    let mut draft = Draft { file: "f".to_owned(), ..Draft::default() };
+    read_source(&kong, None, &Empty, &mut draft).expect("a config");
+    draft.finish();
+    assert_eq!((draft.routes.len(), draft.providers.len()), (2000, 500));
+    assert!(draft.losses.iter().any(|loss| loss.what == "further routes"));
+    let crowd = format!("_format_version: '3.0'\nservices: [{}1]\n", "1, ".repeat(2000));
+    let why = read_source(&crowd, None, &Empty, &mut draft).expect_err("too many");
+    assert!(why.contains("f, line 2"), "{why}");
+}
+
+#[test]
 fn every_config_of_a_source_passes_the_check() {
     for (name, text) in fixtures() {
         let mut draft = Draft { file: "f".to_owned(), ..Draft::default() };
@@ -110,7 +132,7 @@ fn every_config_of_a_source_passes_the_check() {
             continue;
         }
         draft.finish();
-        let config = draft.config("f");
+        let config = draft.config_text("f");
         let found = mistakes(&draft, &config).expect("placeholders");
         let shown: Vec<String> = found.iter().map(|diagnostic| diagnostic.render(false)).collect();
         assert!(found.is_empty(), "{name}: {}\n{config}", shown.join("\n"));

@@ -43,7 +43,17 @@ pub fn is_credential_value(value: &str) -> bool {
 fn is_random_word(word: &str) -> bool {
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let letters = word.bytes().filter(u8::is_ascii_alphabetic).count();
+    if word.starts_with("application/") || word.starts_with("text/") {
+        return false;
+    }
     word.len() >= 12 && digits >= 2 && letters >= 2 || word.len() >= 24
+}
+
+/// Tells whether a segment of a path looks like a key or token. Identifiers in the form of a UUID are none.
+pub fn is_secret_segment(segment: &str) -> bool {
+    let digits = segment.bytes().filter(u8::is_ascii_digit).count();
+    let letters = segment.bytes().filter(u8::is_ascii_alphabetic).count();
+    segment.len() >= 16 && digits >= 3 && letters >= 3 && !segment.contains(['-', '_', '.'])
 }
 
 /// Tells whether a value refers to something of a request or a variable.
@@ -260,7 +270,7 @@ mod tests {
         for value in ["Bearer x", "Basic eA==", "8f1d3c6b5a7e9024", "abcdefghijklmnopqrstuvwx"] {
             assert!(is_credential_value(value), "{value}");
         }
-        for value in ["scbeasy", "application/json", "EN", "1.2.3", "mobile, web"] {
+        for value in ["scbeasy", "application/vnd.bank.v1+json; charset=utf-8", "EN", "1.2.3", "mobile, web"] {
             assert!(!is_credential_value(value), "{value}");
         }
     }
@@ -293,5 +303,10 @@ mod tests {
         assert_eq!((found.prefix.as_str(), found.pattern.as_deref(), found.wider), ("/a", None, false));
         assert!(path_pattern("/a/{b}").expect("a pattern").wider);
         assert!(path_pattern("/a/b{c}/d").is_none());
+        assert!(is_secret_segment("hT8xK2mQ9vLw4nR7") && is_secret_segment("0123456789abcdef"));
+        assert!(
+            !is_secret_segment("9b1f0a52-7c1e-4f0b-8f57-6d2c3f1e5a90")
+                && !is_secret_segment("partners-sandbox-2026-v1")
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::draft::{Draft, DraftClient, DraftListener, DraftRoute, quoted, shown};
+use super::draft::{Draft, DraftClient, DraftListener, DraftRoute, Names, quoted, shown};
 use super::words::name_of_host;
 
 /// The client of those who call from this machine, where the source does not say who may call.
@@ -34,7 +34,7 @@ impl Draft {
                 ..DraftListener::default()
             });
         }
-        let mut kept: Vec<DraftListener> = Vec::new();
+        let (mut kept, mut names): (Vec<DraftListener>, Names) = Default::default();
         for mut listener in std::mem::take(&mut self.listeners) {
             if kept.iter().any(|other| other.port == listener.port) {
                 self.lose(
@@ -60,8 +60,7 @@ impl Draft {
                 let what = format!("callers of the listener on port {}", listener.port);
                 self.lose(listener.line, what, "name the certificate of each client, docs/identity.md#certificates");
             }
-            let taken: Vec<&str> = kept.iter().map(|other| &*other.name).collect();
-            listener.name = Self::free_name(&listener.name, &taken);
+            listener.name = names.take(&listener.name);
             kept.push(listener);
         }
         self.listeners = kept;
@@ -69,7 +68,7 @@ impl Draft {
 
     /// Joins routes that differ in what they allow alone; of two that mean the same request, the first stays.
     fn settle_routes(&mut self) {
-        let mut kept: Vec<DraftRoute> = Vec::new();
+        let (mut kept, mut limited): (Vec<DraftRoute>, Vec<(String, usize, String)>) = Default::default();
         for route in std::mem::take(&mut self.routes) {
             let rival = kept.iter_mut().find(|other| {
                 let disjoint = !route.methods.is_empty()
@@ -80,6 +79,9 @@ impl Draft {
             match rival {
                 None => kept.push(route),
                 Some(other) if other.joins(&route) => {
+                    if other.rate_limit.is_some() || route.rate_limit.is_some() {
+                        limited.push((route.file.clone(), route.line, route.name.clone()));
+                    }
                     if other.allow.is_empty() || route.allow.is_empty() {
                         other.allow.clear();
                     } else {
@@ -96,11 +98,14 @@ impl Draft {
                 }
             }
         }
-        let mut names: Vec<String> = Vec::new();
+        for (file, line, name) in limited {
+            let file = std::mem::replace(&mut self.file, file);
+            self.lose(line, format!("rate limit of route {name}"), "it is one route with an earlier one, whose limit counts for both; docs/config.md#route-what-leads-from-one-to-the-other");
+            self.file = file;
+        }
+        let mut names = Names::default();
         for route in &mut kept {
-            let taken: Vec<&str> = names.iter().map(String::as_str).collect();
-            route.name = Self::free_name(&route.name, &taken);
-            names.push(route.name.clone());
+            route.name = names.take(&route.name);
             if let Some(provider) = self.providers.iter().find(|provider| provider.name == route.provider)
                 && route.upstream.as_ref() == Some(&provider.base_url)
             {
@@ -111,7 +116,7 @@ impl Draft {
     }
 
     /// The whole text of the config. `origins`: what it was made of.
-    pub fn config(&self, origins: &str) -> String {
+    pub fn config_text(&self, origins: &str) -> String {
         let mut text = format!(
             "# Made by `countersign import` of {}.\n# All keys are explained in docs/config.md.\n",
             shown(origins)
@@ -213,6 +218,7 @@ impl DraftRoute {
             line: 0,
             file: String::new(),
             allow: Vec::new(),
+            rate_limit: None,
             ..route.clone()
         };
         bare(self) == bare(other)
