@@ -153,7 +153,7 @@ fn included_files_are_read_from_the_files_own_folder_alone() {
     };
     write("outside.conf", &location("/outside"));
     write("own/a.conf", &location("/a"));
-    write("own/deep/b.conf", &format!("{}include ../nginx.conf;\n", location("/b")));
+    write("own/deep/b.conf", &format!("{}include nginx.conf;\n", location("/b")));
     write("own/nginx.conf", "include a.conf;\ninclude ../outside.conf;\ninclude /etc/hosts;\ninclude linked.conf;\n");
     std::os::unix::fs::symlink("../outside.conf", folder.path().join("own/linked.conf")).expect("a link");
     let told = import(&folder.path().join("own"), &["nginx.conf", "--from", "nginx"]);

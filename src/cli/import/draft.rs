@@ -115,7 +115,8 @@ pub struct Draft {
     pub same_providers: BTreeMap<String, String>,
     pub provider_names: Names,
     pub client_names: Names,
-    told: BTreeSet<(String, usize, String)>,
+    /// Losses that are told already.
+    pub told: BTreeSet<(String, usize, String, String)>,
 }
 
 /// Names that are taken.
@@ -148,9 +149,9 @@ impl Draft {
         if self.losses.len() > MAX_LOSSES {
             return;
         }
-        let what = shown(&what.into());
-        if self.told.insert((self.file.clone(), line, what.clone())) {
-            let loss = Loss { file: self.file.clone(), line, what, cure: cure.into() };
+        let (what, cure) = (shown_name(&what.into()), cure.into());
+        if self.told.insert((self.file.clone(), line, what.clone(), cure.clone())) {
+            let loss = Loss { file: self.file.clone(), line, what, cure };
             self.losses.push(match self.losses.len() {
                 MAX_LOSSES => {
                     Loss { what: "all that follows".to_owned(), cure: "the list is too long".to_owned(), ..loss }
@@ -235,11 +236,11 @@ impl Draft {
             );
             return None;
         }
+        let url = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
         if url.split('/').skip(3).any(is_secret_segment) {
             self.lose(line, what, "a part of its path looks like a credential and is not copied; a profile may put it there, docs/adding-a-provider.md#request");
             return None;
         }
-        let url = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
         let url = url.trim_end_matches('/').to_owned();
         if BaseUrl::parse(&url).is_err() {
             self.lose(line, what, "it is no URL that countersign can call, docs/config.md#providername-whom-we-call");
@@ -316,6 +317,14 @@ const MAX_ROUTES: usize = 2000;
 /// A text as TOML writes it.
 pub fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A name of a directive or field as a message shows it. In a broken file a secret may stand where a name should.
+fn shown_name(text: &str) -> String {
+    let hidden = |word: &str| if is_secret_segment(word) { "…".to_owned() } else { word.to_owned() };
+    let words: Vec<String> =
+        shown(text).split(' ').map(|word| word.split('.').map(hidden).collect::<Vec<_>>().join(".")).collect();
+    words.join(" ")
 }
 
 /// A word of a source as a message shows it: on one line, and short.

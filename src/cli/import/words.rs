@@ -106,8 +106,8 @@ pub fn name_of_host(url: &str) -> String {
     let labels: Vec<&str> = host.split('.').filter(|label| !label.is_empty()).collect();
     let numeric = labels.iter().all(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
     match labels.as_slice() {
-        [.., name, _] if !numeric => proxy_name(name),
-        _ => proxy_name(host),
+        [.., name, _] if !numeric => proxy_name(&name.to_lowercase().replace('_', "-")),
+        _ => proxy_name(&host.to_lowercase().replace('_', "-")),
     }
 }
 
