@@ -407,7 +407,7 @@ fn write(arguments: &InitArguments, plan: &InitPlan) -> Result<PathBuf, String> 
 }
 
 /// Writes a file that is not there yet, with these permissions.
-fn put(path: &Path, content: &SecretString, mode: u32) -> Result<(), String> {
+pub(super) fn put(path: &Path, content: &SecretString, mode: u32) -> Result<(), String> {
     let told = |error: io::Error| match error.kind() {
         ErrorKind::AlreadyExists => format!("{} is there already and stays as it is", path.display()),
         _ => format!("{} cannot be written: {error}", path.display()),

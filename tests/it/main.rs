@@ -28,6 +28,7 @@ mod frames;
 mod harness;
 mod http;
 mod http2;
+mod import;
 mod include;
 mod key_services;
 mod life;
