@@ -2,13 +2,14 @@
 //!
 //! The config file and the provider profiles are both read through this room, so both get the same diagnostics: file,
 //! line, column, a caret, what to write instead. It knows shapes and spans; it does not know what a listener or a
-//! bank is. Pure; no I/O.
+//! bank is. YAML and JSON that other programs wrote are read by [`yaml`], within bounds. Pure; no I/O.
 
 pub mod byte_size;
 mod diagnostic;
 mod fields;
 mod malformed;
 mod node;
+pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, SourceText};
 pub use fields::{Fields, FromNode};
