@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::syntax::yaml;
+
 /// The deepest nesting of an example.
 pub(super) const DEEPEST: usize = 64;
 /// The most values of one example: each costs memory, however short its text is.
@@ -12,6 +14,28 @@ pub(super) fn parse_bounded_json(text: &str) -> Result<Value, String> {
     let whole = text.strip_prefix('\u{feff}').unwrap_or(text);
     judge_shape(whole.as_bytes(), whole.len())?;
     serde_json::from_str(whole).map_err(|error| format!("no JSON (line {}, column {})", error.line(), error.column()))
+}
+
+/// Parses one document of YAML, of which the size is bounded by the caller. The error says nothing of the content.
+pub(super) fn parse_bounded_yaml(text: &str) -> Result<Value, String> {
+    let line = |why: String| {
+        why.split(':').next().filter(|start| start.starts_with("line ")).unwrap_or("too large or deep").to_owned()
+    };
+    let value = yaml::read(text).map_err(|why| format!("no YAML within the bounds ({})", line(why)))?;
+    if depth(&value) > DEEPEST {
+        return Err(format!("it is nested deeper than {DEEPEST} levels"));
+    }
+    Ok(value)
+}
+
+/// The depth of a value; its reader has bounded it.
+fn depth(value: &Value) -> usize {
+    let below = match value {
+        Value::Array(items) => items.iter().map(depth).max(),
+        Value::Object(members) => members.values().map(depth).max(),
+        Value::Bool(_) | Value::Null | Value::Number(_) | Value::String(_) => return 0,
+    };
+    1 + below.unwrap_or(0)
 }
 
 /// Parses the JSON value with which a text begins. Returns the value and its length in bytes; `None` if there is none

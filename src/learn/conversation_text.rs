@@ -39,7 +39,11 @@ pub(super) fn conversation_text(bank: &LearnedBank) -> String {
         );
     }
     text += &call(bank);
-    for (rules, verdict) in [(&bank.refusals.matches, Some("refused")), (&bank.refusals.excludes, Some("accepted")), (&bank.refusals.unknown, None)] {
+    for (rules, verdict) in [
+        (&bank.refusals.matches, Some("refused")),
+        (&bank.refusals.excludes, Some("accepted")),
+        (&bank.refusals.unknown, None),
+    ] {
         for rule in rules {
             text += &resource(rule, verdict);
         }
@@ -69,10 +73,12 @@ fn request(bank: &LearnedBank, base: &str) -> String {
         let pair = format!("{}:{}", values.play(id), values.play(secret));
         headers.push(("authorization".to_owned(), format!("Basic {}", STANDARD.encode(pair))));
     }
-    let mut text = format!("\n[request]\nmethod  = {}\nurl     = {}\n", quoted(&request.method), quoted(&format!("{base}{path}")));
+    let mut text =
+        format!("\n[request]\nmethod  = {}\nurl     = {}\n", quoted(&request.method), quoted(&format!("{base}{path}")));
     let headers = headers.iter().map(|(name, value)| (name.as_str(), quoted(value)));
     let headers = table(headers);
-    let fields: Vec<(String, Value)> = request.body.iter().map(|(name, field)| (name.clone(), played(field, &mut values))).collect();
+    let fields: Vec<(String, Value)> =
+        request.body.iter().map(|(name, field)| (name.clone(), played(field, &mut values))).collect();
     let pairs = || {
         let flat = fields.iter().flat_map(|(name, value)| match value {
             Value::String(text) => vec![(name.as_str(), text.clone())],
@@ -116,13 +122,19 @@ fn call(bank: &LearnedBank) -> String {
     let dress = |token: &'static str| {
         let mut values = PlayedValues::first(&bank.settings);
         values.token = token;
-        let headers: Vec<(String, String)> =
-            bank.call.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), values.beginning(value))).collect();
+        let headers: Vec<(String, String)> = bank
+            .call
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), values.beginning(value)))
+            .collect();
         let target = bank.call.query.as_ref().map(|(name, value)| format!("/?{name}={}", values.play(value)));
         (table(headers.iter().map(|(name, value)| (name.as_str(), quoted(value)))), target)
     };
     let ((first, target), (second, again)) = (dress("first-token"), dress("second-token"));
-    let mut text = format!("\n[[call]]\nclient   = {{ authorization = \"Bearer forged\" }}\ndressed  = {first}\nreplayed = {second}\n");
+    let mut text = format!(
+        "\n[[call]]\nclient   = {{ authorization = \"Bearer forged\" }}\ndressed  = {first}\nreplayed = {second}\n"
+    );
     if let (Some(target), Some(again)) = (target, again) {
         let _ = write!(text, "target   = {}\nreplayed_target = {}\n", quoted(&target), quoted(&again));
     }
@@ -133,7 +145,11 @@ fn resource(rule: &LearnedRefusal, verdict: Option<&str>) -> String {
     let verdict = verdict.unwrap_or(if rule.status == 401 { "unknown" } else { "accepted" });
     let mut text = format!("\n[[resource]]\nstatus  = {}\n", rule.status);
     if let Some(challenge) = &rule.challenge {
-        let _ = writeln!(text, "headers = {}", table([("www-authenticate", quoted(&format!("Bearer error=\"{challenge}\"")))]));
+        let _ = writeln!(
+            text,
+            "headers = {}",
+            table([("www-authenticate", quoted(&format!("Bearer error=\"{challenge}\"")))])
+        );
     }
     if let Some(json) = rule.played() {
         let _ = writeln!(text, "json    = {}", json_value(&json));

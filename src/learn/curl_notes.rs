@@ -22,7 +22,14 @@ const MOST_BROKEN: usize = 64;
 
 /// Reads notes. Whatever cannot be understood is prose.
 pub(super) fn read_curl_notes(text: &str) -> ReadExample {
-    let mut reader = NotesReader { text, at: 0, read: ReadExample::default(), request: None, pending: Pending::default(), broken: 0 };
+    let mut reader = NotesReader {
+        text,
+        at: 0,
+        read: ReadExample::default(),
+        request: None,
+        pending: Pending::default(),
+        broken: 0,
+    };
     while reader.at < text.len() && reader.read.exchanges.len() < MOST_EXCHANGES {
         reader.step();
     }
@@ -104,7 +111,9 @@ impl<'a> NotesReader<'a> {
 
     fn line(&mut self, line: &str) {
         let plain = line.trim_start_matches(['<', '>', '#', '-', '*', ' ']);
-        if let Some(status) = plain.strip_prefix("HTTP/").and_then(|rest| rest.split_whitespace().nth(1)).and_then(status_of) {
+        if let Some(status) =
+            plain.strip_prefix("HTTP/").and_then(|rest| rest.split_whitespace().nth(1)).and_then(status_of)
+        {
             self.end_head();
             self.pending = Pending { is_head: true, in_fields: true, ..Pending::default() };
             self.pending.answer.status = Some(status);
@@ -129,8 +138,12 @@ impl<'a> NotesReader<'a> {
             self.end_head();
             if let Some((request, count)) = &mut self.request {
                 *count += 1;
-                let answer =
-                    ObservedAnswer { status: Some(status), code: Some(code), label: words, ..ObservedAnswer::default() };
+                let answer = ObservedAnswer {
+                    status: Some(status),
+                    code: Some(code),
+                    label: words,
+                    ..ObservedAnswer::default()
+                };
                 self.read.exchanges.push(ObservedExchange { request: request.clone(), answer: Some(answer) });
             }
             return;
@@ -198,7 +211,9 @@ fn error_row(line: &str) -> Option<(u16, String, String)> {
     let status = status_of(words.next()?).filter(|status| *status >= 400)?;
     let code = words.next().filter(|code| {
         let has_digit = code.bytes().any(|b| b.is_ascii_digit());
-        (3..=24).contains(&code.len()) && has_digit && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        (3..=24).contains(&code.len())
+            && has_digit
+            && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     })?;
     let label: Vec<&str> = words.take(40).collect();
     (!label.is_empty()).then(|| (status, code.to_owned(), label.join(" ")))
@@ -216,7 +231,11 @@ fn field_of(line: &str) -> Option<(String, String)> {
 fn bare_request(line: &str, rest: &str) -> Option<(ObservedRequest, usize)> {
     let method = ["GET", "POST", "PUT", "DELETE", "PATCH"].into_iter().find(|method| line.starts_with(method))?;
     let target = line.get(method.len()..)?.trim_start();
-    if !(target.starts_with('/') || target.starts_with("http://") || target.starts_with("https://") || target.starts_with("{{")) {
+    if !(target.starts_with('/')
+        || target.starts_with("http://")
+        || target.starts_with("https://")
+        || target.starts_with("{{"))
+    {
         return None;
     }
     let target = target.split_whitespace().next()?;
@@ -235,7 +254,9 @@ fn bare_request(line: &str, rest: &str) -> Option<(ObservedRequest, usize)> {
     // A body follows the fields behind an empty line.
     let behind = rest.get(taken..).unwrap_or_default();
     let body = behind.trim_start_matches(['\r', '\n']);
-    let is_form = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+    let is_form = |line: &str| {
+        line.split_once('=').is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+    };
     if has_fields && method != "GET" {
         if body.starts_with('{')
             && let Some((json, length)) = parse_json_prefix(body)
@@ -278,7 +299,8 @@ fn curl_request(words: &[String]) -> Option<ObservedRequest> {
                 "-X" | "--request" => method = Some(value),
                 "--url" => url = Some(value),
                 "-H" | "--header" => {
-                    let split = value.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
+                    let split =
+                        value.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
                     headers.extend(split);
                 }
                 "-u" | "--user" => {
@@ -341,8 +363,24 @@ fn options(word: &str) -> Vec<(String, Option<String>)> {
 
 fn is_flag(option: &str) -> bool {
     const LONG: [&str; 18] = [
-        "--get", "--head", "--silent", "--show-error", "--verbose", "--include", "--insecure", "--location", "--compressed",
-        "--fail", "--globoff", "--http1.1", "--http2", "--no-buffer", "--tlsv1.2", "--tlsv1.3", "--anyauth", "--basic",
+        "--get",
+        "--head",
+        "--silent",
+        "--show-error",
+        "--verbose",
+        "--include",
+        "--insecure",
+        "--location",
+        "--compressed",
+        "--fail",
+        "--globoff",
+        "--http1.1",
+        "--http2",
+        "--no-buffer",
+        "--tlsv1.2",
+        "--tlsv1.3",
+        "--anyauth",
+        "--basic",
     ];
     match option.strip_prefix("--") {
         Some(_) => LONG.contains(&option),
@@ -374,7 +412,10 @@ mod tests {
         assert!(matches!(&request.body, ObservedBody::Json(json) if json["a"] == "b"));
         assert_eq!((answer.status, answer.header("x-id")), (Some(200), Some("7")));
         let second = read[1].answer.as_ref().expect("an answer");
-        assert_eq!((second.status, second.json.as_ref().map(|json| json["error"] == "invalid_client")), (Some(401), Some(true)));
+        assert_eq!(
+            (second.status, second.json.as_ref().map(|json| json["error"] == "invalid_client")),
+            (Some(401), Some(true))
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::bounded_json::{at, parse_bounded_json, text_at};
+use super::bounded_json::{at, parse_bounded_json, parse_bounded_yaml, text_at};
 use super::curl_notes::read_curl_notes;
 use super::har::read_har;
 use super::observed::ObservedExchange;
@@ -61,7 +61,9 @@ pub(super) fn read_examples(examples: &[&[u8]]) -> Result<ReadExamples, String> 
         exchanges.extend(read.exchanges);
         remarks.extend(read.remarks);
         if exchanges.len() > MOST_EXCHANGES {
-            return Err(format!("there are more than {MOST_EXCHANGES} exchanges: cut the examples down to the calls that matter"));
+            return Err(format!(
+                "there are more than {MOST_EXCHANGES} exchanges: cut the examples down to the calls that matter"
+            ));
         }
     }
     let basis = if live { "live" } else { "documents" };
@@ -82,15 +84,17 @@ fn read_example(bytes: &[u8]) -> Result<(ExampleFormat, ReadExample), String> {
         return read_document(&parse_bounded_json(start)?);
     }
     if is_yaml_of_open_api(text) {
-        return Err("it is OpenAPI in YAML: convert it to JSON first".to_owned());
+        return read_document(&parse_bounded_yaml(text)?);
     }
     Ok((ExampleFormat::CurlNotes, read_curl_notes(text)))
 }
 
 /// Returns whether a text that begins with `{` is one document; notes may begin so, too.
 fn looks_like_document(text: &str) -> bool {
-    let has_request_line = text.lines().any(|line| line.trim_start().trim_start_matches(['$', '>', ' ']).starts_with("curl "));
-    !has_request_line || text.trim_end().ends_with('}') && ["\"log\"", "\"openapi\"", "\"item\""].iter().any(|key| text.contains(key))
+    let has_request_line =
+        text.lines().any(|line| line.trim_start().trim_start_matches(['$', '>', ' ']).starts_with("curl "));
+    !has_request_line
+        || text.trim_end().ends_with('}') && ["\"log\"", "\"openapi\"", "\"item\""].iter().any(|key| text.contains(key))
 }
 
 fn is_yaml_of_open_api(text: &str) -> bool {

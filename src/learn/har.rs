@@ -21,7 +21,8 @@ pub(super) fn read_har(document: &Value) -> Result<ReadExample, String> {
 fn entry(entry: &Value) -> Option<ObservedExchange> {
     let request = at(entry, &["request"])?;
     // Fields of HTTP/2 that begin with a colon are the request line.
-    let headers = named_values(items_at(request, &["headers"]), "name").filter(|(name, _)| !name.starts_with(':')).collect();
+    let headers =
+        named_values(items_at(request, &["headers"]), "name").filter(|(name, _)| !name.starts_with(':')).collect();
     let mut observed = ObservedRequest::new(text_at(request, &["method"]), text_at(request, &["url"]), headers);
     let text = text_at(request, &["postData", "text"]);
     let params: Vec<(String, String)> = named_values(items_at(request, &["postData", "params"]), "name").collect();

@@ -1,7 +1,7 @@
 //! The last look at a text before it is written or shown: no value of the examples is in it that must not be.
 
 use super::observed::{ObservedBody, ObservedExchange};
-use super::plain_text::{is_plain_text, is_placeholder};
+use super::plain_text::{is_placeholder, is_plain_text};
 use super::setting_book::SettingBook;
 use crate::base::secret::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -66,11 +66,14 @@ impl LeakCheck {
     /// Passes a text in which none of the values is.
     pub(super) fn pass(&self, text: String) -> Result<String, String> {
         let patterns = self.values.iter().map(|value| value.expose_secret().as_bytes());
-        let searcher = aho_corasick::AhoCorasick::new(patterns).map_err(|_| "the examples have too many values".to_owned())?;
+        let searcher =
+            aho_corasick::AhoCorasick::new(patterns).map_err(|_| "the examples have too many values".to_owned())?;
         if searcher.is_match(&text) {
-            return Err("a value of the examples would be in what is written, so nothing is; put a placeholder such as \
+            return Err(
+                "a value of the examples would be in what is written, so nothing is; put a placeholder such as \
                         `<client secret>` in the place of every secret, and try again"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Ok(text)
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::observed::ObservedAnswer;
-use super::plain_text::{is_plain_text, is_placeholder, squashed};
+use super::plain_text::{is_placeholder, is_plain_text, squashed};
 use super::token_exchange::{PointedValue, pointed_values, token_place};
 use super::value_meaning::Meanings;
 use crate::base::time::of_rfc3339;
@@ -44,8 +44,20 @@ pub(super) enum DateForm {
 /// Returns whether a name is that of a code, which may be shown.
 pub(super) fn is_code_name(name: &str) -> bool {
     const NAMES: [&str; 14] = [
-        "code", "error", "errorcode", "statuscode", "responsecode", "resultcode", "returncode", "rc", "errcode", "reasoncode",
-        "httpcode", "faultcode", "type", "name",
+        "code",
+        "error",
+        "errorcode",
+        "statuscode",
+        "responsecode",
+        "resultcode",
+        "returncode",
+        "rc",
+        "errcode",
+        "reasoncode",
+        "httpcode",
+        "faultcode",
+        "type",
+        "name",
     ];
     NAMES.contains(&squashed(name).as_str())
 }
@@ -75,7 +87,8 @@ impl LearnedAnswer {
         let named = |names: &[&str]| values.iter().find(|found| names.contains(&squashed(found.name).as_str()));
         if let Some(kind) = named(&["tokentype"]) {
             learned.token_type.push(kind.pointer.clone());
-            learned.type_word = kind.value.as_str().filter(|word| is_plain_text(word) && word.len() <= 20).map(ToOwned::to_owned);
+            learned.type_word =
+                kind.value.as_str().filter(|word| is_plain_text(word) && word.len() <= 20).map(ToOwned::to_owned);
         }
         learned.take_life(&values, meanings);
         learned.take_success(&values, answers, meanings);
@@ -106,7 +119,10 @@ impl LearnedAnswer {
                 continue;
             }
             if name.contains("minute") || name.contains("hour") || name.contains("day") {
-                meanings.guess(RESPONSE, format!("`{}` counts in another unit than seconds, so it is not read", found.name));
+                meanings.guess(
+                    RESPONSE,
+                    format!("`{}` counts in another unit than seconds, so it is not read", found.name),
+                );
                 continue;
             }
             let number = number(found.value);
@@ -121,9 +137,13 @@ impl LearnedAnswer {
                 }
                 Some(number) if number < 1_000_000_000 && self.expires_in.is_empty() => {
                     self.expires_in.push(found.pointer.clone());
-                    self.in_milliseconds = name.ends_with("ms") || name.contains("milli") || (number >= 200_000 && number % 1000 == 0);
+                    self.in_milliseconds =
+                        name.ends_with("ms") || name.contains("milli") || (number >= 200_000 && number % 1000 == 0);
                     if self.in_milliseconds {
-                        meanings.guess(RESPONSE, format!("`{}` counts milliseconds: the number of the example is large", found.name));
+                        meanings.guess(
+                            RESPONSE,
+                            format!("`{}` counts milliseconds: the number of the example is large", found.name),
+                        );
                     }
                     self.life = Some(number).filter(|number| *number > 0);
                 }
@@ -158,7 +178,9 @@ impl LearnedAnswer {
         let differs = |found: &&PointedValue<'_>| {
             others.iter().any(|other| other.pointer(&found.pointer).is_some_and(|value| value != found.value))
         };
-        let is_code = |found: &&PointedValue<'_>| is_code_name(found.name) || ["status", "success"].contains(&squashed(found.name).as_str());
+        let is_code = |found: &&PointedValue<'_>| {
+            is_code_name(found.name) || ["status", "success"].contains(&squashed(found.name).as_str())
+        };
         let is_shown = |found: &&PointedValue<'_>| found.value.is_boolean() || plain_code(found.value).is_some();
         let likely = |found: &&PointedValue<'_>| {
             let name = squashed(found.name);

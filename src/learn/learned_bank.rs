@@ -59,16 +59,20 @@ pub fn learn(examples: &[&[u8]], name: Option<&str>) -> Result<LearnedBank, Stri
     let sorted = sort_exchanges(&read.exchanges)?;
     let (mut meanings, mut omitted) = (Meanings::default(), read.remarks);
     if sorted.other_grants > 0 {
-        omitted.push("token calls of other grants were left out: users' consents are written by hand ([consent])".to_owned());
+        omitted.push(
+            "token calls of other grants were left out: users' consents are written by hand ([consent])".to_owned(),
+        );
     }
     if let Some(why) = sorted.request.unknown {
         return Err(why.to_owned());
     }
-    let origin = sorted.request.origin.clone().or_else(|| sorted.api.iter().find_map(|call| call.request.origin.clone()));
+    let origin =
+        sorted.request.origin.clone().or_else(|| sorted.api.iter().find_map(|call| call.request.origin.clone()));
     let base_path = base_path(sorted.request, &sorted.api);
     let requests: Vec<&ObservedRequest> = sorted.token.iter().map(|exchange| &exchange.request).collect();
     let request = LearnedRequest::learn(sorted.request, &requests, &base_path, &mut meanings, &mut omitted)?;
-    let token_answers: Vec<&ObservedAnswer> = sorted.token.iter().filter_map(|exchange| exchange.answer.as_ref()).collect();
+    let token_answers: Vec<&ObservedAnswer> =
+        sorted.token.iter().filter_map(|exchange| exchange.answer.as_ref()).collect();
     let mut answer = LearnedAnswer::learn(&token_answers, &mut meanings);
     let success_at = answer.success.as_ref().map(|(pointer, _)| pointer.clone());
     let api_answers: Vec<&ObservedAnswer> = sorted.api.iter().filter_map(|exchange| exchange.answer.as_ref()).collect();
@@ -91,14 +95,18 @@ pub fn learn(examples: &[&[u8]], name: Option<&str>) -> Result<LearnedBank, Stri
     }
     omitted.extend(refusals.omitted.iter().cloned());
     note_steps(&read.exchanges, &sorted.token, &meanings.settings, &mut omitted);
-    let base_url = origin.as_deref().filter(|origin| is_plain_origin(origin)).map(|origin| format!("{origin}{base_path}"));
+    let base_url =
+        origin.as_deref().filter(|origin| is_plain_origin(origin)).map(|origin| format!("{origin}{base_path}"));
     if base_url.is_none() {
         let about = format!("{UNKNOWN_BASE} stands for the base URL, which the examples do not show");
         meanings.guess("base_url", about);
     }
     omitted.sort();
     omitted.dedup();
-    let name = name.map(ToOwned::to_owned).or_else(|| origin.as_deref().and_then(name_of_host)).unwrap_or_else(|| "bank".to_owned());
+    let name = name
+        .map(ToOwned::to_owned)
+        .or_else(|| origin.as_deref().and_then(name_of_host))
+        .unwrap_or_else(|| "bank".to_owned());
     let guesses = meanings.guesses.into_iter().map(|(place, about)| Guess { place, about, confirmed: false }).collect();
     let mut bank = LearnedBank {
         name,
@@ -136,7 +144,8 @@ fn base_path(request: &ObservedRequest, api: &[&ObservedExchange]) -> String {
     // The last segment is the endpoint's own.
     common.pop();
     for exchange in api {
-        let same = common.iter().zip(exchange.request.path.split('/')).take_while(|(one, other)| **one == *other).count();
+        let same =
+            common.iter().zip(exchange.request.path.split('/')).take_while(|(one, other)| **one == *other).count();
         common.truncate(same);
     }
     let plain = common.iter().take_while(|segment| segment.is_empty() || is_plain_segment(segment)).count();
@@ -145,12 +154,18 @@ fn base_path(request: &ObservedRequest, api: &[&ObservedExchange]) -> String {
 }
 
 /// Notes where a value of the token call comes from an earlier answer.
-fn note_steps(all: &[ObservedExchange], token: &[&ObservedExchange], settings: &SettingBook, omitted: &mut Vec<String>) {
+fn note_steps(
+    all: &[ObservedExchange],
+    token: &[&ObservedExchange],
+    settings: &SettingBook,
+    omitted: &mut Vec<String>,
+) {
     let is_token_call = |exchange: &ObservedExchange| token.iter().any(|known| std::ptr::eq(*known, exchange));
     for exchange in all.iter().filter(|exchange| !is_token_call(exchange)) {
         let Some(json) = exchange.answer.as_ref().and_then(|answer| answer.json.as_ref()) else { continue };
         let values = super::token_exchange::pointed_values(json);
-        let texts: Vec<&str> = values.iter().filter_map(|found| found.value.as_str()).filter(|text| text.len() >= 8).collect();
+        let texts: Vec<&str> =
+            values.iter().filter_map(|found| found.value.as_str()).filter(|text| text.len() >= 8).collect();
         if let Some(setting) = settings.comes_from(&texts) {
             omitted.push(format!("`{setting}` comes from an earlier answer: write that call as [[token.steps]]"));
         }

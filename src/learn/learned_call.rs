@@ -3,7 +3,7 @@
 use super::learned_request::is_noise_header;
 use super::learned_text::{LearnedPiece, LearnedText};
 use super::observed::{ObservedExchange, ObservedRequest};
-use super::plain_text::{is_plain_name, is_placeholder, squashed};
+use super::plain_text::{is_placeholder, is_plain_name, squashed};
 use super::token_exchange::presents;
 use super::value_meaning::{Meanings, ValuePlace};
 
@@ -32,7 +32,8 @@ impl LearnedCall {
         // The call that tells most.
         let richest = calls.iter().map(|call| &call.request).max_by_key(|request| request.headers.len());
         let Some(request) = richest else {
-            meanings.guess(CALL, "no example shows a call: the token is taken for a bearer token (RFC 6750)".to_owned());
+            meanings
+                .guess(CALL, "no example shows a call: the token is taken for a bearer token (RFC 6750)".to_owned());
             learned.headers.push(("authorization".to_owned(), bearer()));
             return learned;
         };
@@ -40,8 +41,7 @@ impl LearnedCall {
         for (name, value) in &request.headers {
             learned.take_header(name, value, calls, token_headers, meanings, omitted);
         }
-        if let Some((id, secret)) = &request.basic {
-            drop((id, secret));
+        if request.basic.is_some() {
             omitted.push("calls carry HTTP Basic beside the token: write it into [request] by hand".to_owned());
         }
         learned
@@ -54,17 +54,24 @@ impl LearnedCall {
         };
         let fits = |value: &str| presents(value, tokens);
         let in_header = request.headers.iter().find(|(_, value)| fits(value));
-        let in_header = in_header.or_else(|| request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("authorization")));
-        if let Some((name, value)) = in_header.filter(|(name, _)| is_plain_name(name) && !name.eq_ignore_ascii_case("cookie")) {
+        let in_header =
+            in_header.or_else(|| request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("authorization")));
+        if let Some((name, value)) =
+            in_header.filter(|(name, _)| is_plain_name(name) && !name.eq_ignore_ascii_case("cookie"))
+        {
             self.headers.push((name.clone(), token_text(value, tokens)));
             return;
         }
-        let in_query = request.query.iter().find(|(name, value)| fits(value) && is_plain_name(name) && is_credential(name));
+        let in_query =
+            request.query.iter().find(|(name, value)| fits(value) && is_plain_name(name) && is_credential(name));
         if let Some((name, value)) = in_query {
             self.query = Some((name.clone(), token_text(value, tokens)));
             return;
         }
-        meanings.guess(CALL, "the examples do not show where a call carries the token: it is taken for a bearer token".to_owned());
+        meanings.guess(
+            CALL,
+            "the examples do not show where a call carries the token: it is taken for a bearer token".to_owned(),
+        );
         self.headers.push(("authorization".to_owned(), bearer()));
     }
 
@@ -86,7 +93,9 @@ impl LearnedCall {
         }
         let plain = squashed(name);
         if ["signature", "digest", "hmac", "jws", "dpop"].iter().any(|word| plain.contains(word)) {
-            omitted.push(format!("`{name}` is computed for each call: write [[request.sign]] (docs/adding-a-provider.md)"));
+            omitted.push(format!(
+                "`{name}` is computed for each call: write [[request.sign]] (docs/adding-a-provider.md)"
+            ));
             return;
         }
         let seen: Vec<&str> = calls.iter().filter_map(|call| call.request.header(name)).collect();
@@ -96,7 +105,9 @@ impl LearnedCall {
         let of_token_call = token_headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
         let is_constant = text.0.iter().all(|piece| matches!(piece, LearnedPiece::Literal(_)));
         if (is_constant && (!everywhere || differs)) || (!everywhere && !of_token_call && !text.is_fresh()) {
-            omitted.push(format!("`{name}` is not the same on all calls: it is left to the application, or to the route's `headers`"));
+            omitted.push(format!(
+                "`{name}` is not the same on all calls: it is left to the application, or to the route's `headers`"
+            ));
             return;
         }
         if !text.is_fresh() && !is_constant {
@@ -114,7 +125,8 @@ fn bearer() -> LearnedText {
 fn token_text(value: &str, tokens: &[&str]) -> LearnedText {
     let before = tokens.iter().find_map(|token| value.split_once(token)).map(|(before, _)| before);
     let before = before.or_else(|| value.split_once(' ').map(|(scheme, _)| scheme)).unwrap_or_default().trim();
-    let is_scheme = !before.is_empty() && before.len() <= 20 && before.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-');
+    let is_scheme =
+        !before.is_empty() && before.len() <= 20 && before.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-');
     if is_scheme {
         return LearnedText(vec![LearnedPiece::Literal(format!("{before} ")), LearnedPiece::Token]);
     }

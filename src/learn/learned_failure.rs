@@ -20,19 +20,30 @@ pub(super) struct LearnedFailure {
 
 /// Codes of RFC 6749 section 5.2, and others that say the same.
 const FATAL: [&str; 8] = [
-    "invalid_client", "invalid_request", "invalid_grant", "invalid_scope", "unauthorized_client", "unsupported_grant_type",
-    "access_denied", "invalid_credentials",
+    "invalid_client",
+    "invalid_request",
+    "invalid_grant",
+    "invalid_scope",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "access_denied",
+    "invalid_credentials",
 ];
 
 /// Returns whether a code belongs to a token endpoint, wherever an example shows it.
 pub(super) fn is_code_of_token_endpoint(code: &str) -> bool {
-    ["invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope"].contains(&code)
+    ["invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope"]
+        .contains(&code)
 }
 
 /// The place of the code in an error answer, and the code. `at`: the place where a success has its code.
 pub(super) fn code_of(answer: &ObservedAnswer, at: Option<&String>) -> Option<(String, String)> {
     let Some(json) = &answer.json else {
-        return answer.code.clone().filter(|code| plain_code(&code.as_str().into()).is_some()).and_then(|code| Some((at?.clone(), code)));
+        return answer
+            .code
+            .clone()
+            .filter(|code| plain_code(&code.as_str().into()).is_some())
+            .and_then(|code| Some((at?.clone(), code)));
     };
     let known = at.and_then(|pointer| Some((pointer.clone(), plain_code(json.pointer(pointer)?)?)));
     known.or_else(|| {

@@ -80,7 +80,8 @@ struct ErrorAnswer<'a> {
 impl LearnedRefusals {
     /// Learns from the error answers of the API. `code_at`: the place where the bank has its codes.
     pub(super) fn learn(answers: &[&ObservedAnswer], code_at: Option<&String>) -> Self {
-        let errors: Vec<ErrorAnswer<'_>> = answers.iter().filter_map(|answer| ErrorAnswer::read(answer, code_at)).collect();
+        let errors: Vec<ErrorAnswer<'_>> =
+            answers.iter().filter_map(|answer| ErrorAnswer::read(answer, code_at)).collect();
         let mut learned = Self::default();
         for error in &errors {
             let rule = error.rule(&errors, &mut learned.omitted);
@@ -126,7 +127,9 @@ impl<'a> ErrorAnswer<'a> {
         };
         let all = format!("{words} {}", by_code.replace(['_', '-', '.'], " "));
         let names_client = is_code_of_token_endpoint(&by_code)
-            || ["insufficient", "access_denied", "forbidden", "invalid_client"].iter().any(|word| by_code.contains(word));
+            || ["insufficient", "access_denied", "forbidden", "invalid_client"]
+                .iter()
+                .any(|word| by_code.contains(word));
         let is_dead = [401, 403, 404, 498, 419].contains(&status)
             && !names_client
             && challenge.as_deref() != Some("insufficient_scope")
@@ -137,11 +140,13 @@ impl<'a> ErrorAnswer<'a> {
 
     /// The rule by which this answer is told from those of the other kind; `None` if there is none.
     fn rule(&self, all: &[Self], omitted: &mut Vec<String>) -> Option<LearnedRefusal> {
-        let of_other_kind = |rule: &LearnedRefusal| all.iter().any(|other| other.is_dead != self.is_dead && rule.fits(other));
+        let of_other_kind =
+            |rule: &LearnedRefusal| all.iter().any(|other| other.is_dead != self.is_dead && rule.fits(other));
         let plain = LearnedRefusal { challenge: self.challenge.clone(), code: None, ..self.bare_rule() };
         let by_challenge = plain.challenge.is_some().then(|| LearnedRefusal { bare: false, ..plain.clone() });
         let by_code = self.code.clone().filter(|(_, code)| self.is_dead || *code != self.status.to_string());
-        let by_code = by_code.map(|code| LearnedRefusal { code: Some(code), challenge: None, bare: false, ..plain.clone() });
+        let by_code =
+            by_code.map(|code| LearnedRefusal { code: Some(code), challenge: None, bare: false, ..plain.clone() });
         let phrase = self.phrase(if self.is_dead { &DEAD } else { &ALIVE });
         let by_phrase = phrase.map(|phrase| LearnedRefusal {
             phrase: Some(phrase),
@@ -158,7 +163,8 @@ impl<'a> ErrorAnswer<'a> {
                 && (code == self.status.to_string() || code.starts_with("unauthor") || code == "forbidden")
         };
         let candidates = [by_challenge, by_code, by_phrase];
-        let fit = candidates.into_iter().flatten().find(|rule| !of_other_kind(rule) && !(self.is_dead && says_little(rule)));
+        let fit =
+            candidates.into_iter().flatten().find(|rule| !of_other_kind(rule) && !(self.is_dead && says_little(rule)));
         if let Some(rule) = fit {
             return Some(rule);
         }
@@ -206,7 +212,13 @@ impl LearnedRefusal {
     /// Returns whether an answer fits this rule.
     fn fits(&self, other: &ErrorAnswer<'_>) -> bool {
         let text_at = |pointer: &str| {
-            other.answer.json.as_ref().and_then(|json| json.pointer(pointer)).and_then(Value::as_str).map(str::to_lowercase)
+            other
+                .answer
+                .json
+                .as_ref()
+                .and_then(|json| json.pointer(pointer))
+                .and_then(Value::as_str)
+                .map(str::to_lowercase)
         };
         self.status == other.status
             && self.challenge.as_ref().is_none_or(|wanted| other.challenge.as_ref() == Some(wanted))
@@ -234,6 +246,8 @@ impl LearnedRefusal {
 fn challenge_error(value: &str) -> Option<String> {
     let value = value.to_ascii_lowercase();
     let known = ["invalid_token", "insufficient_scope", "invalid_request"];
-    let found = known.iter().find(|error| value.contains(&format!("error=\"{error}\"")) || value.contains(&format!("error={error}")));
+    let found = known
+        .iter()
+        .find(|error| value.contains(&format!("error=\"{error}\"")) || value.contains(&format!("error={error}")));
     found.map(|error| (*error).to_owned())
 }

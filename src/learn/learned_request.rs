@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::learned_text::{LearnedPiece, LearnedText};
 use super::observed::{ObservedBody, ObservedRequest};
-use super::plain_text::{is_plain_name, is_plain_text, is_placeholder, squashed, words_of};
+use super::plain_text::{is_placeholder, is_plain_name, is_plain_text, squashed, words_of};
 use super::value_meaning::{Meanings, ValuePlace, is_secret_name};
 
 /// The section of the profile, for remarks.
@@ -44,9 +44,30 @@ pub(super) enum LearnedField {
 
 /// Headers that belong to a client, a browser or the connection, and say nothing of a bank.
 const NOISE: [&str; 24] = [
-    "accept-encoding", "cache-control", "connection", "content-length", "content-type", "cookie", "dnt", "expect", "host",
-    "keep-alive", "origin", "pragma", "priority", "referer", "te", "traceparent", "tracestate", "trailer",
-    "transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent", "via", "postman-token",
+    "accept-encoding",
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "dnt",
+    "expect",
+    "host",
+    "keep-alive",
+    "origin",
+    "pragma",
+    "priority",
+    "referer",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "postman-token",
 ];
 
 /// Returns whether a header of an example is left out.
@@ -101,9 +122,11 @@ impl LearnedRequest {
             || body.iter().any(|(_, field)| has_settings(field))
             || headers.iter().any(|(_, text)| text.settings().next().is_some());
         if !has_credentials {
-            return Err("the token call shows no credentials: give an example of it with its body or headers, such as a \
+            return Err(
+                "the token call shows no credentials: give an example of it with its body or headers, such as a \
                         curl line; what stands for a value there may be `<client secret>`"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Ok(Self { method: from.method.clone(), path, encoding, headers, body, basic })
     }
@@ -162,7 +185,8 @@ impl RequestLearner<'_> {
                 Ok((LearnedEncoding::Json, fields))
             }
             ObservedBody::Json(_) | ObservedBody::Other => {
-                Err("the body of the token call is neither a form nor a JSON object: write this profile by hand".to_owned())
+                Err("the body of the token call is neither a form nor a JSON object: write this profile by hand"
+                    .to_owned())
             }
         }
     }
@@ -213,7 +237,8 @@ impl RequestLearner<'_> {
                 Some(LearnedField::Constant(value.clone()))
             }
             Value::Number(_) => {
-                self.omitted.push(format!("`{name}` is a long number, which no setting can be: write it into the profile"));
+                self.omitted
+                    .push(format!("`{name}` is a long number, which no setting can be: write it into the profile"));
                 None
             }
             Value::String(text) => Some(LearnedField::Text(self.value(name, text))),
@@ -277,7 +302,8 @@ impl RequestLearner<'_> {
     fn basic(&mut self, id: &str, secret: &str) -> (LearnedText, LearnedText) {
         self.meanings.guess(
             REQUEST,
-            "id and secret go into Basic as they are (form_encode = false); RFC 6749 section 2.3.1 encodes them first".to_owned(),
+            "id and secret go into Basic as they are (form_encode = false); RFC 6749 section 2.3.1 encodes them first"
+                .to_owned(),
         );
         let name = |value: &str, usual: &str| {
             let words = words_of(value);
@@ -302,7 +328,9 @@ impl RequestLearner<'_> {
             is_plain_name(name) && is_plain_text(value) && !is_secret_name(name) && !is_placeholder(value)
         };
         if !from.query.iter().all(is_plain) {
-            return Err("the token call has a body, and a query that is not constant: write this profile by hand".to_owned());
+            return Err(
+                "the token call has a body, and a query that is not constant: write this profile by hand".to_owned()
+            );
         }
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&from.query).finish();
         self.meanings.guess(REQUEST, "the query of the token call is the same each time".to_owned());

@@ -78,12 +78,9 @@ impl LearnedText {
 
     /// The settings in it.
     pub(super) fn settings(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|piece| if let LearnedPiece::Setting(name) = piece { Some(name.as_str()) } else { None })
-    }
-
-    /// Returns whether the token stands in it.
-    pub(super) fn has_token(&self) -> bool {
-        self.0.contains(&LearnedPiece::Token)
+        self.0
+            .iter()
+            .filter_map(|piece| if let LearnedPiece::Setting(name) = piece { Some(name.as_str()) } else { None })
     }
 }
 

@@ -137,9 +137,7 @@ impl ObservedRequest {
 
     /// The value of a field of the body or of the query.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
-        let of = |pairs: &'_ [(String, String)]| {
-            pairs.iter().position(|(known, _)| known == name)
-        };
+        let of = |pairs: &'_ [(String, String)]| pairs.iter().position(|(known, _)| known == name);
         match &self.body {
             ObservedBody::Form(pairs) => {
                 if let Some((_, value)) = of(pairs).and_then(|at| pairs.get(at)) {

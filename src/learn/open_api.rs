@@ -19,7 +19,8 @@ const LONGEST_CHAIN: usize = 16;
 pub(super) fn read_open_api(document: &Value) -> Result<ReadExample, String> {
     let mut reader = OpenApiReader { document, steps: 0 };
     let mut read = ReadExample::default();
-    let server = items_at(document, &["servers"]).iter().map(|server| text_at(server, &["url"])).find(|url| !url.is_empty());
+    let server =
+        items_at(document, &["servers"]).iter().map(|server| text_at(server, &["url"])).find(|url| !url.is_empty());
     let server = server.unwrap_or_default().trim_end_matches('/').to_owned();
     for (path, item) in at(document, &["paths"]).and_then(Value::as_object).into_iter().flatten() {
         let item = reader.resolved(item)?;
@@ -96,7 +97,13 @@ impl<'a> OpenApiReader<'a> {
             for json in self.contents(response)? {
                 answered = true;
                 let is_empty = json.is_none();
-                let answer = ObservedAnswer { status: Some(status), json, is_empty, label: label.clone(), ..ObservedAnswer::default() };
+                let answer = ObservedAnswer {
+                    status: Some(status),
+                    json,
+                    is_empty,
+                    label: label.clone(),
+                    ..ObservedAnswer::default()
+                };
                 into.push(ObservedExchange { request: request.clone(), answer: Some(answer) });
             }
         }
@@ -167,7 +174,11 @@ impl<'a> OpenApiReader<'a> {
             return self.example(schema, name, depth + 1);
         }
         let mut members = Map::new();
-        for part in items_at(of, &["allOf"]).iter().chain(items_at(of, &["oneOf"]).iter().take(1)).chain(items_at(of, &["anyOf"]).iter().take(1)) {
+        for part in items_at(of, &["allOf"])
+            .iter()
+            .chain(items_at(of, &["oneOf"]).iter().take(1))
+            .chain(items_at(of, &["anyOf"]).iter().take(1))
+        {
             if let Value::Object(of_part) = self.example(part, name, depth + 1)? {
                 members.extend(of_part);
             }
@@ -206,7 +217,11 @@ impl<'a> OpenApiReader<'a> {
             let Some(scheme) = at(self.document, &["components", "securitySchemes", name]) else { continue };
             let scheme = self.resolved(scheme)?;
             let key = text_at(scheme, &["name"]).to_owned();
-            match (text_at(scheme, &["type"]), text_at(scheme, &["scheme"]).to_ascii_lowercase().as_str(), text_at(scheme, &["in"])) {
+            match (
+                text_at(scheme, &["type"]),
+                text_at(scheme, &["scheme"]).to_ascii_lowercase().as_str(),
+                text_at(scheme, &["in"]),
+            ) {
                 ("http", "basic", _) => basic = Some(("<client_id>".to_owned(), "<client_secret>".to_owned())),
                 ("http", "bearer", _) | ("oauth2" | "openIdConnect", ..) => {
                     headers.push(("Authorization".to_owned(), "Bearer <access_token>".to_owned()));
@@ -228,7 +243,8 @@ impl<'a> OpenApiReader<'a> {
             if url.is_empty() {
                 continue;
             }
-            let url = if url.contains("://") { url.to_owned() } else { format!("{server}/{}", url.trim_start_matches('/')) };
+            let url =
+                if url.contains("://") { url.to_owned() } else { format!("{server}/{}", url.trim_start_matches('/')) };
             let mut request = ObservedRequest::new("POST", &url, Vec::new());
             let same_path = |exchange: &ObservedExchange| exchange.request.path == request.path;
             if into.iter().any(same_path) {
@@ -274,7 +290,8 @@ mod tests {
 
         let circle = json!({ "openapi": "3.0.0", "paths": { "/a": { "$ref": "#/paths/~1a" } } });
         assert!(read_open_api(&circle).err().expect("a mistake").contains("circle"));
-        let wide: Map<String, Value> = (0..30).map(|n| (format!("p{n}"), json!({ "$ref": "#/components/schemas/S" }))).collect();
+        let wide: Map<String, Value> =
+            (0..30).map(|n| (format!("p{n}"), json!({ "$ref": "#/components/schemas/S" }))).collect();
         let bomb = json!({ "openapi": "3.0.0",
             "paths": { "/a": { "post": { "requestBody": { "content": { "application/json": { "schema": { "$ref": "#/components/schemas/S" } } } } } } },
             "components": { "schemas": { "S": { "properties": wide } } } });

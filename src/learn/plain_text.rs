@@ -61,9 +61,9 @@ pub(super) fn is_placeholder(value: &str) -> bool {
         text.len() > open.len() + close.len() && text.starts_with(open) && text.ends_with(close)
     };
     let lower = text.to_ascii_lowercase();
-    let is_variable = text.strip_prefix('$').is_some_and(|name| {
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    });
+    let is_variable = text
+        .strip_prefix('$')
+        .is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
     let is_told = ["your", "my_", "my-", "enter", "insert", "replace", "xxx", "***", "…"]
         .iter()
         .any(|start| lower.starts_with(start));
@@ -71,9 +71,8 @@ pub(super) fn is_placeholder(value: &str) -> bool {
 }
 
 /// Words that say nothing in a placeholder.
-const FILLERS: [&str; 14] = [
-    "a", "an", "the", "your", "you", "my", "our", "enter", "insert", "replace", "with", "here", "value", "string",
-];
+const FILLERS: [&str; 14] =
+    ["a", "an", "the", "your", "you", "my", "our", "enter", "insert", "replace", "with", "here", "value", "string"];
 
 /// The words of a placeholder or a name, in small letters and without fillers, joined by `_`.
 pub(super) fn words_of(text: &str) -> String {
@@ -114,14 +113,29 @@ mod tests {
     #[test]
     fn constants_are_plain_and_keys_are_not() {
         for text in [
-            "client_credentials", "EN", "application/json", "read:accounts all:remittance", "OAUTH2", "2.0", "scbeasy",
-            "urn:ietf:params:oauth:grant-type:jwt-bearer", "/authenticationservices/v1",
+            "client_credentials",
+            "EN",
+            "application/json",
+            "read:accounts all:remittance",
+            "OAUTH2",
+            "2.0",
+            "scbeasy",
+            "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            "/authenticationservices/v1",
         ] {
             assert!(is_plain_text(text), "{text}");
         }
         for text in [
-            "", "b47f8cb732a93dd3", "meed_0cb08343fffe", "0188000049916", "85230887-e643-4fa4-84b2-4e56709c4ac4",
-            "aGVsbG8gd29ybGQ", "naïve", "qWeRtYuIoPaS", "correcthorsebatterystaple", "s3cret-pa55",
+            "",
+            "b47f8cb732a93dd3",
+            "meed_0cb08343fffe",
+            "0188000049916",
+            "85230887-e643-4fa4-84b2-4e56709c4ac4",
+            "aGVsbG8gd29ybGQ",
+            "naïve",
+            "qWeRtYuIoPaS",
+            "correcthorsebatterystaple",
+            "s3cret-pa55",
         ] {
             assert!(!is_plain_text(text), "{text}");
         }
@@ -131,7 +145,9 @@ mod tests {
 
     #[test]
     fn placeholders_are_told_from_values() {
-        for text in ["<Your API Key>", "{{client_secret}}", "$TOKEN", "${TOKEN}", "$(uuidgen)", "YOUR_KEY", "xxxx", "..."] {
+        for text in
+            ["<Your API Key>", "{{client_secret}}", "$TOKEN", "${TOKEN}", "$(uuidgen)", "YOUR_KEY", "xxxx", "..."]
+        {
             assert!(is_placeholder(text), "{text}");
         }
         for text in ["EN", "client_credentials", "b47f8cb7", "$5.00", "a<b>"] {

@@ -18,7 +18,8 @@ pub(super) fn read_postman(document: &Value) -> Result<ReadExample, String> {
     if schema.contains("/v1.") || schema.contains("/v2.0") {
         return Err("it is a Postman collection of an older version: export it as version 2.1".to_owned());
     }
-    let variables = named_values(items_at(document, &["variable"]), "key").filter(|(_, value)| !value.is_empty()).collect();
+    let variables =
+        named_values(items_at(document, &["variable"]), "key").filter(|(_, value)| !value.is_empty()).collect();
     let mut reader = PostmanReader { variables, read: ReadExample::default() };
     // Depth is bounded by that of the document.
     let mut open: Vec<(&Value, Option<&Value>)> = vec![(document, None)];
@@ -102,7 +103,11 @@ impl PostmanReader {
         };
         let method = Some(text_at(request, &["method"])).filter(|method| !method.is_empty()).unwrap_or("GET");
         let mut observed = ObservedRequest::new(method, &self.filled(url), self.pairs(items_at(request, &["header"])));
-        let auth = [request.get("auth"), template.get("auth")].into_iter().flatten().find(|auth| auth.is_object()).or(inherited);
+        let auth = [request.get("auth"), template.get("auth")]
+            .into_iter()
+            .flatten()
+            .find(|auth| auth.is_object())
+            .or(inherited);
         if let Some(auth) = auth {
             self.authenticate(&mut observed, auth);
         }
@@ -132,7 +137,10 @@ impl PostmanReader {
                 request.headers.push(("Authorization".to_owned(), format!("Bearer {token}")));
             }
             "apikey" => {
-                let pair = (value("key").unwrap_or_else(|| "x-api-key".to_owned()), value("value").unwrap_or_else(|| "<api_key>".to_owned()));
+                let pair = (
+                    value("key").unwrap_or_else(|| "x-api-key".to_owned()),
+                    value("value").unwrap_or_else(|| "<api_key>".to_owned()),
+                );
                 if value("in").as_deref() == Some("query") {
                     request.query.push(pair);
                 } else {
@@ -181,7 +189,10 @@ mod tests {
         let read = read_postman(&collection).expect("a collection").exchanges;
         assert_eq!(read.len(), 2);
         let token = read.iter().find(|exchange| exchange.answer.is_some()).expect("the token call");
-        assert_eq!((token.request.origin.as_deref(), token.request.path.as_str()), (Some("https://bank.example"), "/token"));
+        assert_eq!(
+            (token.request.origin.as_deref(), token.request.path.as_str()),
+            (Some("https://bank.example"), "/token")
+        );
         assert_eq!(token.request.basic, Some(("me".to_owned(), "{{loop}}{{loop}}".to_owned())));
         assert!(token.request.headers.is_empty());
         let old = json!({ "info": { "schema": "…/collection/v2.0.0/…" }, "item": [] });

@@ -71,7 +71,13 @@ impl ProfileWriter<'_> {
     fn generated(&self) -> String {
         let mut text = String::new();
         for time in &self.bank.times {
-            let _ = write!(text, "\n[times.{}]\nformat = {}\nzone   = {}\n", time.name, quoted(time.format), quoted(&time.zone));
+            let _ = write!(
+                text,
+                "\n[times.{}]\nformat = {}\nzone   = {}\n",
+                time.name,
+                quoted(time.format),
+                quoted(&time.zone)
+            );
         }
         for id in &self.bank.ids {
             let _ = write!(text, "\n[ids.{}]\nkind   = {}\n", id.name, quoted(id.kind));
@@ -171,7 +177,12 @@ impl ProfileWriter<'_> {
                     }
                 }
                 _ if !failure.is_usual() => {
-                    let _ = write!(text, "\n[[token.failure]]\nstatus = {}\nclass  = {}\n", failure.status, quoted(failure.class));
+                    let _ = write!(
+                        text,
+                        "\n[[token.failure]]\nstatus = {}\nclass  = {}\n",
+                        failure.status,
+                        quoted(failure.class)
+                    );
                     text += GUESSED_CLASS;
                 }
                 _ => {}
@@ -214,7 +225,9 @@ impl ProfileWriter<'_> {
         let is_secret = |value: &LearnedText| value.settings().any(|name| self.bank.settings.is_secret(name));
         let headers = self.bank.request.headers.iter().filter(move |(_, value)| is_secret(value));
         let on_calls = |name: &str| self.bank.call.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-        headers.map(|(name, _)| name.as_str()).filter(move |name| !on_calls(name) && !name.eq_ignore_ascii_case("authorization"))
+        headers
+            .map(|(name, _)| name.as_str())
+            .filter(move |name| !on_calls(name) && !name.eq_ignore_ascii_case("authorization"))
     }
 
     fn refusals(&self) -> String {
@@ -231,7 +244,8 @@ impl ProfileWriter<'_> {
 }
 
 /// Marks a class that was told from words.
-const GUESSED_CLASS: &str = "confirmed = false\nnote      = \"guessed: the class is told from the words of the example\"\n";
+const GUESSED_CLASS: &str =
+    "confirmed = false\nnote      = \"guessed: the class is told from the words of the example\"\n";
 
 /// Returns whether a client's own value of this header may stay.
 pub(super) fn has_id(value: &LearnedText) -> bool {
@@ -242,7 +256,9 @@ fn field_text(field: &LearnedField) -> String {
     match field {
         LearnedField::Constant(value) => json_value(value),
         LearnedField::List(items) => format!("[{}]", items.iter().map(field_text).collect::<Vec<_>>().join(", ")),
-        LearnedField::Object(members) => table(members.iter().map(|(name, member)| (name.as_str(), field_text(member)))),
+        LearnedField::Object(members) => {
+            table(members.iter().map(|(name, member)| (name.as_str(), field_text(member))))
+        }
         LearnedField::Text(text) => quoted(&text.template()),
     }
 }
@@ -254,7 +270,8 @@ fn refusal_text(list: &str, rule: &LearnedRefusal, confirmed: bool) -> String {
     }
     let code = rule.code.iter().map(|(pointer, code)| table([("pointer", quoted(pointer)), ("equals", quoted(code))]));
     let phrase = rule.phrase.iter();
-    let phrase = phrase.map(|(pointer, phrase)| table([("pointer", quoted(pointer)), ("matches", quoted(phrase.pattern))]));
+    let phrase =
+        phrase.map(|(pointer, phrase)| table([("pointer", quoted(pointer)), ("matches", quoted(phrase.pattern))]));
     let json: Vec<String> = code.chain(phrase).collect();
     if !json.is_empty() {
         let _ = writeln!(text, "json   = [{}]", json.join(", "));

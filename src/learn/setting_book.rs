@@ -28,9 +28,30 @@ pub(super) struct SettingBook {
 
 /// Keys that every `[provider.NAME]` has, and placeholders: no names for settings.
 const TAKEN: [&str; 24] = [
-    "base_url", "clients", "consent", "default_ttl", "environment", "header_case", "http", "http_proxy",
-    "invalid_header_lines", "profile", "refresh_before", "source_address", "timeouts", "tls", "token_url",
-    "trace_context", "user_agent", "now_epoch", "now_epoch_ms", "now_rfc3339", "token", "uuid", "uuid_hex", "method",
+    "base_url",
+    "clients",
+    "consent",
+    "default_ttl",
+    "environment",
+    "header_case",
+    "http",
+    "http_proxy",
+    "invalid_header_lines",
+    "profile",
+    "refresh_before",
+    "source_address",
+    "timeouts",
+    "tls",
+    "token_url",
+    "trace_context",
+    "user_agent",
+    "now_epoch",
+    "now_epoch_ms",
+    "now_rfc3339",
+    "token",
+    "uuid",
+    "uuid_hex",
+    "method",
 ];
 
 /// Values shorter than this are not taken for the same only because they are equal.

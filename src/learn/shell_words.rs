@@ -85,7 +85,8 @@ mod tests {
     fn words_are_those_of_a_shell_and_nothing_is_expanded() {
         let text = "curl -X POST \\\n  'https://b.example/a b' -H \"x: \\\"q\\\" $(date +%s)\" -d $'{\"a\":\n1}' ''\n{\"b\":2}";
         let (words, end) = shell_words(text);
-        let want = ["curl", "-X", "POST", "https://b.example/a b", "-H", "x: \"q\" $(date +%s)", "-d", "{\"a\":\n1}", ""];
+        let want =
+            ["curl", "-X", "POST", "https://b.example/a b", "-H", "x: \"q\" $(date +%s)", "-d", "{\"a\":\n1}", ""];
         assert_eq!(words, want);
         assert_eq!(text.get(end..), Some("{\"b\":2}"));
         assert_eq!(shell_words("curl a | jq .x\nnext"), (vec!["curl".to_owned(), "a".to_owned()], 15));

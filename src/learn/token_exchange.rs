@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::observed::{ObservedBody, ObservedExchange, ObservedRequest};
-use super::plain_text::{is_plain_name, is_placeholder, squashed};
+use super::plain_text::{is_placeholder, is_plain_name, squashed};
 use super::value_meaning::is_secret_name;
 
 /// The exchanges of the token endpoint, and those of the API.
@@ -50,7 +50,15 @@ pub(super) fn pointed_values(document: &Value) -> Vec<PointedValue<'_>> {
 
 /// Names of members that hold a token, the likeliest first.
 const TOKEN_NAMES: [&str; 9] = [
-    "accesstoken", "token", "bearertoken", "authtoken", "sessiontoken", "jwt", "jwttoken", "authenticationtoken", "idtoken",
+    "accesstoken",
+    "token",
+    "bearertoken",
+    "authtoken",
+    "sessiontoken",
+    "jwt",
+    "jwttoken",
+    "authenticationtoken",
+    "idtoken",
 ];
 
 /// The place of the access token in an answer.
@@ -124,28 +132,33 @@ pub(super) fn presents(value: &str, tokens: &[&str]) -> bool {
 pub(super) fn sort_exchanges(exchanges: &[ObservedExchange]) -> Result<SortedExchanges<'_>, String> {
     let documents = exchanges.iter().filter_map(|exchange| exchange.answer.as_ref()?.json.as_ref());
     // A short token, such as a word of a schema, is no proof of anything.
-    let tokens: Vec<&str> =
-        documents.filter_map(|json| Some(token_place(json)?.1)).filter(|token| token.len() >= 8 && !is_placeholder(token)).collect();
+    let tokens: Vec<&str> = documents
+        .filter_map(|json| Some(token_place(json)?.1))
+        .filter(|token| token.len() >= 8 && !is_placeholder(token))
+        .collect();
     let best = exchanges.iter().max_by_key(|exchange| (score(exchange, &tokens), exchange.request.weight()));
     let best = best.filter(|exchange| score(exchange, &tokens) >= 30).ok_or(
         "no token call was found: an example must have the request that brings a token, with the answer that has it",
     )?;
     let is_same = |request: &ObservedRequest| {
-        let same_origin = request.origin == best.request.origin || request.origin.is_none() || best.request.origin.is_none();
+        let same_origin =
+            request.origin == best.request.origin || request.origin.is_none() || best.request.origin.is_none();
         let ends = |long: &str, short: &str| long.ends_with(short) && short.len() > 1;
         let same_path = ends(&request.path, &best.request.path) || ends(&best.request.path, &request.path);
         same_origin && same_path && request.method == best.request.method
     };
     let at_endpoint: Vec<&ObservedExchange> = exchanges.iter().filter(|exchange| is_same(&exchange.request)).collect();
-    let (other_grants, token): (Vec<&ObservedExchange>, Vec<&ObservedExchange>) =
-        at_endpoint.into_iter().partition(|exchange| grant(&exchange.request).is_some() && grant(&exchange.request) != grant(&best.request));
+    let (other_grants, token): (Vec<&ObservedExchange>, Vec<&ObservedExchange>) = at_endpoint
+        .into_iter()
+        .partition(|exchange| grant(&exchange.request).is_some() && grant(&exchange.request) != grant(&best.request));
     // The answer may lie below a sparser form of the same request.
     let request = token.iter().map(|exchange| &exchange.request).max_by_key(|request| request.weight());
     let request = request.unwrap_or(&best.request);
     let carries = |request: &ObservedRequest| {
         let values = request.headers.iter().chain(&request.query);
         let by_token = values.into_iter().any(|(_, value)| presents(value, &tokens));
-        let bearer = request.header("authorization").is_some_and(|value| value.to_ascii_lowercase().starts_with("bearer "));
+        let bearer =
+            request.header("authorization").is_some_and(|value| value.to_ascii_lowercase().starts_with("bearer "));
         let is_here = request.origin.is_none() || request.origin == best.request.origin;
         by_token || (bearer && is_here)
     };

@@ -1,7 +1,7 @@
 //! The meaning of a request's values: constants, settings, and what is made for each message.
 
 use super::learned_text::{BuiltinTime, LearnedPiece, LearnedText};
-use super::plain_text::{is_plain_text, is_placeholder, name_words, squashed};
+use super::plain_text::{is_placeholder, is_plain_text, name_words, squashed};
 use super::setting_book::SettingBook;
 use crate::base::time::of_rfc3339;
 
@@ -49,9 +49,26 @@ pub(super) struct Meanings {
 /// Returns whether a name says that its value is a secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
     const PARTS: [&str; 20] = [
-        "secret", "password", "passwd", "passphrase", "passcode", "pwd", "privatekey", "apikey", "accesskey",
-        "subscriptionkey", "token", "assertion", "credential", "signature", "cookie", "session", "authorization", "jwt",
-        "hmac", "auth_key",
+        "secret",
+        "password",
+        "passwd",
+        "passphrase",
+        "passcode",
+        "pwd",
+        "privatekey",
+        "apikey",
+        "accesskey",
+        "subscriptionkey",
+        "token",
+        "assertion",
+        "credential",
+        "signature",
+        "cookie",
+        "session",
+        "authorization",
+        "jwt",
+        "hmac",
+        "auth_key",
     ];
     let plain = squashed(name);
     let words = name_words(name);
@@ -66,9 +83,33 @@ pub(super) fn is_secret_name(name: &str) -> bool {
 /// Returns whether a name says that its value names somebody or something.
 fn is_identity_name(name: &str) -> bool {
     const WORDS: [&str; 27] = [
-        "id", "ids", "uid", "user", "username", "login", "email", "mail", "account", "partner", "merchant", "company",
-        "corporate", "corp", "customer", "client", "consumer", "owner", "tenant", "phone", "mobile", "msisdn", "number",
-        "no", "org", "organization", "subscription",
+        "id",
+        "ids",
+        "uid",
+        "user",
+        "username",
+        "login",
+        "email",
+        "mail",
+        "account",
+        "partner",
+        "merchant",
+        "company",
+        "corporate",
+        "corp",
+        "customer",
+        "client",
+        "consumer",
+        "owner",
+        "tenant",
+        "phone",
+        "mobile",
+        "msisdn",
+        "number",
+        "no",
+        "org",
+        "organization",
+        "subscription",
     ];
     let words = name_words(name);
     let is_named = words.iter().any(|word| WORDS.contains(&word.as_str()));
@@ -78,12 +119,33 @@ fn is_identity_name(name: &str) -> bool {
 /// Returns whether a name says that its value is another one in each message.
 pub(super) fn is_fresh_name(name: &str) -> bool {
     const WORDS: [&str; 22] = [
-        "request", "req", "message", "msg", "msgid", "trace", "traceid", "correlation", "transaction", "txn", "nonce", "jti",
-        "guid", "uuid", "reference", "ref", "interaction", "span", "unique", "external", "conversation", "idempotency",
+        "request",
+        "req",
+        "message",
+        "msg",
+        "msgid",
+        "trace",
+        "traceid",
+        "correlation",
+        "transaction",
+        "txn",
+        "nonce",
+        "jti",
+        "guid",
+        "uuid",
+        "reference",
+        "ref",
+        "interaction",
+        "span",
+        "unique",
+        "external",
+        "conversation",
+        "idempotency",
     ];
     let words = name_words(name);
     let is_named = words.iter().any(|word| WORDS.contains(&word.as_str())) || squashed(name).contains("idempoten");
-    let is_person = words.iter().any(|word| ["client", "consumer", "user", "app", "owner", "partner"].contains(&word.as_str()));
+    let is_person =
+        words.iter().any(|word| ["client", "consumer", "user", "app", "owner", "partner"].contains(&word.as_str()));
     is_named && !is_person
 }
 
@@ -94,7 +156,9 @@ pub(super) fn is_trace_name(name: &str) -> bool {
         ["request", "req", "message", "msg", "msgid", "trace", "traceid", "correlation", "span", "interaction"];
     let words = name_words(name);
     words.iter().any(|word| WORDS.contains(&word.as_str()))
-        && !words.iter().any(|word| ["reference", "ref", "payment", "transaction", "idempotency"].contains(&word.as_str()))
+        && !words
+            .iter()
+            .any(|word| ["reference", "ref", "payment", "transaction", "idempotency"].contains(&word.as_str()))
         && !squashed(name).contains("idempoten")
 }
 
@@ -106,7 +170,14 @@ fn is_time_name(name: &str) -> bool {
 /// Names whose plain values are words of a protocol.
 fn is_protocol_name(name: &str) -> bool {
     const NAMES: [&str; 9] = [
-        "granttype", "responsetype", "contenttype", "accept", "acceptlanguage", "apiversion", "version", "clientassertiontype",
+        "granttype",
+        "responsetype",
+        "contenttype",
+        "accept",
+        "acceptlanguage",
+        "apiversion",
+        "version",
+        "clientassertiontype",
         "requestedtokentype",
     ];
     NAMES.contains(&squashed(name).trim_start_matches('x'))
@@ -146,7 +217,8 @@ impl Meanings {
         if asks_for_uuid(value) || (is_fresh_name(name) && !is_secret_name(name)) {
             return self.fresh_id(name, value, place, section);
         }
-        if is_time_name(name) && !is_secret_name(name)
+        if is_time_name(name)
+            && !is_secret_name(name)
             && let Some(time) = self.time(value)
         {
             self.guess(section, format!("`{name}` is the time of the message"));
@@ -179,7 +251,10 @@ impl Meanings {
             }
             return LearnedText::literal(value);
         }
-        self.guess(section, format!("the value of `{name}` is not explained: it is taken for a secret that stays the same"));
+        self.guess(
+            section,
+            format!("the value of `{name}` is not explained: it is taken for a secret that stays the same"),
+        );
         self.secret(name, value)
     }
 
