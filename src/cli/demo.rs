@@ -96,6 +96,17 @@ const TOUR: [TourStop; 4] = [
     },
 ];
 
+/// Shown on request only: it is no bank.
+const PLAIN: TourStop = TourStop {
+    bank: Bank::OAuth2,
+    call: "/oauth2/payments/P-1",
+    headers: &[],
+    body: r#"{"amount":"5.00","currency":"EUR"}"#,
+    provider: "",
+    route: "",
+    says: "a provider by the book: a form, and a challenge for a dead token",
+};
+
 impl TourStop {
     fn stop(&self) -> Stop {
         Stop {
@@ -133,7 +144,7 @@ impl Stop {
 
     /// All stops that there are, those of the tour first.
     fn all() -> impl Iterator<Item = Self> {
-        TOUR.iter().map(TourStop::stop).chain(BankFile::all().iter().filter_map(Self::described))
+        TOUR.iter().chain([&PLAIN]).map(TourStop::stop).chain(BankFile::all().iter().filter_map(Self::described))
     }
 }
 
@@ -305,7 +316,7 @@ async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient) -> bool {
     ];
     let steps: &[(&str, usize, bool)] = if stop.token_calls == 0 { &static_steps } else { &steps };
     for &(title, tokens, is_replayed) in steps {
-        let wanted = Wanted { tokens, is_replayed, is_challenged: stop.is_challenged };
+        let wanted = ExpectedStep { tokens, is_replayed, is_challenged: stop.is_challenged };
         let revoked = if wanted.is_replayed { sim.revoke_all() } else { 0 };
         sim.forget_received();
         let answer = courier.send(request(stop)).await;
@@ -321,13 +332,13 @@ async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient) -> bool {
 
 /// What a step should come to.
 #[derive(Clone, Copy)]
-struct Wanted {
+struct ExpectedStep {
     tokens: usize,
     is_replayed: bool,
     is_challenged: bool,
 }
 
-impl Wanted {
+impl ExpectedStep {
     /// The API calls that the bank should see.
     fn calls(self) -> usize {
         1 + usize::from(self.is_replayed) + usize::from(self.is_challenged)
@@ -338,7 +349,7 @@ impl Wanted {
 fn verdict(
     answer: &io::Result<Response<Bytes>>,
     received: &[Arc<ReceivedRequest>],
-    wanted: Wanted,
+    wanted: ExpectedStep,
     revoked: usize,
 ) -> bool {
     let tokens = received.iter().filter(|arrival| arrival.endpoint == SimEndpoint::Token).count();

@@ -86,7 +86,7 @@ impl InitArguments {
 }
 
 /// The answers to everything that a config needs to know.
-struct Plan {
+struct InitPlan {
     bank: String,
     profile_path: Option<String>,
     base: (&'static str, String),
@@ -119,19 +119,12 @@ pub(super) fn write_for(arguments: &InitArguments) -> Result<PathBuf, String> {
     prepare(arguments).and_then(|plan| write(arguments, &plan))
 }
 
-fn prepare(arguments: &InitArguments) -> Result<Plan, String> {
+fn prepare(arguments: &InitArguments) -> Result<InitPlan, String> {
     if !is_client_name(&arguments.client) {
         return Err(BAD_NAME.to_owned());
     }
     if arguments.plain && !arguments.bind.ip().is_loopback() {
         return Err("`--plain` is for loopback addresses; without it the listener has TLS".to_owned());
-    }
-    let config = arguments.dir.join("proxy.toml");
-    if config.exists() {
-        return Err(format!(
-            "{} is there already and stays as it is; name another folder with --dir",
-            config.display()
-        ));
     }
     let mut desk = Desk::new();
     let named = match &arguments.bank {
@@ -139,6 +132,13 @@ fn prepare(arguments: &InitArguments) -> Result<Plan, String> {
         None => desk.ask("Which bank? (`countersign profiles` lists them)", None)?.ok_or_else(no_bank)?,
     };
     let (profile, profile_path) = profile(&named, &arguments.dir)?;
+    let config = arguments.dir.join("proxy.toml");
+    if config.exists() {
+        return Err(format!(
+            "{} is there already and stays as it is; name another folder with --dir",
+            config.display()
+        ));
+    }
     let base = base(arguments, &profile, &mut desk)?;
     let token_url = match (&arguments.token_url, profile.wants_token_url()) {
         (Some(url), _) => Some(url.clone()),
@@ -148,7 +148,7 @@ fn prepare(arguments: &InitArguments) -> Result<Plan, String> {
         ),
         (None, false) => None,
     };
-    let mut plan = Plan {
+    let mut plan = InitPlan {
         bank: profile.name().to_owned(),
         profile_path,
         base,
@@ -238,7 +238,7 @@ fn given(settings: &[String]) -> Result<BTreeMap<String, String>, String> {
     settings.iter().map(split).collect()
 }
 
-impl Plan {
+impl InitPlan {
     fn add(&mut self, setting: &DeclaredSetting, said: Option<String>, desk: &mut Desk) -> Result<(), String> {
         let name = &*setting.name;
         let remark = setting.description.clone();
@@ -373,7 +373,7 @@ fn url(arguments: &InitArguments) -> String {
 }
 
 /// Writes everything, and says what comes next. Returns the config's path.
-fn write(arguments: &InitArguments, plan: &Plan) -> Result<PathBuf, String> {
+fn write(arguments: &InitArguments, plan: &InitPlan) -> Result<PathBuf, String> {
     let (key, hash) = client_key().ok_or("the system gives no randomness")?;
     let now = Clock::System.now();
     let mut files = Vec::new();

@@ -29,7 +29,7 @@ use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
 pub use lint::LintFinding;
 
 /// The profiles that come with countersign: their names and texts.
-const BUILTIN: [(&str, &str); 55] = [
+const BUILTIN: [(&str, &str); 56] = [
     ("abbeycross", include_str!("profiles/abbeycross.toml")),
     ("adyen", include_str!("profiles/adyen.toml")),
     ("airtel-money", include_str!("profiles/airtel-money.toml")),
@@ -63,6 +63,7 @@ const BUILTIN: [(&str, &str); 55] = [
     ("memo-bank", include_str!("profiles/memo-bank.toml")),
     ("mpesa", include_str!("profiles/mpesa.toml")),
     ("mtn-momo", include_str!("profiles/mtn-momo.toml")),
+    ("neonomics", include_str!("profiles/neonomics.toml")),
     ("oauth2", include_str!("profiles/oauth2.toml")),
     ("open-finance-brasil", include_str!("profiles/open-finance-brasil.toml")),
     ("open-finance-brasil-payments", include_str!("profiles/open-finance-brasil-payments.toml")),

@@ -13,7 +13,7 @@ use crate::base::time::{Now, rfc3339};
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
 use crate::sim::issued_tokens::Binding;
-use crate::sim::member::{BankSpec, Settings, nothing_open};
+use crate::sim::member::{BankSpec, SettingLines, nothing_open};
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::{PresentedToken, SimState};
 
@@ -22,7 +22,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     base_path: "",
     token_path: "/v1/oauth/token",
     names_token_url: false,
-    settings: Settings::Credentials(["client_id", "client_secret", ""]),
+    settings: SettingLines::Credentials(["client_id", "client_secret", ""]),
     // Inferred: the documents promise an expiry and do not say which.
     life: Duration::from_secs(1800),
     credentials,

@@ -22,7 +22,7 @@ use crate::base::secret::hex;
 use crate::sim::call::{Bearer, SimCall};
 use crate::sim::credentials::Credentials;
 use crate::sim::issued_tokens::Binding;
-use crate::sim::member::{BankSpec, Settings};
+use crate::sim::member::{BankSpec, SettingLines};
 use crate::sim::sim_response::SimResponse;
 use crate::sim::sim_state::{Issued, SimState};
 
@@ -33,7 +33,7 @@ use drawn::SettingText;
 use text::Values;
 
 /// The files that come with countersign: names and texts.
-const BUILTIN: [(&str, &str); 46] = [
+const BUILTIN: [(&str, &str); 47] = [
     ("adyen", include_str!("banks/adyen.toml")),
     ("airtel-money", include_str!("banks/airtel-money.toml")),
     ("apigee", include_str!("banks/apigee.toml")),
@@ -64,6 +64,7 @@ const BUILTIN: [(&str, &str); 46] = [
     ("memo-bank", include_str!("banks/memo-bank.toml")),
     ("mpesa", include_str!("banks/mpesa.toml")),
     ("mtn-momo", include_str!("banks/mtn-momo.toml")),
+    ("neonomics", include_str!("banks/neonomics.toml")),
     ("open-finance-brasil", include_str!("banks/open-finance-brasil.toml")),
     ("paypal", include_str!("banks/paypal.toml")),
     ("paysera", include_str!("banks/paysera.toml")),
@@ -223,7 +224,7 @@ impl BankFile {
             base_path: kept(text.base_path.clone()),
             token_path: kept(token_path.unwrap_or_default()),
             names_token_url: text.token_url && text.token.is_some(),
-            settings: Settings::Drawn,
+            settings: SettingLines::Drawn,
             life: text.life,
             credentials: || Credentials::new(String::new(), hex(&rand::random::<[u8; 16]>())),
             token,

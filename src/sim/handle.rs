@@ -16,7 +16,7 @@ use crate::sim::authority::{LeafSpec, SimAuthority, SimLeaf};
 use crate::sim::bank_file::DrawnSettings;
 use crate::sim::credentials::Credentials;
 use crate::sim::faults::Faults;
-use crate::sim::member::{Bank, Settings};
+use crate::sim::member::{Bank, SettingLines};
 use crate::sim::received::ReceivedRequest;
 use crate::sim::sim_state::SimState;
 use crate::sim::{scb, server};
@@ -236,14 +236,14 @@ impl SimHandle {
         let member = self.bank.member();
         let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let settings = match member.settings {
-            Settings::Credentials([id, secret, more]) => {
+            SettingLines::Credentials([id, secret, more]) => {
                 format!(
                     "{id} = {}\n{secret} = {}\n{more}",
                     text(self.credentials().id()),
                     self.credentials().secret_toml()
                 )
             }
-            Settings::Drawn => self.desk.drawn.lines(name),
+            SettingLines::Drawn => self.desk.drawn.lines(name),
         };
         let token_url =
             if member.names_token_url { format!("token_url = {}\n", text(&self.token_url())) } else { String::new() };

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
 use crate::sim::issued_tokens::Binding;
-use crate::sim::member::{BankSpec, Settings, nothing_open};
+use crate::sim::member::{BankSpec, SettingLines, nothing_open};
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::{PresentedToken, SimState};
 
@@ -21,7 +21,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     base_path: "/api/partner",
     token_path: "/api/partner/v1/oauth/token",
     names_token_url: false,
-    settings: Settings::Credentials(["client_id", "client_secret", ""]),
+    settings: SettingLines::Credentials(["client_id", "client_secret", ""]),
     life: Duration::from_secs(3600),
     credentials,
     token,
@@ -31,7 +31,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     missing,
 };
 
-/// Settings of the Meed simulator that may change while it runs.
+/// SettingLines of the Meed simulator that may change while it runs.
 #[derive(Clone, Debug, Default)]
 pub struct MeedManner {
     /// The application is suspended or revoked.

@@ -73,7 +73,7 @@ pub(super) struct BankSpec {
     pub token_path: &'static str,
     /// `proxy.toml` must name the token endpoint, because it does not follow from the base URL.
     pub names_token_url: bool,
-    pub settings: Settings,
+    pub settings: SettingLines,
     /// The usual lifetime of its tokens.
     pub life: Duration,
     /// Draws credentials of its shape.
@@ -91,7 +91,7 @@ pub(super) struct BankSpec {
 }
 
 /// The lines of a bank in `proxy.toml`.
-pub(super) enum Settings {
+pub(super) enum SettingLines {
     /// The names of the identifier and the secret, and further lines.
     Credentials([&'static str; 3]),
     /// Those that were drawn from a file.

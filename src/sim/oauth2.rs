@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::sim::call::{Bearer, SimCall};
 use crate::sim::credentials::{Credentials, hex32};
 use crate::sim::issued_tokens::{Binding, TokenStanding};
-use crate::sim::member::{BankSpec, Settings};
+use crate::sim::member::{BankSpec, SettingLines};
 use crate::sim::oauth2::dpop::thumbprint;
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::{PresentedToken, SimState};
@@ -29,7 +29,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     base_path: "/api",
     token_path: "/token",
     names_token_url: true,
-    settings: Settings::Credentials(["client_id", "client_secret", ""]),
+    settings: SettingLines::Credentials(["client_id", "client_secret", ""]),
     life: Duration::from_secs(3600),
     credentials,
     token,
@@ -41,7 +41,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
 
 pub use self::dpop::DpopManner;
 
-/// Settings of the textbook provider that may change while it runs.
+/// SettingLines of the textbook provider that may change while it runs.
 #[derive(Clone, Debug, Default)]
 pub struct OAuth2Manner {
     /// The scopes it grants; empty: any.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
 use crate::sim::issued_tokens::Binding;
-use crate::sim::member::{BankSpec, Settings, nothing_open};
+use crate::sim::member::{BankSpec, SettingLines, nothing_open};
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::SimState;
 
@@ -23,7 +23,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     base_path: "/sb/api",
     token_path: "/sb/api/v1/partner_auth/token",
     names_token_url: true,
-    settings: Settings::Credentials(["client_id", "client_secret", "scope = \"internal_transfers\"\n"]),
+    settings: SettingLines::Credentials(["client_id", "client_secret", "scope = \"internal_transfers\"\n"]),
     // Inferred: the life is unpublished; IBM's own examples show an hour.
     life: Duration::from_secs(3600),
     credentials,
@@ -34,7 +34,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     missing,
 };
 
-/// Settings of the RAKBANK simulator that may change while it runs.
+/// SettingLines of the RAKBANK simulator that may change while it runs.
 #[derive(Clone, Debug)]
 pub struct RakbankManner {
     /// The dialect of the response to a wrong client ID, of the gateway's refusal of a plan, and of a 429.

@@ -20,7 +20,7 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Files in which a secret may be unwrapped, each with its reason.
-const EXPOSE: [(&str, &str); 20] = [
+const EXPOSE: [(&str, &str); 21] = [
     ("base/secret.rs", "defines what may be said of a secret"),
     ("config/", "reads secrets and hashes them into the config's digest"),
     ("control/token_call.rs", "puts the token request on the wire"),
@@ -40,6 +40,7 @@ const EXPOSE: [(&str, &str); 20] = [
     ("cli/ca.rs", "writes the key of a CA that it made"),
     ("cli/demo.rs", "hands the simulators' credentials to the proxy it starts"),
     ("cli/exec/env.rs", "puts the client's key into the proxy's address"),
+    ("cli/init.rs", "writes what was answered at the terminal, and keys that it made, into files"),
     ("cli/sim.rs", "writes the simulators' credentials into the file that was asked for"),
 ];
 

@@ -12,6 +12,7 @@ use std::thread;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::Stopwatch;
 use countersign::config::{InMemory, build, schema};
+use countersign::provider::Profile;
 use countersign::sim::{Bank, LeafSpec, Sim, SimAuthority, SimEndpoint, SimOptions};
 use countersign::syntax::Diagnostic;
 use serde_json::{Value, json};
@@ -501,6 +502,25 @@ fn sim_replaces_its_own_config_and_no_other() {
 }
 
 #[test]
+fn demo_shows_every_bank_that_is_simulated() {
+    let names: Vec<&str> = Bank::known().map(Bank::name).collect();
+    assert!(names.len() >= 50, "{names:?}");
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let tried: Vec<_> = (names.chunks(names.len().div_ceil(4)))
+            .map(|some| {
+                scope.spawn(move || {
+                    let show = |name: &&str| (name.to_string(), told(&["demo", "--once", "--provider", name]));
+                    some.iter().map(show).filter(|(_, found)| found.code != 0).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let found = tried.into_iter().flat_map(|thread| thread.join().expect("no panic"));
+        found.map(|(name, found)| format!("{name}: {}", found.out + &found.err)).collect()
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
 fn demo_shows_every_step_and_ends_well() {
     let found = told(&["demo", "--once", "--provider", "scb"]);
     assert_eq!(found.code, 0, "{found:?}");
@@ -509,6 +529,108 @@ fn demo_shows_every_step_and_ends_well() {
     }
     assert_eq!(found.out.matches(" held: ").count(), 3, "{}", found.out);
     assert_eq!(told(&["demo", "--once", "--provider", "nobody"]).code, 2);
+}
+
+// ── init ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn init_writes_what_check_takes_and_a_call_passes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("site");
+    let place = dir.to_str().expect("text");
+    let made = told(&["init", "paypal", "--dir", place, "--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    for part in ["export PAYPAL_CLIENT_SECRET=…", "countersign check --live", "countersign run", "curl ", "csk_"] {
+        assert!(made.out.contains(part), "{part}\nin\n{}", made.out);
+    }
+    let config = dir.join("proxy.toml");
+    let path = config.to_str().expect("text");
+    assert_eq!(told(&["check", path]).code, 1, "the secrets are not there yet");
+    let with_secrets = |arguments: &[&str]| {
+        let mut command = command(arguments);
+        command.env("PAYPAL_CLIENT_ID", "an-id").env("PAYPAL_CLIENT_SECRET", "a-secret");
+        command
+    };
+    let checked = ended(with_secrets(&["check", path]));
+    assert_eq!(checked.code, 0, "{checked:?}");
+
+    // The key that was printed opens the door: the bank is simulated at another address, which the config gets.
+    let key = made.out.lines().find_map(|line| line.trim().strip_prefix("csk_")).expect("a key");
+    let Some(Bank::Described(file)) = Bank::named("paypal") else { panic!("a simulated bank") };
+    let sim = Sim::start(Bank::Described(file), SimOptions::default()).expect("a simulator");
+    let text = fs::read_to_string(&config).expect("a config");
+    let lines = sim.settings_toml();
+    let (start, end) = (text.find("[provider.paypal]").expect("it"), text.find("[[route]]").expect("it"));
+    fs::write(&config, format!("{}{lines}\n{}", &text[..start], &text[end..])).expect("written");
+    fs::write(dir.join("sim-ca.crt"), sim.ca_pem()).expect("written");
+    let mut proxy = Running::start(with_secrets(&["run", "-c", path]));
+    let address = proxy.address("listening");
+    let ca = fs::read_to_string(dir.join("certs/ca.crt")).expect("a CA");
+    let demo = file.demo().expect("a call");
+    let answer = crate::client::converse(async {
+        let request = http::Request::builder().method(demo.method.as_str()).uri(format!("/paypal{}", demo.path));
+        let request = request.header("host", address.to_string()).header("authorization", format!("Bearer csk_{key}"));
+        let body = http_body_util::Full::new(bytes::Bytes::from(demo.body.clone()));
+        crate::client::Client::new(address, ca).send(request.body(body).expect("a request")).await
+    });
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(sim.tokens_issued(), 1);
+}
+
+#[test]
+fn init_overwrites_nothing_and_takes_no_secret_from_the_command_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().to_str().expect("text");
+    let refused = told(&["init", "paypal", "--dir", place, "--set", "client_secret=hunter2-hunter2"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains("PAYPAL_CLIENT_SECRET") && !refused.err.contains("hunter2"), "{refused:?}");
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is written");
+    fs::create_dir(folder.path().join("certs")).expect("a folder");
+    fs::write(folder.path().join("certs/server.key"), "mine").expect("written");
+    let refused = told(&["init", "paypal", "--dir", place]);
+    assert!(refused.code == 2 && refused.err.contains("certs/server.key"), "{refused:?}");
+    assert!(!folder.path().join("proxy.toml").exists());
+    assert_eq!(fs::read_to_string(folder.path().join("certs/server.key")).expect("it"), "mine");
+    for (arguments, part) in [
+        (&["init"][..], "say which bank"),
+        (&["init", "paypall"], "did you mean `paypal`?"),
+        (&["init", "oauth2", "--dir", place], "say --base-url"),
+        (&["init", "paypal", "--dir", place, "--environment", "mars"], "there are: sandbox"),
+        (&["init", "paypal", "--dir", place, "--set", "colour=red"], "no such setting"),
+        (&["init", "paypal", "--dir", place, "--plain", "--bind", "0.0.0.0:1"], "loopback"),
+    ] {
+        let refused = told(arguments);
+        assert!(refused.code == 2 && refused.err.contains(part), "{part}: {refused:?}");
+    }
+}
+
+#[test]
+fn init_knows_what_every_profile_wants() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in Profile::builtin_names() {
+        let dir = folder.path().join(name);
+        let place = dir.to_str().expect("text");
+        let mut arguments = vec!["init", name, "--dir", place, "--plain"];
+        let profile = Profile::builtin(name).expect("a profile");
+        if profile.environments().is_empty() {
+            arguments.extend(["--base-url", "https://api.bank.example"]);
+        }
+        if profile.wants_token_url() {
+            arguments.extend(["--token-url", "https://login.bank.example/token"]);
+        }
+        let made = told(&arguments);
+        assert_eq!(made.code, 0, "{name}: {made:?}");
+        // Only what is said to be missing is missing.
+        let checked = told(&["check", "--json", dir.join("proxy.toml").to_str().expect("text")]);
+        let diagnostics = checked.json()["diagnostics"].as_array().expect("a list").clone();
+        let errors = diagnostics.iter().filter(|one| one["severity"] == "error");
+        for error in errors {
+            let message = error["message"].as_str().expect("text");
+            let is_told =
+                message.contains("not set") || message.contains("cannot be read") || message.contains("no such file");
+            assert!(is_told, "{name}: {error}");
+        }
+    }
 }
 
 // ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────────

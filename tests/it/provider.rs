@@ -57,7 +57,11 @@ fn every_built_in_profile_has_conversations_and_a_section_in_the_docs() {
     let played = conversations();
     for name in Profile::builtin_names() {
         let own = played.iter().filter(|path| path.parent().is_some_and(|folder| folder.ends_with(name))).count();
-        assert!(own >= 3, "profile {name} has {own} conversations");
+        // A child's parent has its own, and a static credential is neither fetched nor refused.
+        let is_child = Profile::builtin_text(name).is_some_and(|text| text.contains("\nextends"));
+        let is_standing = Profile::builtin(name).is_some_and(|profile| profile.is_standing());
+        let least = if is_child || is_standing { 1 } else { 3 };
+        assert!(own >= least, "profile {name} has {own} conversations");
         assert!(heading(&docs, name).is_some(), "neither docs/providers.md nor docs/banks.md has a section `{name}`");
     }
 }
@@ -86,11 +90,20 @@ struct Shown;
 
 impl ReadValue for Shown {
     fn value(&self, node: &Node, _: &Diagnostics) -> Option<(SecretString, bool)> {
-        Some((SecretString::from(node.as_str().filter(|text| text.is_ascii()).unwrap_or("a-value")), false))
+        let value = match node.as_str() {
+            // The password of the file of a key, among others.
+            None => "open sesame",
+            Some(text) if text.is_ascii() => text,
+            Some(_) => "a-value",
+        };
+        Some((SecretString::from(value), false))
     }
 
-    fn file(&self, node: &Node, _: FileContent, _: &Diagnostics) -> Option<Zeroizing<Vec<u8>>> {
+    fn file(&self, node: &Node, content: FileContent, _: &Diagnostics) -> Option<Zeroizing<Vec<u8>>> {
         let key: &[u8] = match node.as_str() {
+            Some(path) if path.ends_with(".jwks") => include_bytes!("../fixtures/signing/bank.jwks"),
+            Some(path) if path.ends_with(".p12") => include_bytes!("../fixtures/signing/key.p12"),
+            _ if content == FileContent::Public => include_bytes!("../fixtures/signing/certificate.pem"),
             Some("dpop.pem") => include_bytes!("../fixtures/signing/p256-sec1.pem"),
             _ => include_bytes!("../fixtures/signing/rsa-pkcs8.pem"),
         };
@@ -106,11 +119,13 @@ impl ReadValue for Shown {
 fn every_profile_in_the_docs_shows_settings_that_it_takes() {
     let docs = docs();
     let mut shown = 0;
+    let mut wrong = Vec::new();
     for name in Profile::builtin_names() {
         let profile = Profile::builtin(name).expect("a profile");
         let report = Diagnostics::new();
         let heading = heading(&docs, name).expect("a section");
-        let node = Node::parse(&SourceText::new("docs", block(&docs, &format!("\n{heading}\n"))), &report);
+        let text = block(&docs, &format!("\n{heading}\n"));
+        let node = Node::parse(&SourceText::new("docs", text), &report);
         let tables = node.as_table().and_then(|table| table.find("provider")).expect("[provider.…]");
         let mut entries = tables.value.as_table().expect("tables").entries.iter();
         let is_own = |entry: &&TableEntry| {
@@ -127,10 +142,15 @@ fn every_profile_in_the_docs_shows_settings_that_it_takes() {
         for common in ["profile", "environment", "base_url", "token_url", "tls", "http", "header_case", "consent"] {
             let _ = fields.take(common);
         }
-        let settings = profile.read_settings(&fields, &Shown);
+        let _ = profile.read_settings(&fields, &Shown);
         fields.finish();
-        let found: Vec<String> = report.into_diagnostics().iter().map(|diagnostic| diagnostic.one_line()).collect();
-        assert!(settings.is_some() && found.is_empty(), "{name}: {found:?}");
+        // A value that is left out for the reader to fill in has no form.
+        let is_elided = |line: usize| text.lines().nth(line - 1).is_some_and(|line| line.contains('…'));
+        let found = report.into_diagnostics().into_iter().filter(|one| {
+            !(one.message.contains("does not have the form") && is_elided(one.line))
+        });
+        wrong.extend(found.map(|one| format!("{name}: {}", one.one_line())));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(shown >= 30, "{shown} profiles are shown");
 }

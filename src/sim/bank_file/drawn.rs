@@ -32,7 +32,7 @@ pub(super) struct SecretText {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyText {
-    key: KeyName,
+    key: DrawnKeyType,
     /// The name under which the bank knows the key.
     id: Option<String>,
     /// The key has a certificate.
@@ -42,7 +42,7 @@ pub(super) struct KeyText {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum KeyName {
+enum DrawnKeyType {
     Ed25519,
     P256,
     Rsa,
@@ -152,9 +152,9 @@ impl DrawnSettings {
 impl DrawnKey {
     fn draw(text: &KeyText) -> Result<Self, rcgen::Error> {
         let pair = KeyPair::generate_for(match text.key {
-            KeyName::Ed25519 => &PKCS_ED25519,
-            KeyName::P256 => &PKCS_ECDSA_P256_SHA256,
-            KeyName::Rsa => &PKCS_RSA_SHA256,
+            DrawnKeyType::Ed25519 => &PKCS_ED25519,
+            DrawnKeyType::P256 => &PKCS_ECDSA_P256_SHA256,
+            DrawnKeyType::Rsa => &PKCS_RSA_SHA256,
         })?;
         let certificate = match text.certificate {
             true => Some(CertificateParams::new(Vec::new())?.self_signed(&pair)?.pem()),

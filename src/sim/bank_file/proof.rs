@@ -25,13 +25,13 @@ pub(super) struct SignedText {
     prefix: String,
     algorithm: String,
     pub(super) key: String,
-    encoding: Encoding,
+    encoding: SignatureEncoding,
     text: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Encoding {
+enum SignatureEncoding {
     Base64,
     Base64Url,
     Hex,
@@ -68,9 +68,9 @@ impl SignedText {
         let found = place(call, self.header.as_deref(), self.query.as_deref(), self.field.as_deref());
         let Some(signature) = found.as_deref().and_then(|found| found.strip_prefix(&self.prefix)) else { return false };
         let signature = match self.encoding {
-            Encoding::Base64 => BASE64_STANDARD.decode(signature).ok(),
-            Encoding::Base64Url => BASE64_URL_SAFE_NO_PAD.decode(signature).ok(),
-            Encoding::Hex => unhex(signature),
+            SignatureEncoding::Base64 => BASE64_STANDARD.decode(signature).ok(),
+            SignatureEncoding::Base64Url => BASE64_URL_SAFE_NO_PAD.decode(signature).ok(),
+            SignatureEncoding::Hex => unhex(signature),
         };
         let text = values.fill(&self.text, call, None);
         signature.is_some_and(|signature| verify(values, &self.key, &self.algorithm, text.as_bytes(), &signature))

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::sim::call::SimCall;
 use crate::sim::credentials::{Credentials, hex32};
 use crate::sim::issued_tokens::Binding;
-use crate::sim::member::{BankSpec, Settings};
+use crate::sim::member::{BankSpec, SettingLines};
 use crate::sim::sim_response::{Object, SimResponse};
 use crate::sim::sim_state::{BankRecord, PresentedToken, SimState};
 
@@ -28,7 +28,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     base_path: "/partners/sandbox",
     token_path: "/partners/sandbox/v1/oauth/token",
     names_token_url: false,
-    settings: Settings::Credentials(["application_key", "application_secret", ""]),
+    settings: SettingLines::Credentials(["application_key", "application_secret", ""]),
     life: Duration::from_secs(1800),
     credentials,
     token,
@@ -38,7 +38,7 @@ pub(super) const MEMBER: BankSpec = BankSpec {
     missing,
 };
 
-/// Settings of the SCB simulator that may change while it runs.
+/// SettingLines of the SCB simulator that may change while it runs.
 #[derive(Clone, Debug)]
 pub struct ScbManner {
     /// The business code for a dead token: 9300 (the best reading) or 9500. No capture of it is public.
