@@ -94,7 +94,9 @@ impl<'a> NotesReader<'a> {
         };
         self.at += indent + length;
         let label = self.pending.answer.label.to_ascii_lowercase();
-        let is_request = ["request", "body", "payload"].iter().any(|word| label.trim_end_matches(':').ends_with(word));
+        let has_status = self.pending.answer.status.is_some();
+        let is_request = !has_status
+            && ["request", "body", "payload"].iter().any(|word| label.trim_end_matches(':').ends_with(word));
         match &mut self.request {
             Some((request, 0)) if matches!(request.body, ObservedBody::Nothing) && is_request => {
                 request.body = ObservedBody::Json(json);
@@ -114,9 +116,13 @@ impl<'a> NotesReader<'a> {
         if let Some(status) =
             plain.strip_prefix("HTTP/").and_then(|rest| rest.split_whitespace().nth(1)).and_then(status_of)
         {
+            // The words above a head belong to it.
+            let label =
+                if self.pending.is_head { String::new() } else { std::mem::take(&mut self.pending.answer.label) };
             self.end_head();
             self.pending = Pending { is_head: true, in_fields: true, ..Pending::default() };
             self.pending.answer.status = Some(status);
+            self.pending.answer.label = label;
             return;
         }
         if self.pending.in_fields {

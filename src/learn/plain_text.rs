@@ -10,7 +10,7 @@ pub(super) fn is_plain_text(text: &str) -> bool {
     let fits = (1..=LONGEST).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b));
     let mut mixed = 0;
     fits && words_at_bounds(text).all(|word| match word_kind(word) {
-        WordKind::Letters => word.len() <= 20 && changes_of_case(word) <= 4,
+        WordKind::Letters => word.len() <= 24 && changes_of_case(word) <= 4,
         WordKind::Digits => word.len() <= 4,
         WordKind::Mixed => {
             mixed += 1;

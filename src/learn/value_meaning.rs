@@ -1,9 +1,12 @@
 //! The meaning of a request's values: constants, settings, and what is made for each message.
 
+use http::HeaderName;
+
 use super::learned_text::{BuiltinTime, LearnedPiece, LearnedText};
 use super::plain_text::{is_placeholder, is_plain_text, name_words, squashed};
 use super::setting_book::SettingBook;
 use crate::base::time::of_rfc3339;
+use crate::token::grant::CallPlace;
 
 /// A declaration of `[times]`: its name, format and zone.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -155,7 +158,10 @@ pub(super) fn is_trace_name(name: &str) -> bool {
     const WORDS: [&str; 10] =
         ["request", "req", "message", "msg", "msgid", "trace", "traceid", "correlation", "span", "interaction"];
     let words = name_words(name);
-    words.iter().any(|word| WORDS.contains(&word.as_str()))
+    let names_payment =
+        HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| CallPlace::Header(name).names_payment());
+    !names_payment
+        && words.iter().any(|word| WORDS.contains(&word.as_str()))
         && !words
             .iter()
             .any(|word| ["reference", "ref", "payment", "transaction", "idempotency"].contains(&word.as_str()))

@@ -30,6 +30,7 @@ mod http;
 mod http2;
 mod include;
 mod key_services;
+mod learn;
 mod life;
 mod limits;
 mod live;

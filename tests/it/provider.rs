@@ -146,9 +146,10 @@ fn every_profile_in_the_docs_shows_settings_that_it_takes() {
         fields.finish();
         // A value that is left out for the reader to fill in has no form.
         let is_elided = |line: usize| text.lines().nth(line - 1).is_some_and(|line| line.contains('…'));
-        let found = report.into_diagnostics().into_iter().filter(|one| {
-            !(one.message.contains("does not have the form") && is_elided(one.line))
-        });
+        let found = report
+            .into_diagnostics()
+            .into_iter()
+            .filter(|one| !(one.message.contains("does not have the form") && is_elided(one.line)));
         wrong.extend(found.map(|one| format!("{name}: {}", one.one_line())));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

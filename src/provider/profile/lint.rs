@@ -153,7 +153,10 @@ fn first_misfit(rules: &RefusalRules, matcher: &Matcher) -> Option<String> {
         let refuses = |headers: &HeaderMap, body: &[u8]| rules.judge(status, headers, Some(body)) == Verdict::Refused;
         let none = HeaderMap::new();
         if refuses(&none, b"") {
-            return Some(format!("a {status} that says nothing", status = status.as_u16()));
+            return Some(format!("a {} that says nothing", status.as_u16()));
+        }
+        if refuses(&none, b"{\"other\":\"x\"}") {
+            return Some(format!("a {} whose body has none of its fields", status.as_u16()));
         }
         let code = status.as_u16().to_string();
         for word in NOT_OF_TOKENS.into_iter().chain([code.as_str()]).chain(SENTENCES) {
