@@ -38,13 +38,13 @@ fn depth(value: &Value) -> usize {
     1 + below.unwrap_or(0)
 }
 
-/// Parses the JSON value with which a text begins. Returns the value and its length in bytes; `None` if there is none
-/// within the bounds.
-pub(super) fn parse_json_prefix(text: &str) -> Option<(Value, usize)> {
+/// Parses the JSON value with which a text begins. Returns the value and its length in bytes; if there is none within the
+/// bounds, the number of bytes that were looked at.
+pub(super) fn parse_json_prefix(text: &str) -> Result<(Value, usize), usize> {
     let end = value_end(text.as_bytes())?;
-    judge_shape(text.as_bytes(), end).ok()?;
-    let value = serde_json::from_str(text.get(..end)?).ok()?;
-    Some((value, end))
+    judge_shape(text.as_bytes(), end).map_err(|_| end)?;
+    let value = text.get(..end).and_then(|whole| serde_json::from_str(whole).ok()).ok_or(end)?;
+    Ok((value, end))
 }
 
 /// A walk over the brackets of JSON, outside of its strings.
@@ -88,19 +88,19 @@ fn judge_shape(bytes: &[u8], end: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// The end of the object or list with which a text begins.
-fn value_end(bytes: &[u8]) -> Option<usize> {
+/// The end of the object or list with which a text begins; if there is none, the number of bytes that were looked at.
+fn value_end(bytes: &[u8]) -> Result<usize, usize> {
     let mut walk = BracketWalk::default();
     for (at, byte) in bytes.iter().enumerate() {
         walk.step(*byte);
         if walk.depth > DEEPEST || walk.values > MOST_VALUES || (at == 0 && walk.depth == 0) {
-            return None;
+            return Err(at + 1);
         }
         if walk.depth == 0 && !walk.in_string {
-            return Some(at + 1);
+            return Ok(at + 1);
         }
     }
-    None
+    Err(bytes.len())
 }
 
 /// Returns a member of an object by its keys, one below the other.
@@ -138,7 +138,7 @@ mod tests {
     fn a_value_ends_where_its_bracket_closes() {
         let (value, end) = parse_json_prefix("{\"a\":\"}\"} and more").expect("a value");
         assert_eq!((value["a"].as_str(), end), (Some("}"), 9));
-        assert!(parse_json_prefix("{\"a\":").is_none());
-        assert!(parse_json_prefix("text").is_none());
+        assert!(parse_json_prefix("{\"a\":").is_err());
+        assert!(parse_json_prefix("text").is_err());
     }
 }

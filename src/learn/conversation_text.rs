@@ -54,6 +54,7 @@ pub(super) fn conversation_text(bank: &LearnedBank) -> String {
 fn request(bank: &LearnedBank, base: &str) -> String {
     let request = &bank.request;
     let mut values = PlayedValues::first(&bank.settings);
+    values.draw(&bank.ids, &request.texts());
     let path = values.play(&request.path);
     let (path, fixed_query) = path.split_once('?').map_or((path.as_str(), None), |(path, query)| (path, Some(query)));
     let mut headers = vec![("accept".to_owned(), "application/json".to_owned())];

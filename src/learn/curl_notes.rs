@@ -17,8 +17,8 @@ use super::example_format::{MOST_EXCHANGES, ReadExample};
 use super::observed::{ObservedAnswer, ObservedBody, ObservedExchange, ObservedRequest, pairs};
 use super::shell_words::shell_words;
 
-/// The most places at which a JSON text may begin and not end: each costs a walk to the end of the file.
-const MOST_BROKEN: usize = 64;
+/// The most bytes of brackets that turn out to be no JSON: each place may cost a walk to the end of the file.
+const MOST_BROKEN: usize = 64 << 20;
 
 /// Reads notes. Whatever cannot be understood is prose.
 pub(super) fn read_curl_notes(text: &str) -> ReadExample {
@@ -53,6 +53,7 @@ struct NotesReader<'a> {
     /// The request, and the number of its answers.
     request: Option<(ObservedRequest, usize)>,
     pending: Pending,
+    /// Bytes that were looked at and were no JSON.
     broken: usize,
 }
 
@@ -88,9 +89,12 @@ impl<'a> NotesReader<'a> {
         if self.broken >= MOST_BROKEN {
             return false;
         }
-        let Some((json, length)) = rest.get(indent..).and_then(parse_json_prefix) else {
-            self.broken += 1;
-            return false;
+        let (json, length) = match parse_json_prefix(rest.get(indent..).unwrap_or_default()) {
+            Ok(found) => found,
+            Err(looked_at) => {
+                self.broken += looked_at;
+                return false;
+            }
         };
         self.at += indent + length;
         let label = self.pending.answer.label.to_ascii_lowercase();
@@ -265,7 +269,7 @@ fn bare_request(line: &str, rest: &str) -> Option<(ObservedRequest, usize)> {
     };
     if has_fields && method != "GET" {
         if body.starts_with('{')
-            && let Some((json, length)) = parse_json_prefix(body)
+            && let Ok((json, length)) = parse_json_prefix(body)
         {
             request.body = ObservedBody::Json(json);
             return Some((request, taken + (behind.len() - body.len()) + length));

@@ -68,6 +68,9 @@ pub(super) struct LearnedRefusals {
     pub omitted: Vec<String>,
 }
 
+/// The most error answers that are compared with each other.
+const MOST_ERRORS: usize = 200;
+
 /// An error answer of the API, as far as it is looked at.
 struct ErrorAnswer<'a> {
     answer: &'a ObservedAnswer,
@@ -81,7 +84,7 @@ impl LearnedRefusals {
     /// Learns from the error answers of the API. `code_at`: the place where the bank has its codes.
     pub(super) fn learn(answers: &[&ObservedAnswer], code_at: Option<&String>) -> Self {
         let errors: Vec<ErrorAnswer<'_>> =
-            answers.iter().filter_map(|answer| ErrorAnswer::read(answer, code_at)).collect();
+            answers.iter().filter_map(|answer| ErrorAnswer::read(answer, code_at)).take(MOST_ERRORS).collect();
         let mut learned = Self::default();
         for error in &errors {
             let rule = error.rule(&errors, &mut learned.omitted);

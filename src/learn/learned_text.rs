@@ -1,8 +1,10 @@
 //! Texts of a learned request: pieces that become a template in the profile, and a value in the conversation.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::setting_book::SettingBook;
+use super::value_meaning::LearnedId;
 
 /// A piece of a header's or a field's value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,7 +93,12 @@ pub(super) struct PlayedValues<'a> {
     /// Seconds behind the time of the conversation.
     pub later: u64,
     counted: u64,
+    /// The values of `[ids]`, by name.
+    ids: BTreeMap<String, String>,
 }
+
+/// The digits of an id that one counted identifier gives.
+const DIGITS_AT_ONCE: usize = 18;
 
 /// The time at which the token request of a conversation is sent, in seconds since 1970.
 const SENT: u64 = 1_550_131_385;
@@ -99,7 +106,28 @@ const SENT: u64 = 1_550_131_385;
 impl<'a> PlayedValues<'a> {
     /// The values of the first attempt.
     pub(super) fn first(settings: &'a SettingBook) -> Self {
-        Self { settings, token: "first-token", later: 0, counted: 0 }
+        Self { settings, token: "first-token", later: 0, counted: 0, ids: BTreeMap::new() }
+    }
+
+    /// Draws the declared ids that these texts name: before all other identifiers, in the order of their names.
+    pub(super) fn draw(&mut self, declared: &[LearnedId], texts: &[&LearnedText]) {
+        let is_named = |id: &&LearnedId| texts.iter().any(|text| text.0.contains(&LearnedPiece::Id(id.name.clone())));
+        let mut named: Vec<&LearnedId> = declared.iter().filter(is_named).collect();
+        named.sort_by(|one, other| one.name.cmp(&other.name));
+        for id in named {
+            let mut value = String::new();
+            match id.length {
+                Some(length) => {
+                    while value.len() < length {
+                        self.counted += 1;
+                        let width = DIGITS_AT_ONCE.min(length - value.len());
+                        let _ = write!(value, "{:0width$}", self.counted);
+                    }
+                }
+                None => value = "…".to_owned(),
+            }
+            self.ids.insert(id.name.clone(), value);
+        }
     }
 
     /// The text that comes out. One that ends with `…` is the beginning.
@@ -108,10 +136,13 @@ impl<'a> PlayedValues<'a> {
         for piece in &text.0 {
             let at = SENT + self.later;
             let _ = match piece {
-                LearnedPiece::Id(_) => {
-                    out.push('…');
-                    return out;
-                }
+                LearnedPiece::Id(name) => match self.ids.get(name) {
+                    Some(value) => write!(out, "{value}"),
+                    None => {
+                        out.push('…');
+                        return out;
+                    }
+                },
                 LearnedPiece::Literal(literal) => write!(out, "{literal}"),
                 LearnedPiece::Now(BuiltinTime::Epoch) => write!(out, "{at}"),
                 LearnedPiece::Now(BuiltinTime::EpochMs) => write!(out, "{at}000"),

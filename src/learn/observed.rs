@@ -118,7 +118,8 @@ impl ObservedRequest {
         let looks_like_json = trimmed.starts_with(['{', '[']);
         self.body = if kind.contains("json") || (looks_like_json && !kind.contains("form")) {
             parse_bounded_json(trimmed).map_or(ObservedBody::Other, ObservedBody::Json)
-        } else if kind.contains("urlencoded") || (kind.is_empty() && trimmed.contains('=') && !trimmed.contains('<')) {
+        } else if kind.contains("urlencoded") || (kind.is_empty() && trimmed.contains('=') && !trimmed.starts_with('<'))
+        {
             ObservedBody::Form(pairs(trimmed))
         } else {
             ObservedBody::Other

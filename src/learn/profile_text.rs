@@ -213,21 +213,7 @@ impl ProfileWriter<'_> {
             let _ = writeln!(text, "  {},", table(says));
         }
         text += "]\n";
-        let stripped: Vec<String> = self.stripped().map(quoted).collect();
-        if !stripped.is_empty() {
-            let _ = writeln!(text, "strip  = [{}]", stripped.join(", "));
-        }
         text
-    }
-
-    /// Headers of the token call with credentials, which calls do not carry.
-    fn stripped(&self) -> impl Iterator<Item = &str> {
-        let is_secret = |value: &LearnedText| value.settings().any(|name| self.bank.settings.is_secret(name));
-        let headers = self.bank.request.headers.iter().filter(move |(_, value)| is_secret(value));
-        let on_calls = |name: &str| self.bank.call.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-        headers
-            .map(|(name, _)| name.as_str())
-            .filter(move |name| !on_calls(name) && !name.eq_ignore_ascii_case("authorization"))
     }
 
     fn refusals(&self) -> String {

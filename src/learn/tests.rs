@@ -144,7 +144,8 @@ fn meed_is_learned_from_its_documentation() {
     let pairs: Vec<(&str, &str)> = settings.iter().map(|(name, _, value)| (*name, *value)).collect();
     let base = "https://partner.example/api/partner";
     let ours = Profile::builtin("meed").expect("meed");
-    assert_eq!(wire(&profile, base, &pairs, &[]), wire(&ours, base, &pairs, &[]));
+    // The base URL of what was learned ends with the segments that token call and calls have in common.
+    assert_eq!(wire(&profile, &format!("{base}/v1"), &pairs, &[]), wire(&ours, base, &pairs, &[]));
 }
 
 #[test]
@@ -248,6 +249,85 @@ fn airtel_money_is_learned_from_bare_requests() {
     let text = learned(&sample("airtel-money.txt")).profile().expect("a profile");
     assert!(text.contains("challenge_error = \"invalid_token\""), "{text}");
     assert!(text.contains("class = \"fatal\""), "{text}");
+}
+
+#[test]
+fn times_ids_and_schemes_of_a_request_are_told_from_constants() {
+    let notes = "curl -X POST https://bank.example/api/login -H 'X-TIMESTAMP: 2026-11-21T08:30:00+07:00' \\\n\
+                 -H 'X-NONCE: 123456789012345678' -H 'X-Epoch-Time: 1764201600' -H 'X-Date-Stamp: 20261121083000' \\\n\
+                 -H 'X-Request-Id: 85230887-e643-4fa4-84b2-4e56709c4ac4' -H 'Authorization: apikey k9d8e7f6a5b4c3d2' \\\n\
+                 -H 'content-type: application/json' -H 'x-region: eu' \\\n\
+                 -d '{\"user\":\"someone\",\"pin\":\"4711\",\"trace_id\":\"95230887-e643-4fa4-84b2-4e56709c4ac4\",\"version\":2}'\n\n\
+                 HTTP/1.1 200 OK\n\n\
+                 {\"success\":true,\"data\":{\"sessionToken\":\"s9d8e7f6a5b4c3d2x\",\"validUntil\":\"2026-11-21T09:30:00Z\"}}\n\n\
+                 HTTP/1.1 200 OK\n\n\
+                 {\"success\":false,\"errorCode\":\"E-7\",\"message\":\"invalid pin 4711\"}\n\n\
+                 curl https://bank.example/api/accounts -H 'x-session: s9d8e7f6a5b4c3d2x' -H 'X-Payment-Ref: 123456789012'\n";
+    let bank = learned(notes);
+    let text = bank.profile().expect("a profile");
+    held(&bank);
+    for line in [
+        "[times.stamp]\nformat = \"rfc3339-seconds\"\nzone   = \"+07:00\"",
+        "format = \"%Y%m%d%H%M%S\"",
+        "X-Epoch-Time = \"{now_epoch}\"",
+        "[ids.nonce]\nkind   = \"numeric\"\nlength = 18\nfresh  = \"attempt\"",
+        "[ids.payment_ref]\nkind   = \"numeric\"\nlength = 12\nfresh  = \"call\"",
+        "X-Request-Id = \"{uuid}\"",
+        "trace_id = \"{uuid}\"",
+        "Authorization = \"apikey {authorization}\"",
+        "x-region = \"eu\"",
+        "user = \"{user}\"",
+        "pin = \"{pin}\"",
+        "version = 2",
+        "success = [{ pointer = \"/success\", equals = true }]",
+        "access_token = \"/data/sessionToken\"",
+        "expires_at   = \"/data/validUntil\"",
+        "{ header = \"x-session\", value = \"{token}\" }",
+    ] {
+        assert!(text.contains(line), "{line}\nin\n{text}");
+    }
+    assert!(!outputs(&bank).contains("4711"));
+}
+
+#[test]
+fn units_and_sparse_answers_are_read_and_marked() {
+    let answer = |answer: &str| {
+        let notes = format!(
+            "curl https://bank.example/oauth/token -u <id>:<secret> -d grant_type=client_credentials\n\n{answer}\n"
+        );
+        let bank = learned(&notes);
+        held(&bank);
+        bank.profile().expect("a profile")
+    };
+    let milliseconds = answer("{\"token\":\"<token>\",\"expires_in\":3600000}");
+    assert!(
+        milliseconds.contains("expires_in_unit = \"ms\"")
+            && milliseconds.contains("Guessed: `expires_in` counts milli"),
+        "{milliseconds}"
+    );
+    let dated = answer("{\"token\":\"<token>\",\"expires\":1764201600}");
+    assert!(dated.contains("expires_at   = \"/expires\""), "{dated}");
+    let none = answer("{\"token\":\"<token>\"}");
+    assert!(none.contains("default_ttl  = \"5m\""), "{none}");
+    let hours = answer("{\"token\":\"<token>\",\"expiresInHours\":2}");
+    assert!(hours.contains("another unit") && hours.contains("default_ttl"), "{hours}");
+}
+
+#[test]
+fn what_examples_of_this_kind_cannot_tell_is_said() {
+    let notes = "curl https://bank.example/login/start\n\n{\"ticket\":\"t1c2k3e4t5x6y7\"}\n\
+                 curl https://bank.example/oauth/token -H 'X-Signature: c2lnbmF0dXJl' -d grant_type=client_credentials -d client_id=<id> \\\n\
+                 -d client_secret=<secret> -d session=t1c2k3e4t5x6y7 -d redirect_uri=https://app.example\n\n{\"access_token\":\"<token>\",\"expires_in\":60}\n\
+                 curl https://bank.example/oauth/token -d grant_type=refresh_token -d refresh_token=<r>\n";
+    let told = learned(notes).omitted().join("\n");
+    for words in [
+        "[[token.request.sign]]",
+        "[[token.steps]]",
+        "`redirect_uri` belongs to a user's consent",
+        "token calls of other grants",
+    ] {
+        assert!(told.contains(words), "{words}\nin\n{told}");
+    }
 }
 
 /// Values of the samples that are secrets, or nobody's business.

@@ -61,6 +61,9 @@ const TOKEN_NAMES: [&str; 9] = [
     "idtoken",
 ];
 
+/// The most tokens that are looked for in other calls.
+const MOST_TOKENS: usize = 64;
+
 /// The place of the access token in an answer.
 pub(super) fn token_place(document: &Value) -> Option<(String, &str)> {
     let values = pointed_values(document);
@@ -132,13 +135,17 @@ pub(super) fn presents(value: &str, tokens: &[&str]) -> bool {
 pub(super) fn sort_exchanges(exchanges: &[ObservedExchange]) -> Result<SortedExchanges<'_>, String> {
     let documents = exchanges.iter().filter_map(|exchange| exchange.answer.as_ref()?.json.as_ref());
     // A short token, such as a word of a schema, is no proof of anything.
-    let tokens: Vec<&str> = documents
+    let mut tokens: Vec<&str> = documents
         .filter_map(|json| Some(token_place(json)?.1))
         .filter(|token| token.len() >= 8 && !is_placeholder(token))
         .collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens.truncate(MOST_TOKENS);
     let best = exchanges.iter().max_by_key(|exchange| (score(exchange, &tokens), exchange.request.weight()));
     let best = best.filter(|exchange| score(exchange, &tokens) >= 30).ok_or(
-        "no token call was found: an example must have the request that brings a token, with the answer that has it",
+        "no token call was found: an example must have the request that brings a token, with the answer that has \
+         it. A bank without tokens needs a short profile: docs/adding-a-provider.md, \"Without a token\"",
     )?;
     let is_same = |request: &ObservedRequest| {
         let same_origin =
