@@ -10,7 +10,7 @@ use super::learned_bank::{LearnedBank, UNKNOWN_BASE};
 use super::learned_refusal::LearnedRefusal;
 use super::learned_request::{LearnedEncoding, LearnedField};
 use super::learned_text::PlayedValues;
-use super::toml_text::{json_value, quoted, table};
+use super::toml_value::{quoted, table, toml_value};
 
 /// Writes the conversation of a learned bank.
 pub(super) fn conversation_text(bank: &LearnedBank) -> String {
@@ -26,7 +26,7 @@ pub(super) fn conversation_text(bank: &LearnedBank) -> String {
     let _ = write!(
         text,
         "\n[[answer]]\nstatus = 200\njson   = {}\ngrant  = {}\n",
-        json_value(&bank.answer.played()),
+        toml_value(&bank.answer.played()),
         table([("token", quoted("token-1")), ("life", quoted(&format!("{}s", bank.answer.played_life())))]),
     );
     for failure in &bank.failures {
@@ -34,7 +34,7 @@ pub(super) fn conversation_text(bank: &LearnedBank) -> String {
             text,
             "\n[[answer]]\nstatus  = {}\njson    = {}\nfailure = {}\n",
             failure.status,
-            json_value(&failure.played()),
+            toml_value(&failure.played()),
             table([("class", quoted(failure.class))]),
         );
     }
@@ -101,7 +101,7 @@ fn request(bank: &LearnedBank, base: &str) -> String {
         }
         LearnedEncoding::Json => {
             let object: Map<String, Value> = fields.iter().cloned().collect();
-            let _ = writeln!(text, "json    = {}", json_value(&Value::Object(object)));
+            let _ = writeln!(text, "json    = {}", toml_value(&Value::Object(object)));
         }
         LearnedEncoding::Nothing | LearnedEncoding::Query => {}
     }
@@ -153,7 +153,7 @@ fn resource(rule: &LearnedRefusal, verdict: Option<&str>) -> String {
         );
     }
     if let Some(json) = rule.played() {
-        let _ = writeln!(text, "json    = {}", json_value(&json));
+        let _ = writeln!(text, "json    = {}", toml_value(&json));
     }
     let _ = writeln!(text, "verdict = {}", quoted(verdict));
     text

@@ -12,10 +12,15 @@
 //! Several answers may follow one request; a line such as `401 Unauthorized` gives the next JSON its status. Whatever is
 //! neither is prose.
 
+use serde_json::Value;
+
 use super::bounded_json::parse_json_prefix;
 use super::example_format::{MOST_EXCHANGES, ReadExample};
-use super::observed::{ObservedAnswer, ObservedBody, ObservedExchange, ObservedRequest, pairs};
+use super::observed::{ObservedAnswer, ObservedBody, ObservedExchange, ObservedRequest, is_short, pairs};
+use super::open_api::schema_example;
+use super::plain_text::is_plain_name;
 use super::shell_words::shell_words;
+use super::sorted_exchanges::token_place;
 
 /// The most bytes of brackets that turn out to be no JSON: each place may cost a walk to the end of the file.
 const MOST_BROKEN: usize = 64 << 20;
@@ -27,7 +32,8 @@ pub(super) fn read_curl_notes(text: &str) -> ReadExample {
         at: 0,
         read: ReadExample::default(),
         request: None,
-        pending: Pending::default(),
+        pending: PendingAnswer::default(),
+        listed: Vec::new(),
         broken: 0,
     };
     while reader.at < text.len() && reader.read.exchanges.len() < MOST_EXCHANGES {
@@ -39,7 +45,7 @@ pub(super) fn read_curl_notes(text: &str) -> ReadExample {
 
 /// An answer of which the body has not come.
 #[derive(Default)]
-struct Pending {
+struct PendingAnswer {
     answer: ObservedAnswer,
     /// True behind a status line of HTTP, where a body may be missing.
     is_head: bool,
@@ -52,7 +58,9 @@ struct NotesReader<'a> {
     read: ReadExample,
     /// The request, and the number of its answers.
     request: Option<(ObservedRequest, usize)>,
-    pending: Pending,
+    pending: PendingAnswer,
+    /// Headers that a list of parameters names, of the request that follows.
+    listed: Vec<(String, String)>,
     /// Bytes that were looked at and were no JSON.
     broken: usize,
 }
@@ -97,6 +105,13 @@ impl<'a> NotesReader<'a> {
             }
         };
         self.at += indent + length;
+        if !is_short(&json) {
+            return true;
+        }
+        if let Some(example) = is_schema(&json).then(|| schema_example(&json)).flatten() {
+            self.schema(example);
+            return true;
+        }
         let label = self.pending.answer.label.to_ascii_lowercase();
         let has_status = self.pending.answer.status.is_some();
         let is_request = !has_status
@@ -104,15 +119,34 @@ impl<'a> NotesReader<'a> {
         match &mut self.request {
             Some((request, 0)) if matches!(request.body, ObservedBody::Nothing) && is_request => {
                 request.body = ObservedBody::Json(json);
-                self.pending = Pending::default();
+                self.pending = PendingAnswer::default();
             }
             Some(_) if !is_request => {
                 self.pending.answer.json = Some(json);
                 self.end_answer();
             }
-            Some(_) | None => self.pending = Pending::default(),
+            Some(_) | None => self.pending = PendingAnswer::default(),
         }
         true
+    }
+
+    /// Takes what a schema describes: the body of a request that has none, or the answer with the token.
+    fn schema(&mut self, example: Value) {
+        let has_token = token_place(&example).is_some();
+        match &mut self.request {
+            Some((request, 0))
+                if matches!(request.body, ObservedBody::Nothing) && request.method == "POST" && !has_token =>
+            {
+                request.body = ObservedBody::Json(example);
+                self.pending = PendingAnswer::default();
+            }
+            Some(_) if has_token => {
+                self.pending = PendingAnswer::default();
+                self.pending.answer.json = Some(example);
+                self.end_answer();
+            }
+            Some(_) | None => self.pending = PendingAnswer::default(),
+        }
     }
 
     fn line(&mut self, line: &str) {
@@ -124,7 +158,7 @@ impl<'a> NotesReader<'a> {
             let label =
                 if self.pending.is_head { String::new() } else { std::mem::take(&mut self.pending.answer.label) };
             self.end_head();
-            self.pending = Pending { is_head: true, in_fields: true, ..Pending::default() };
+            self.pending = PendingAnswer { is_head: true, in_fields: true, ..PendingAnswer::default() };
             self.pending.answer.status = Some(status);
             self.pending.answer.label = label;
             return;
@@ -138,10 +172,22 @@ impl<'a> NotesReader<'a> {
         if line.is_empty() {
             return;
         }
-        if let Some(request) = bare_request(line, self.rest()) {
+        // A portal that lists parameters has the name of a header in the line above.
+        if ["(apikey located in header)", "required in header"].contains(&line.to_ascii_lowercase().as_str()) {
+            let name = self.pending.answer.label.clone();
+            let is_new = !self.listed.iter().any(|(known, _)| *known == name);
+            if is_plain_name(&name) && is_new && self.listed.len() < 32 {
+                self.listed.push((name.clone(), format!("<{name}>")));
+            }
+            return;
+        }
+        if let Some((mut request, length)) = bare_request(line, self.rest()) {
             self.end_request();
-            self.at += request.1;
-            self.request = Some((request.0, 0));
+            self.at += length;
+            if request.headers.is_empty() {
+                request.headers.append(&mut self.listed);
+            }
+            self.request = Some((request, 0));
             return;
         }
         if let Some((status, code, words)) = error_row(plain) {
@@ -171,11 +217,11 @@ impl<'a> NotesReader<'a> {
             self.pending.answer.is_empty = true;
             self.end_answer();
         }
-        self.pending = Pending::default();
+        self.pending = PendingAnswer::default();
     }
 
     fn end_answer(&mut self) {
-        let Pending { answer, .. } = std::mem::take(&mut self.pending);
+        let PendingAnswer { answer, .. } = std::mem::take(&mut self.pending);
         if let Some((request, count)) = &mut self.request {
             *count += 1;
             self.read.exchanges.push(ObservedExchange { request: request.clone(), answer: Some(answer) });
@@ -188,6 +234,11 @@ impl<'a> NotesReader<'a> {
             self.read.exchanges.push(ObservedExchange { request, answer: None });
         }
     }
+}
+
+/// Returns whether a JSON text describes an object instead of being one.
+fn is_schema(json: &Value) -> bool {
+    json.get("type").is_some_and(|kind| kind == "object") && json.get("properties").is_some_and(Value::is_object)
 }
 
 /// The length of the first line with its end.
@@ -442,6 +493,27 @@ mod tests {
         assert!(matches!(&read[2].request.body, ObservedBody::Form(pairs) if pairs.len() == 2));
         assert!(read[2].answer.as_ref().is_some_and(|answer| answer.json.is_some()));
         assert_eq!(read[3].answer.as_ref().and_then(|answer| answer.code.clone()).as_deref(), Some("9300"));
+    }
+
+    #[test]
+    fn a_portal_that_lists_parameters_and_schemas_is_read() {
+        let text = "X-Client-Id\n(apiKey located in header)\nMsgId\nRequired in header\nstring\n\
+                    POST https://bank.example/token\nTry this operation\n\
+                    {\"type\":\"object\",\"properties\":{\"grant_type\":{\"enum\":[\"client_credentials\"]},\"scope\":{\"type\":\"string\"}}}\n\
+                    {\"type\":\"object\",\"properties\":{\"access_token\":{\"type\":\"string\"},\"expires_in\":{\"type\":\"integer\"}}}\n";
+        let read = read_curl_notes(text).exchanges;
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].request.headers.len(), 2);
+        assert!(
+            matches!(&read[0].request.body, ObservedBody::Json(json) if json["grant_type"] == "client_credentials")
+        );
+        assert!(
+            read[0]
+                .answer
+                .as_ref()
+                .and_then(|answer| answer.json.as_ref())
+                .is_some_and(|json| json["expires_in"] == 3600)
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub const LONGEST_EXAMPLE: usize = 16 << 20;
 /// The most examples at once.
 pub const MOST_EXAMPLES: usize = 32;
 /// The most exchanges of all examples together.
-pub(super) const MOST_EXCHANGES: usize = 5000;
+pub(super) const MOST_EXCHANGES: usize = 2000;
 
 /// The form of an example.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::observed::ObservedAnswer;
 use super::plain_text::{is_placeholder, is_plain_text, squashed};
-use super::token_exchange::{PointedValue, pointed_values, token_place};
-use super::value_meaning::Meanings;
+use super::sorted_exchanges::{PointedValue, pointed_values, token_place};
+use super::value_meaning::ValueMeanings;
 use crate::base::time::of_rfc3339;
 
 /// The section of the profile, for remarks.
@@ -76,7 +76,7 @@ pub(super) fn plain_code(value: &Value) -> Option<String> {
 
 impl LearnedAnswer {
     /// Learns from the answers of the token endpoint. Without one that has a token, the usual names are guessed.
-    pub(super) fn learn(answers: &[&ObservedAnswer], meanings: &mut Meanings) -> Self {
+    pub(super) fn learn(answers: &[&ObservedAnswer], meanings: &mut ValueMeanings) -> Self {
         let with_token = answers.iter().filter(|answer| answer.is_success()).find_map(|answer| {
             let json = answer.json.as_ref()?;
             Some((json, token_place(json)?.0))
@@ -95,7 +95,7 @@ impl LearnedAnswer {
         learned
     }
 
-    fn guessed(meanings: &mut Meanings) -> Self {
+    fn guessed(meanings: &mut ValueMeanings) -> Self {
         meanings.guess(RESPONSE, "no example shows an answer with a token: these are the usual names".to_owned());
         let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Self {
@@ -108,7 +108,7 @@ impl LearnedAnswer {
         }
     }
 
-    fn take_life(&mut self, values: &[PointedValue<'_>], meanings: &mut Meanings) {
+    fn take_life(&mut self, values: &[PointedValue<'_>], meanings: &mut ValueMeanings) {
         for found in values {
             let name = squashed(found.name);
             let is_refresh = name.contains("refresh") || name.contains("id_token") || name.starts_with("ext");
@@ -169,7 +169,7 @@ impl LearnedAnswer {
         self.date = Some(form);
     }
 
-    fn take_success(&mut self, values: &[PointedValue<'_>], answers: &[&ObservedAnswer], meanings: &mut Meanings) {
+    fn take_success(&mut self, values: &[PointedValue<'_>], answers: &[&ObservedAnswer], meanings: &mut ValueMeanings) {
         let others: Vec<&Value> = answers
             .iter()
             .filter_map(|answer| answer.json.as_ref())

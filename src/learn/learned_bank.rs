@@ -12,8 +12,8 @@ use super::observed::{ObservedAnswer, ObservedExchange, ObservedRequest};
 use super::plain_text::is_plain_text;
 use super::profile_text::profile_text;
 use super::setting_book::{LearnedSetting, SettingBook};
-use super::token_exchange::sort_exchanges;
-use super::value_meaning::{LearnedId, LearnedTime, Meanings};
+use super::sorted_exchanges::sort_exchanges;
+use super::value_meaning::{LearnedId, LearnedTime, ValueMeanings};
 
 /// A statement of the profile that no example proves.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,7 +57,7 @@ pub(super) const UNKNOWN_BASE: &str = "https://bank.example";
 pub fn learn(examples: &[&[u8]], name: Option<&str>) -> Result<LearnedBank, String> {
     let read = read_examples(examples)?;
     let sorted = sort_exchanges(&read.exchanges)?;
-    let (mut meanings, mut omitted) = (Meanings::default(), read.remarks);
+    let (mut meanings, mut omitted) = (ValueMeanings::default(), read.remarks);
     if sorted.other_grants > 0 {
         omitted.push(
             "token calls of other grants were left out: users' consents are written by hand ([consent])".to_owned(),
@@ -163,7 +163,7 @@ fn note_steps(
     let is_token_call = |exchange: &ObservedExchange| token.iter().any(|known| std::ptr::eq(*known, exchange));
     for exchange in all.iter().filter(|exchange| !is_token_call(exchange)) {
         let Some(json) = exchange.answer.as_ref().and_then(|answer| answer.json.as_ref()) else { continue };
-        let values = super::token_exchange::pointed_values(json);
+        let values = super::sorted_exchanges::pointed_values(json);
         let texts: Vec<&str> =
             values.iter().filter_map(|found| found.value.as_str()).filter(|text| text.len() >= 8).collect();
         if let Some(setting) = settings.comes_from(&texts) {

@@ -4,8 +4,8 @@ use super::learned_request::is_noise_header;
 use super::learned_text::{LearnedPiece, LearnedText};
 use super::observed::{ObservedExchange, ObservedRequest};
 use super::plain_text::{is_placeholder, is_plain_name, squashed};
-use super::token_exchange::presents;
-use super::value_meaning::{Meanings, ValuePlace};
+use super::sorted_exchanges::presents;
+use super::value_meaning::{ValueMeanings, ValuePlace};
 
 /// The section of the profile, for remarks.
 pub(super) const CALL: &str = "request";
@@ -25,7 +25,7 @@ impl LearnedCall {
         calls: &[&ObservedExchange],
         tokens: &[&str],
         token_headers: &[(String, LearnedText)],
-        meanings: &mut Meanings,
+        meanings: &mut ValueMeanings,
         omitted: &mut Vec<String>,
     ) -> Self {
         let mut learned = Self::default();
@@ -47,7 +47,7 @@ impl LearnedCall {
         learned
     }
 
-    fn take_token(&mut self, request: &ObservedRequest, tokens: &[&str], meanings: &mut Meanings) {
+    fn take_token(&mut self, request: &ObservedRequest, tokens: &[&str], meanings: &mut ValueMeanings) {
         let is_credential = |name: &str| {
             let name = squashed(name);
             name.contains("token") || name == "authorization"
@@ -81,7 +81,7 @@ impl LearnedCall {
         value: &str,
         calls: &[&ObservedExchange],
         token_headers: &[(String, LearnedText)],
-        meanings: &mut Meanings,
+        meanings: &mut ValueMeanings,
         omitted: &mut Vec<String>,
     ) {
         if is_noise_header(name, value) || self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {

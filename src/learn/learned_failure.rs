@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::learned_answer::{is_code_name, plain_code, put};
 use super::observed::ObservedAnswer;
-use super::token_exchange::{pointed_values, token_place};
+use super::sorted_exchanges::{pointed_values, token_place};
 
 /// A `[[token.failure]]`, or a failure that needs no rule.
 #[derive(Clone, Debug, PartialEq)]

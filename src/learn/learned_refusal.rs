@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::learned_answer::put;
 use super::learned_failure::{code_of, is_code_of_token_endpoint, words_of_answer};
 use super::observed::ObservedAnswer;
-use super::token_exchange::pointed_values;
+use super::sorted_exchanges::pointed_values;
 
 /// The section of the profile, for remarks.
 pub(super) const REFUSAL: &str = "refusal";

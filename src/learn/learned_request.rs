@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::learned_text::{LearnedPiece, LearnedText};
 use super::observed::{ObservedBody, ObservedRequest};
 use super::plain_text::{is_placeholder, is_plain_name, is_plain_text, squashed, words_of};
-use super::value_meaning::{Meanings, ValuePlace, is_secret_name};
+use super::value_meaning::{ValueMeanings, ValuePlace, is_secret_name};
 
 /// The section of the profile, for remarks.
 pub(super) const REQUEST: &str = "token.request";
@@ -93,7 +93,7 @@ impl LearnedRequest {
         from: &ObservedRequest,
         others: &[&ObservedRequest],
         base_path: &str,
-        meanings: &mut Meanings,
+        meanings: &mut ValueMeanings,
         omitted: &mut Vec<String>,
     ) -> Result<Self, String> {
         meanings.has_secret_beside = has_secret(from);
@@ -168,7 +168,7 @@ fn has_secret(request: &ObservedRequest) -> bool {
 
 struct RequestLearner<'a> {
     others: &'a [&'a ObservedRequest],
-    meanings: &'a mut Meanings,
+    meanings: &'a mut ValueMeanings,
     omitted: &'a mut Vec<String>,
 }
 
@@ -311,7 +311,7 @@ impl RequestLearner<'_> {
             if is_telling { words } else { usual.to_owned() }
         };
         let id_name = name(id, "client_id");
-        let setting = |book: &mut Meanings, name: &str, value: &str, secret: bool| {
+        let setting = |book: &mut ValueMeanings, name: &str, value: &str, secret: bool| {
             LearnedText::of(LearnedPiece::Setting(book.settings.setting_for(name, value, secret)))
         };
         // A key alone, as in `-u key:`, is the secret.

@@ -9,7 +9,7 @@
 //!        │         bounded_json: size, depth and number of values, before anything is parsed
 //! observed         exchanges: requests with their answers
 //!        │
-//! token_exchange   the request that brings a token, and the answers to it
+//! sorted_exchanges the request that brings a token, and the answers to it
 //! value_meaning    each value of it: a constant, a setting, something fresh
 //! learned_*        what goes into a profile
 //!        │
@@ -40,8 +40,8 @@ mod postman;
 mod profile_text;
 mod setting_book;
 mod shell_words;
-mod token_exchange;
-mod toml_text;
+mod sorted_exchanges;
+mod toml_value;
 mod value_meaning;
 
 pub use example_format::{LONGEST_EXAMPLE, MOST_EXAMPLES};

@@ -7,6 +7,15 @@ use serde_json::Value;
 use super::bounded_json::parse_bounded_json;
 use super::plain_text::is_placeholder;
 
+/// The longest body that is looked at, in bytes, and the most of headers and of a URL: those of token calls are small, and
+/// a request is kept once for each of its answers.
+const LONGEST: usize = 64 << 10;
+
+/// Returns whether a document is short enough to be looked at.
+pub(super) fn is_short(document: &Value) -> bool {
+    document.to_string().len() <= LONGEST
+}
+
 /// A request, and one answer to it.
 #[derive(Clone)]
 pub(super) struct ObservedExchange {
@@ -60,8 +69,13 @@ impl ObservedRequest {
     /// Takes a request's parts together. `url` may be a placeholder with a path.
     pub(super) fn new(method: &str, url: &str, headers: Vec<(String, String)>) -> Self {
         let mut request = Self { method: method.to_ascii_uppercase(), ..Self::default() };
-        request.take_url(url);
+        request.take_url(if url.len() <= LONGEST { url } else { "" });
+        let mut length = 0;
         for (name, value) in headers {
+            length += name.len() + value.len();
+            if length > LONGEST {
+                break;
+            }
             match basic_pair(&name, &value) {
                 Some(pair) => request.basic = Some(pair),
                 None => request.headers.push((name, value)),
@@ -112,6 +126,10 @@ impl ObservedRequest {
     pub(super) fn take_body(&mut self, text: &str) {
         let trimmed = text.trim();
         if trimmed.is_empty() {
+            return;
+        }
+        if trimmed.len() > LONGEST {
+            self.body = ObservedBody::Other;
             return;
         }
         let kind = self.header("content-type").unwrap_or_default().to_ascii_lowercase();
@@ -166,7 +184,7 @@ impl ObservedAnswer {
     pub(super) fn take_body(&mut self, text: &str) {
         let trimmed = text.trim();
         self.is_empty = trimmed.is_empty();
-        if trimmed.starts_with(['{', '[']) {
+        if trimmed.starts_with(['{', '[']) && trimmed.len() <= LONGEST {
             self.json = parse_bounded_json(trimmed).ok();
         }
     }

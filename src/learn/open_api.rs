@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::bounded_json::{at, items_at, text_at};
 use super::example_format::{MOST_EXCHANGES, ReadExample};
-use super::observed::{ObservedAnswer, ObservedBody, ObservedExchange, ObservedRequest};
+use super::observed::{ObservedAnswer, ObservedBody, ObservedExchange, ObservedRequest, is_short};
 
 /// The most steps through references and schemas of one document.
 const MOST_STEPS: usize = 200_000;
@@ -34,6 +34,11 @@ pub(super) fn read_open_api(document: &Value) -> Result<ReadExample, String> {
     }
     reader.flows(&server, &mut read.exchanges)?;
     Ok(read)
+}
+
+/// Makes an example of a schema that stands alone.
+pub(super) fn schema_example(schema: &Value) -> Option<Value> {
+    OpenApiReader { document: schema, steps: 0 }.example(schema, "", 0).ok().filter(is_short)
 }
 
 struct OpenApiReader<'a> {
@@ -117,8 +122,7 @@ impl<'a> OpenApiReader<'a> {
         let Some(body) = operation.get("requestBody") else { return Ok(()) };
         let body = self.resolved(body)?;
         for (kind, media) in at(body, &["content"]).and_then(Value::as_object).into_iter().flatten() {
-            let mut examples = self.examples(media)?;
-            let example = if examples.is_empty() { Value::Null } else { examples.swap_remove(0) };
+            let example = self.examples(media)?.into_iter().find(is_short).unwrap_or(Value::Null);
             if kind.contains("json") {
                 request.body = ObservedBody::Json(example);
                 return Ok(());
@@ -142,7 +146,7 @@ impl<'a> OpenApiReader<'a> {
         let media = at(response, &["content"]).and_then(Value::as_object);
         let media = media.and_then(|all| all.iter().find(|(kind, _)| kind.contains("json"))).map(|(_, media)| media);
         let Some(media) = media else { return Ok(vec![None]) };
-        Ok(self.examples(media)?.into_iter().map(Some).collect())
+        Ok(self.examples(media)?.into_iter().filter(is_short).map(Some).collect())
     }
 
     /// The examples of a media type, or one that its schema gives.

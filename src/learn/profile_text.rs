@@ -9,7 +9,7 @@ use super::learned_call::CALL;
 use super::learned_refusal::{LearnedRefusal, REFUSAL};
 use super::learned_request::{LearnedEncoding, LearnedField, REQUEST};
 use super::learned_text::{LearnedPiece, LearnedText};
-use super::toml_text::{json_value, key, one_or_many, quoted, table};
+use super::toml_value::{key, one_or_many, quoted, table, toml_value};
 
 /// Writes the profile of a learned bank.
 pub(super) fn profile_text(bank: &LearnedBank) -> String {
@@ -133,7 +133,7 @@ impl ProfileWriter<'_> {
             let _ = write!(text, "\n{}[token]\n", self.remarks("token"));
         }
         if let Some((pointer, value)) = &answer.success {
-            let mut says = vec![("pointer", quoted(pointer)), ("equals", json_value(value))];
+            let mut says = vec![("pointer", quoted(pointer)), ("equals", toml_value(value))];
             // An answer with a token that lacks a guessed code is one all the same.
             if self.bank.guesses.iter().any(|guess| guess.place == "token") {
                 says.push(("absent", "true".to_owned()));
@@ -240,7 +240,7 @@ pub(super) fn has_id(value: &LearnedText) -> bool {
 
 fn field_text(field: &LearnedField) -> String {
     match field {
-        LearnedField::Constant(value) => json_value(value),
+        LearnedField::Constant(value) => toml_value(value),
         LearnedField::List(items) => format!("[{}]", items.iter().map(field_text).collect::<Vec<_>>().join(", ")),
         LearnedField::Object(members) => {
             table(members.iter().map(|(name, member)| (name.as_str(), field_text(member))))

@@ -59,6 +59,16 @@ fn outputs(bank: &LearnedBank) -> String {
     [texts.join("\n"), guesses.join("\n"), bank.omitted().join("\n"), settings, format!("{bank:?}")].join("\n")
 }
 
+/// What reading the profile and playing the conversation says, if it is not as it should be.
+fn rehearsed(bank: &LearnedBank) -> String {
+    let (Ok(profile), Ok(conversation)) = (bank.profile(), bank.conversation()) else { return String::new() };
+    let report = Diagnostics::new();
+    let parsed = Profile::parse(&SourceText::new("learned", profile), &report);
+    let found: Vec<String> = report.into_diagnostics().iter().map(|found| found.render(false)).collect();
+    let wrong = parsed.map(|parsed| fixture::play("learned", &conversation, Some(&parsed))).unwrap_or_default();
+    found.join("\n") + &wrong.join("\n")
+}
+
 /// A token request as it goes out: method, URL with query, headers, body.
 #[derive(Debug, PartialEq)]
 struct Wire {
@@ -70,7 +80,7 @@ struct Wire {
 /// Renders the token request of a profile. Headers in `fresh` are there with any value.
 fn wire(profile: &Arc<Profile>, base_url: &str, settings: &[(&str, &str)], fresh: &[&str]) -> Wire {
     let text: String =
-        settings.iter().map(|(name, value)| format!("{name} = {}\n", toml_text::quoted(value))).collect();
+        settings.iter().map(|(name, value)| format!("{name} = {}\n", toml_value::quoted(value))).collect();
     let report = Diagnostics::new();
     let node = Node::parse(&SourceText::new("settings", text), &report);
     let fields = Fields::new(&node, "settings", &report);
@@ -473,7 +483,7 @@ proptest! {
                 }
             }
         }
-        let out = learn(&[text.as_bytes()], Some("newbank")).map_or_else(|why| why, |bank| outputs(&bank));
+        let out = learn(&[text.as_bytes()], Some("newbank")).map_or_else(|why| why, |bank| outputs(&bank) + &rehearsed(&bank));
         prop_assert!(!out.to_lowercase().contains(&CANARY.to_lowercase()), "{out}");
     }
 

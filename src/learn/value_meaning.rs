@@ -39,7 +39,7 @@ pub(super) enum ValuePlace {
 
 /// All that values of requests become: settings, times, ids, and remarks on what was guessed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Meanings {
+pub(super) struct ValueMeanings {
     pub settings: SettingBook,
     pub times: Vec<LearnedTime>,
     pub ids: Vec<LearnedId>,
@@ -209,7 +209,7 @@ fn asks_for_uuid(value: &str) -> bool {
     is_placeholder(value) && ["uuid", "guid"].iter().any(|word| plain.contains(word))
 }
 
-impl Meanings {
+impl ValueMeanings {
     /// Notes a guess, once.
     pub(super) fn guess(&mut self, place: &'static str, about: String) {
         let guess = (place, about);

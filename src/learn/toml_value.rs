@@ -28,12 +28,12 @@ pub(super) fn table<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> S
 }
 
 /// Writes JSON as TOML has it. `null` has no form there and becomes an empty text.
-pub(super) fn json_value(value: &Value) -> String {
+pub(super) fn toml_value(value: &Value) -> String {
     match value {
         Value::Null => "\"\"".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::String(text) => quoted(text),
-        Value::Array(items) => format!("[{}]", items.iter().map(json_value).collect::<Vec<_>>().join(", ")),
-        Value::Object(members) => table(members.iter().map(|(name, member)| (name.as_str(), json_value(member)))),
+        Value::Array(items) => format!("[{}]", items.iter().map(toml_value).collect::<Vec<_>>().join(", ")),
+        Value::Object(members) => table(members.iter().map(|(name, member)| (name.as_str(), toml_value(member)))),
     }
 }
