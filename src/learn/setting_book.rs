@@ -115,6 +115,11 @@ impl SettingBook {
         self.settings.iter().find(|known| known.name == name).map_or("", |known| known.stand_in.as_str())
     }
 
+    /// Returns whether a setting is a secret.
+    pub(super) fn is_secret(&self, name: &str) -> bool {
+        self.settings.iter().any(|known| known.name == name && known.secret)
+    }
+
     /// The setting whose value in the examples is this one.
     pub(super) fn of_value(&self, value: &str) -> Option<&LearnedSetting> {
         self.settings.iter().find(|known| is_same(known.raw.expose_secret(), value))
