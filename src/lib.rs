@@ -6,7 +6,7 @@
 //! - [`app`]: the running process: start, reload, hand-over, end
 //! - [`serve`] data plane · [`admin`] admin listener, API and dashboard · [`sim`] bank simulators
 //! - [`control`]: the token keeper and users' consents, on the control thread
-//! - [`config`]: from `proxy.toml` to an immutable snapshot
+//! - [`config`]: from `proxy.toml` to an immutable snapshot · [`learn`]: from examples of a bank's calls to a profile
 //! - [`provider`] auth modules as data · [`store`] tokens at rest · [`tls`] · [`upstream`] connections to providers
 //! - [`route`] routing and permission · [`token`] the life of a token · [`signing`] keys and signatures · [`observe`]
 //!   logs, metrics, traces, audit log
@@ -23,6 +23,7 @@ pub mod control;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod key_service;
+pub mod learn;
 pub mod observe;
 pub mod provider;
 pub mod route;

@@ -66,6 +66,25 @@ pub struct InitArguments {
     live: bool,
 }
 
+impl InitArguments {
+    /// The arguments for a profile that was just written, with everything else as usual.
+    pub(super) fn of_profile(profile: &Path, folder: &Path, base_url: String) -> Self {
+        Self {
+            bank: Some(profile.display().to_string()),
+            dir: folder.to_owned(),
+            environment: None,
+            base_url: Some(base_url),
+            token_url: None,
+            settings: Vec::new(),
+            client: "app".to_owned(),
+            bind: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
+            plain: false,
+            live: false,
+        }
+    }
+}
+
 /// The answers to everything that a config needs to know.
 struct InitPlan {
     bank: String,
@@ -93,6 +112,11 @@ pub fn run(arguments: &InitArguments) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Writes the config, for a command that has said all arguments. Returns its path; on an error nothing was written.
+pub(super) fn write_for(arguments: &InitArguments) -> Result<PathBuf, String> {
+    prepare(arguments).and_then(|plan| write(arguments, &plan))
 }
 
 fn prepare(arguments: &InitArguments) -> Result<InitPlan, String> {
@@ -421,17 +445,17 @@ pub(super) fn put(path: &Path, content: &SecretString, mode: u32) -> Result<(), 
 }
 
 /// Asks at a terminal; where there is none, nobody answers.
-struct Desk {
+pub(super) struct Desk {
     is_attended: bool,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { is_attended: io::stdin().is_terminal() && io::stderr().is_terminal() }
     }
 
     /// The answer; `usual` or nothing if it is empty or nobody is there.
-    fn ask(&mut self, question: &str, usual: Option<&str>) -> Result<Option<String>, String> {
+    pub(super) fn ask(&mut self, question: &str, usual: Option<&str>) -> Result<Option<String>, String> {
         if !self.is_attended {
             return Ok(usual.map(str::to_owned));
         }

@@ -20,6 +20,7 @@ mod health;
 mod import;
 mod init;
 mod key;
+mod learn;
 mod profiles;
 mod run;
 mod sim;
@@ -125,6 +126,8 @@ enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Learn a bank from examples of its calls: write a profile, a conversation and a config; overwrites nothing
+    Learn(learn::LearnArguments),
     /// Print a manual page in roff, of the whole or of one command
     Man {
         /// The command, as in `man key new`
@@ -134,7 +137,7 @@ enum Command {
     /// Load a PKCS#11 module, for a countersign that starts this; standard input is a socket
     #[command(name = "pkcs11-module", hide = true)]
     Pkcs11Module,
-    /// List the built-in provider profiles, print one, or play a profile's tests
+    /// List the built-in provider profiles, print one, play a profile's tests, or look a profile through
     #[command(args_conflicts_with_subcommands = true)]
     Profiles {
         #[command(subcommand)]
@@ -201,6 +204,15 @@ enum KeyCommand {
 
 #[derive(Debug, Subcommand)]
 enum ProfilesCommand {
+    /// Warn about what is no mistake and may cost dearly: refusals that fetch for ever, payments that are made twice
+    Lint {
+        /// The profile: a file, or the name of a built-in one
+        #[arg(value_name = "FILE")]
+        profile: String,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Play the conversations of a profile; without any named, those in the folder beside FILE that is called like it
     Test {
         /// The profile: a file, or the name of a built-in one
@@ -244,10 +256,14 @@ fn run_command(command: Command) -> ExitCode {
         Command::Import(arguments) => import::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Key { command: KeyCommand::New { name, json } } => key::new_key(&name, json),
+        Command::Learn(arguments) => learn::run(&arguments),
         Command::Man { words } => completions::man(command_line(), &words),
         Command::Pkcs11Module => run_module_process(),
         Command::Profiles { command: Some(ProfilesCommand::Test { profile, conversations, json }), .. } => {
             profiles::test(&profile, &conversations, json)
+        }
+        Command::Profiles { command: Some(ProfilesCommand::Lint { profile, json }), .. } => {
+            profiles::lint(&profile, json)
         }
         Command::Profiles { command: None, name, json } => profiles::show(name.as_deref(), json),
         Command::Reload { admin_listener } => status::reload(&admin_listener),

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{complain, print};
-use crate::provider::{Basis, DeclaredSetting, Profile, fixture};
+use crate::base::counted::counted;
+use crate::provider::{Basis, DeclaredSetting, LintFinding, Profile, fixture};
 use crate::syntax::{Diagnostics, SourceText, suggest};
 
 /// Lists the built-in profiles, or prints one.
@@ -124,6 +125,41 @@ pub fn test(profile: &str, conversations: &[PathBuf], as_json: bool) -> ExitCode
             ExitCode::from(status)
         }
     }
+}
+
+/// Looks a profile through. 0: nothing was found that its notes do not explain, 1: something was, or the profile has
+/// mistakes, 2: it cannot be read.
+pub fn lint(profile: &str, as_json: bool) -> ExitCode {
+    match find(profile, as_json) {
+        Ok((profile, _)) => {
+            let found = profile.lint();
+            let open = found.iter().filter(|finding| finding.reason.is_none()).count();
+            print(&if as_json { findings_json(&found, open) } else { findings(&found, open) });
+            ExitCode::from(u8::from(open > 0))
+        }
+        Err((why, status)) => {
+            complain(&why);
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn findings(found: &[LintFinding], open: usize) -> String {
+    let mut text = String::new();
+    for LintFinding { place, about, reason } in found {
+        let _ = match reason {
+            None => writeln!(text, "{:<8} {place}: {about}", "finding"),
+            Some(reason) => writeln!(text, "{:<8} {place}: {about}\n         its note: {reason}", "noted"),
+        };
+    }
+    let explained = found.len() - open;
+    text + &format!("\n{}, and {explained} that notes explain.\n", counted(open, "finding"))
+}
+
+fn findings_json(found: &[LintFinding], open: usize) -> String {
+    let one =
+        |LintFinding { place, about, reason }: &LintFinding| json!({ "place": place, "about": about, "note": reason });
+    format!("{:#}\n", json!({ "ok": open == 0, "findings": found.iter().map(one).collect::<Vec<_>>() }))
 }
 
 type Played = Vec<(PathBuf, Vec<String>)>;

@@ -391,6 +391,11 @@ impl Matcher {
         node.error(fields.report(), title, "", Some(help.to_owned()));
     }
 
+    /// Returns the JSON pointers of each of its conditions on values.
+    pub(super) fn json_pointers(&self) -> Vec<Vec<&str>> {
+        self.json.iter().map(|test| test.pointers().collect()).collect()
+    }
+
     /// Returns whether it has any condition at all.
     pub(super) fn says_something(&self) -> bool {
         let asks = self.challenge_error.is_some() || !self.headers.is_empty() || self.looks_inside();

@@ -181,6 +181,12 @@ impl InjectionRules {
         self.jose.iter().flat_map(RequestJoseRule::uses)
     }
 
+    /// The places with a generated identifier that is another one on a replay.
+    pub(super) fn renewed_ids(&self) -> impl Iterator<Item = &CallPlace> {
+        let is_renewed = |rule: &&InjectionRule| rule.value.has_id() && rule.value.changes_on_replay(self.replay_id);
+        self.rules.iter().filter(is_renewed).map(|rule| &rule.place)
+    }
+
     /// The route variables that it names.
     pub(super) fn vars(&self) -> impl Iterator<Item = &Arc<str>> {
         let signed = self.sign.iter().flat_map(SignatureRule::templates);

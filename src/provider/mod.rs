@@ -73,7 +73,7 @@ pub use injection::{CallInputs, SentIds};
 pub use life::date;
 pub use login::LoginProgress;
 pub use module::{CallAs, Module, UnsignedCall, Wiring};
-pub use profile::Profile;
+pub use profile::{LintFinding, Profile};
 pub use provenance::{Basis, Provenance};
 pub use refusal::Verdict;
 pub use setting::{FileContent, ReadValue, RemoteKind, Settings};

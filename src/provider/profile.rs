@@ -1,5 +1,7 @@
 //! A parser for profile files, and the profiles that are built in.
 
+mod lint;
+
 use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
@@ -23,6 +25,8 @@ use crate::provider::time_rule::TimeRule;
 use crate::provider::token_response_rules::TokenResponseRules;
 use crate::provider::values::OneOrManyValues;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
+
+pub use lint::LintFinding;
 
 /// The profiles that come with countersign: their names and texts.
 const BUILTIN: [(&str, &str); 56] = [

@@ -31,6 +31,7 @@ mod http2;
 mod import;
 mod include;
 mod key_services;
+mod learn;
 mod life;
 mod limits;
 mod live;
