@@ -233,8 +233,9 @@ fn read_location(section: &Directive, levels: &[&[Directive]], draft: &mut Draft
                     "see methods in docs/config.md#route-what-leads-from-one-to-the-other",
                 );
             }
-        } else if is(directive, "Require") && directive.words == ["all", "granted"] {
-        } else if !HARMLESS.contains(&directive.name.to_ascii_lowercase().as_str()) {
+        } else if !(is(directive, "Require") && directive.words == ["all", "granted"])
+            && !HARMLESS.contains(&directive.name.to_ascii_lowercase().as_str())
+        {
             lose(draft, directive, &directive.name.clone(), cure_of(&directive.name));
         }
     }
