@@ -162,7 +162,7 @@ fn read_host(directives: &[Directive], outer: &[Directive], section: Option<&Dir
                 draft,
             );
         } else if !HARMLESS.contains(&directive.name.to_ascii_lowercase().as_str()) {
-            lose(draft, directive, &directive.name.clone(), cure_of(&directive.name));
+            lose(draft, directive, &directive.name, cure_of(&directive.name));
         }
     }
     if draft.routes.len() > before && !directives.iter().any(|inner| is(inner, "VirtualHost")) {
@@ -233,10 +233,10 @@ fn read_location(section: &Directive, levels: &[&[Directive]], draft: &mut Draft
                     "see methods in docs/config.md#route-what-leads-from-one-to-the-other",
                 );
             }
-        } else if !(is(directive, "Require") && directive.words == ["all", "granted"])
-            && !HARMLESS.contains(&directive.name.to_ascii_lowercase().as_str())
-        {
-            lose(draft, directive, &directive.name.clone(), cure_of(&directive.name));
+        } else if is(directive, "Require") && directive.words == ["all", "granted"] {
+            // Everybody may call.
+        } else if !HARMLESS.contains(&directive.name.to_ascii_lowercase().as_str()) {
+            lose(draft, directive, &directive.name, cure_of(&directive.name));
         }
     }
     let is_for_others = levels
