@@ -313,7 +313,7 @@ fn unknown_tag(tag: &Tag) -> String {
 
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<YamlContent, String> {
     match tag {
-        Some(tag) if !tag.is_yaml_core_schema() && !(tag.handle.is_empty() && tag.suffix == "!") => {
+        Some(tag) if !(tag.is_yaml_core_schema() || tag.handle.is_empty() && tag.suffix == "!") => {
             Err(unknown_tag(tag))
         }
         Some(tag) if matches!(&*tag.suffix, "str" | "!") => Ok(YamlContent::Text(text.into_owned())),

@@ -1,5 +1,6 @@
 //! The text of `proxy.toml` for what an import has gathered.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::draft::{Draft, DraftClient, DraftListener, DraftRoute, Names, quoted, shown};
@@ -13,6 +14,10 @@ impl Draft {
     pub fn finish(&mut self) {
         self.settle_listeners();
         self.settle_routes();
+        let used: BTreeSet<&str> = self.routes.iter().map(|route| &*route.provider).collect();
+        let of_unused = |why: &String| why.rsplit_once(" of provider ").is_some_and(|(_, name)| !used.contains(name));
+        self.needed.retain(|_, why| !of_unused(why));
+        self.providers.retain(|provider| used.contains(&*provider.name));
         if self.clients.is_empty() {
             let networks = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
             self.clients.push(DraftClient { name: LOCAL.to_owned(), networks, ..DraftClient::default() });

@@ -162,7 +162,7 @@ fn read_host(directives: &[Directive], outer: &[Directive], section: Option<&Dir
                 draft,
             );
         } else if !HARMLESS.contains(&directive.name.to_ascii_lowercase().as_str()) {
-            lose(draft, directive, &directive.name.clone(), cure_of(&directive.name));
+            lose(draft, directive, &directive.name, cure_of(&directive.name));
         }
     }
     if draft.routes.len() > before && !directives.iter().any(|inner| is(inner, "VirtualHost")) {
@@ -234,8 +234,9 @@ fn read_location(section: &Directive, levels: &[&[Directive]], draft: &mut Draft
                 );
             }
         } else if is(directive, "Require") && directive.words == ["all", "granted"] {
+            // Everybody may call.
         } else if !HARMLESS.contains(&directive.name.to_ascii_lowercase().as_str()) {
-            lose(draft, directive, &directive.name.clone(), cure_of(&directive.name));
+            lose(draft, directive, &directive.name, cure_of(&directive.name));
         }
     }
     let is_for_others = levels

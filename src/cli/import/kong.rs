@@ -338,10 +338,8 @@ fn read_route(
         .concat(),
         draft,
     );
-    for key in ["preserve_host"] {
-        if let Some(place) = route.get(key).filter(|place| place.text() == Some("true")) {
-            place.lose(draft, "the bank is called by its own name");
-        }
+    if let Some(place) = route.get("preserve_host").filter(|place| place.text() == Some("true")) {
+        place.lose(draft, "the bank is called by its own name");
     }
     let strip = route.text_of("strip_path") != Some("false");
     let mut hosts: Vec<Option<String>> = Vec::new();

@@ -189,7 +189,7 @@ fn read_route(
         let (name, values) = short(filter);
         match (name, values.as_slice()) {
             ("TokenRelay", _) => {}
-            ("StripPrefix", [count]) => cut += count.parse::<usize>().unwrap_or(0),
+            ("StripPrefix", [count]) if count.parse::<u8>().is_ok() => cut += usize::from(count.parse().unwrap_or(0u8)),
             ("StripPrefix", []) => cut += 1,
             ("PrefixPath", [prefix]) if route_path(prefix).is_some() && before.is_empty() => {
                 before = prefix.trim_end_matches('/').to_owned();
