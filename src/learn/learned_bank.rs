@@ -49,7 +49,7 @@ pub struct LearnedBank {
 }
 
 /// Stands for a base URL that no example shows.
-pub(super) const UNKNOWN_BASE: &str = "https://bank.example";
+pub const UNKNOWN_BASE: &str = "https://bank.example";
 
 /// Learns a bank from examples: the contents of files. `name`: that of the profile; the host gives one otherwise.
 ///
@@ -199,7 +199,7 @@ impl LearnedBank {
         &self.name
     }
 
-    /// The base URL; one that stands for it if the examples show none.
+    /// The base URL; `None` if the examples show none that may be copied.
     pub fn base_url(&self) -> Option<&str> {
         self.base_url.as_deref()
     }
