@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Seconds by which the clock of a signer may be ahead of ours.
+pub const CLOCK_TOLERANCE: u64 = 60;
+
 /// One moment on both clocks, in milliseconds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Now {

@@ -74,7 +74,7 @@ pub struct CertPlace {
 
 impl CertPlace {
     fn path(&self) -> PathBuf {
-        let configured = || Some(forward(&self.config)?.ca?.0);
+        let configured = || forward(&self.config)?.ca_cert;
         self.cert.clone().or_else(configured).unwrap_or_else(|| PathBuf::from("certs/ca.crt"))
     }
 }
@@ -156,7 +156,7 @@ fn new(arguments: &NewArguments, now: Now) -> Result<String, String> {
         (Some(folder), ..) => in_folder(folder),
         (None, Some(cert), Some(key)) => (cert.clone(), key.clone()),
         (None, ..) => {
-            let configured = forward(&arguments.config).and_then(|forward| forward.ca);
+            let configured = forward(&arguments.config).and_then(|forward| forward.ca_cert.zip(forward.ca_key));
             configured.unwrap_or_else(|| in_folder(Path::new("certs")))
         }
     };

@@ -17,6 +17,7 @@ mod demo_client;
 mod exec;
 mod explain;
 mod health;
+mod import;
 mod init;
 mod key;
 mod learn;
@@ -116,6 +117,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
         config: PathBuf,
     },
+    /// Write a config from another gateway's files, and name what could not be carried over
+    Import(import::ImportArguments),
     /// Write a config for one bank, with certificates and a client's key; overwrites nothing
     Init(init::InitArguments),
     /// Make a key that a client authenticates with
@@ -250,6 +253,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Health { live, admin, admin_ca, config } => {
             health::check_health(live, admin.as_deref(), admin_ca.as_deref(), &config)
         }
+        Command::Import(arguments) => import::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Key { command: KeyCommand::New { name, json } } => key::new_key(&name, json),
         Command::Learn(arguments) => learn::run(&arguments),

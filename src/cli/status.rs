@@ -89,14 +89,18 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
         .map(|one| {
             let until = one.get("rests_until").or_else(|| one.get("closed_until")).and_then(Value::as_str);
             let fails = matches!(word(one, "state"), "closed" | "failing" | "resting");
-            let why = one.get("last_failure").filter(|_| fails).map_or("", |failure| word(failure, "reason"));
+            let why = one.get("last_failure").filter(|_| fails).map_or_else(String::new, |failure| {
+                let cure = failure.get("cure").and_then(Value::as_str);
+                let reason = word(failure, "reason");
+                cure.map_or_else(|| reason.to_owned(), |cure| format!("{reason}; {cure}"))
+            });
             let live = format!("{} of {}", number(one, "live_tokens"), number(one, "token_keys"));
             let until = match until {
                 Some(until) => moment(until, now),
                 None if fails => "with the next call".to_owned(),
                 None => "-".to_owned(),
             };
-            row(&[word(one, "name"), word(one, "profile"), word(one, "state"), &live, &until, why])
+            row(&[word(one, "name"), word(one, "profile"), word(one, "state"), &live, &until, &why])
         })
         .collect();
     let _ =
@@ -163,7 +167,7 @@ mod tests {
         });
         let providers = json!({ "providers": [{
             "name": "scb", "profile": "scb", "state": "resting", "live_tokens": 0, "token_keys": 1,
-            "rests_until": "2024-02-29T00:00:30.000Z", "last_failure": { "reason": "401 with code=9300" },
+            "rests_until": "2024-02-29T00:00:30.000Z", "last_failure": { "reason": "401 with code=9300", "cause": "clock", "cure": "set the clock" },
         }, {
             "name": "meed", "profile": "meed", "state": "resting", "live_tokens": 0, "token_keys": 1,
             "last_failure": { "reason": "503" },
@@ -174,7 +178,7 @@ mod tests {
             "config 0123456789ab, refused 1 min ago (2024-02-28T23:59:00Z) by signal\n",
             "was refused:\nline 3\n",
             "gateway   reverse  127.0.0.1:1  yes\n",
-            "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300\n",
+            "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300; set the clock\n",
             "meed      meed     resting  0 of 1       with the next call              503\n",
             "kms:eu-central-1  closed   7 and 0         -\n",
             "pkcs11:bank       open     1 and 2         1 min ago (2024-02-28T23:59:00Z)  the process has ended\n",

@@ -30,6 +30,7 @@ use super::snapshot::{Snapshot, SnapshotFields};
 use super::spanned_text::Position;
 use super::store::{self, Storage};
 use super::tracing;
+use super::webhook::{self, ReadWebhook, Webhook, WebhookReadContext};
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
 ///
@@ -63,6 +64,8 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
     let mut listeners = listener::read(&fields, &known, reader);
     let around = RouteReadContext { known: &known, listeners: &listeners, providers: &providers, reader };
     let routes = route::read(&fields, &around);
+    let around = WebhookReadContext { listeners: &listeners, providers: &providers, reader };
+    let webhooks = webhook::read(&fields, &around);
     let limits = limits::read(&fields, reader);
     let log = log::read(&fields, reader);
     let admin = admin::read(&fields, &listeners, reader);
@@ -79,8 +82,9 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
         Position::head(root).error(report, "the file has no listener, so nothing could be served", help);
     }
     credentials::judge(&known, &listeners, report);
-    judge_reach(&known, &listeners, &routes, report);
-    judge_use(&known, &providers, &routes, report);
+    judge_reach(&known, &listeners, &routes, &webhooks, report);
+    judge_use(&known, &providers, &routes, &webhooks, report);
+    webhook::judge(&webhooks, &routes, report);
     build_tables(&mut listeners, &routes, report);
     let consents = providers.iter().enumerate().map(|(at, provider)| provider.consents(users_of(&routes, at), report));
     let consents: Vec<_> = consents.collect();
@@ -99,6 +103,8 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
     let providers = finished?;
     let routes: Option<Vec<Arc<Route>>> =
         routes.into_iter().map(|route| route.finish(&providers).map(Arc::new)).collect();
+    let webhooks = webhooks.into_iter().map(|webhook| webhook.finish(&listeners, &providers).map(Arc::new));
+    let webhooks: Option<Vec<Arc<Webhook>>> = webhooks.collect();
     let listeners: Option<Vec<Arc<ListenerConfig>>> =
         listeners.into_iter().map(|listener| listener.finish().map(Arc::new)).collect();
     Some(Snapshot(SnapshotFields {
@@ -116,6 +122,7 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
         tracing,
         certificates: reader.certificates(),
         sources: reader.sources(root),
+        webhooks: webhooks?,
         watch,
     }))
 }
@@ -178,10 +185,19 @@ fn judge_users(
 }
 
 /// Every route must be reachable by somebody, and everybody who is let in must have somewhere to go.
-fn judge_reach(known: &KnownClients, listeners: &[ReadListener], routes: &[ReadRoute], report: &Diagnostics) {
+fn judge_reach(
+    known: &KnownClients,
+    listeners: &[ReadListener],
+    routes: &[ReadRoute],
+    webhooks: &[ReadWebhook],
+    report: &Diagnostics,
+) {
     for (at, listener) in listeners.iter().enumerate() {
         let Some(answer) = listener.mode.without_routes() else { continue };
         let mut served = routes.iter().filter(|route| route.listeners.contains(&at)).peekable();
+        if served.peek().is_none() && webhooks.iter().any(|webhook| webhook.listener == Some(at)) {
+            continue;
+        }
         if served.peek().is_none() {
             let title = format!("no route is served on listener `{}`", listener.name);
             listener.head.warning(report, title, format!("every request there would be {answer}"));
@@ -221,10 +237,17 @@ fn lets_in(listener: &ReadListener, opens: &Opens) -> bool {
 }
 
 /// Reports what is not used, most likely a slip; not if a misspelt name, which was reported, may refer to it.
-fn judge_use(known: &KnownClients, providers: &[ReadProvider], routes: &[ReadRoute], report: &Diagnostics) {
+fn judge_use(
+    known: &KnownClients,
+    providers: &[ReadProvider],
+    routes: &[ReadRoute],
+    webhooks: &[ReadWebhook],
+    report: &Diagnostics,
+) {
     let unread = routes.iter().any(|route| route.provider.is_none());
     for (at, provider) in providers.iter().enumerate().filter(|_| !unread) {
-        if !routes.iter().any(|route| route.provider == Some(at)) {
+        let calls = webhooks.iter().any(|webhook| webhook.provider == Some(at));
+        if !calls && !routes.iter().any(|route| route.provider == Some(at)) {
             let title = format!("no route uses [provider.{}]", provider.name);
             provider.position.warning(report, title, "add a [[route]] with it, or remove it");
             // Its other mistakes are reported all the same.

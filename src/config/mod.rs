@@ -22,6 +22,7 @@ mod provider;
 mod reader;
 mod redact;
 mod reload;
+mod remote_identity;
 mod route;
 mod runtime;
 pub mod schema;
@@ -33,6 +34,8 @@ mod store;
 mod timeouts;
 mod tracing;
 mod variable;
+mod webhook;
+mod wrapped_key;
 
 use std::path::Path;
 
@@ -54,6 +57,7 @@ pub use snapshot::*;
 pub use sources::{AsRead, Sources, names_digest};
 pub use store::Storage;
 pub use timeouts::Timeouts;
+pub use webhook::{Application, Webhook};
 
 use crate::syntax::Diagnostic;
 

@@ -9,18 +9,21 @@ use rustls::pki_types::ServerName;
 
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
+use crate::key_service::SERVICE_PARALLEL;
 use crate::observe::once::Once;
 use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, Wiring};
 use crate::route::{ClientId, Opens};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
-use crate::tls::{self, ClientTls, KEY_EXCHANGES};
+use crate::tls::{self, ClientIdentity, ClientTls, KEY_EXCHANGES};
 use crate::token::consent::Upkeep;
+use crate::transport::BlockingThreads;
 use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 
 use super::client::KnownClients;
 use super::consent::{self, ConsentSettings, ReadConsent};
 use super::listener::{client_identity_with, only_tls13};
 use super::reader::{Reader, pem_help};
+use super::remote_identity::remote_identity;
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
 use super::snapshot::CertificateEnd;
 use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
@@ -114,7 +117,12 @@ pub(super) const TLS_KEYS: SchemaSection = (
     &[
         ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
         ("client_cert", SchemaShape::Text, MAY, "path of our certificate and its chain, PEM"),
-        ("client_key", SchemaShape::Text, MAY, "path of its private key, PEM"),
+        (
+            "client_key",
+            SchemaShape::TextOr("service_key"),
+            MAY,
+            "path of its private key, PEM, or a key of a key service",
+        ),
         ("client_key_password", SchemaShape::Source, MAY, "what opens that key, if it is encrypted"),
         (
             "key_exchange",
@@ -160,6 +168,8 @@ struct ProviderTransport {
     certificate: Option<CertificateEnd>,
     tls: Arc<rustls::ClientConfig>,
     server_name: Option<ServerName<'static>>,
+    /// The threads on which its handshakes wait for signatures, if they have to.
+    signing_threads: Option<BlockingThreads>,
     digest: [u8; 32],
 }
 
@@ -217,7 +227,7 @@ impl ReadProvider {
             base_url,
             tls: transport.tls.clone(),
             server_name: transport.server_name.clone(),
-            way: self.way.way.clone(),
+            way: EgressPath { signing_threads: transport.signing_threads.clone(), ..self.way.way.clone() },
             timeouts: self.timeouts,
             refresh_before: self.margin()?,
             trace_context: self.trace_context,
@@ -438,6 +448,9 @@ fn key_exchange(fields: &Fields<'_>, report: &Diagnostics) -> Vec<&'static str> 
     words.iter().filter_map(found).collect()
 }
 
+/// The handshakes with one provider that may wait for a signature at a time: as many as a key service is asked at once.
+const SIGNING_THREADS: usize = SERVICE_PARALLEL;
+
 /// Reads `client_key_password`, which is a mistake without `client_key`.
 fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString> {
     let node = fields.take("client_key_password")?;
@@ -446,12 +459,13 @@ fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString
         let help = "write `client_key_password = { env = \"NAME\" }` or `{ file = \"path\" }`";
         Position::of(node).redacted().warning(reader.report, "a password stands in the config file", help);
     }
-    if fields.take("client_key").is_none() {
-        Position::of(node).redacted().error(
-            reader.report,
-            "there is no `client_key` that it could open",
-            "add the key",
-        );
+    let place = || Position::of(node).redacted();
+    match fields.take("client_key") {
+        None => place().error(reader.report, "there is no `client_key` that it could open", "add the key"),
+        Some(key) if key.as_table().is_some() => {
+            place().error(reader.report, "a key of a key service has no password", "a token's is its `pin`");
+        }
+        Some(_) => {}
     }
     Some(password)
 }
@@ -462,6 +476,7 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
     let mut client_tls = ClientTls { only_http1, ..ClientTls::default() };
     let mut server_name = None;
     let mut certificate = None;
+    let mut signing_threads = None;
     let mut inputs = Vec::new();
     if only_http1 {
         inputs.extend(b"http/1.1");
@@ -484,7 +499,15 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
         client_tls.key_exchange = key_exchange(&fields, report);
         client_tls.key_exchange.iter().for_each(|name| inputs.extend(sha256(name.as_bytes())));
         let password = key_password(&fields, reader);
-        if let Some((identity, digest)) = client_identity_with(&fields, password.as_ref(), reader) {
+        let identity = match fields.take("client_key") {
+            Some(key) if key.as_table().is_some() => {
+                signing_threads = Some(BlockingThreads::new(SIGNING_THREADS));
+                remote_identity(&fields, key, client_tls.only_tls13, reader)
+            }
+            Some(_) | None => client_identity_with(&fields, password.as_ref(), reader)
+                .map(|(identity, digest)| (ClientIdentity::Local(identity), digest)),
+        };
+        if let Some((identity, digest)) = identity {
             inputs.extend(digest);
             client_tls.identity = Some(identity);
             let own = fields.take("client_cert").and_then(Node::as_str);
@@ -505,7 +528,7 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
     }
     let digest = sha256(&inputs);
     match reader.client_tls(digest, || tls::client(client_tls)) {
-        Ok(tls) => Some(ProviderTransport { certificate, tls, server_name, digest }),
+        Ok(tls) => Some(ProviderTransport { certificate, tls, server_name, signing_threads, digest }),
         Err(error) => {
             if let Some(node) = node {
                 Position::of(node).error(report, error.to_string(), "check the files that are named here");

@@ -192,6 +192,12 @@ impl ReadRoute {
         self.vars.iter().any(|known| **known.name() == *var)
     }
 
+    /// Returns whether requests for this path may be the route's, whatever their host.
+    pub(super) fn covers(&self, path: &str) -> bool {
+        let rest = self.prefix.as_deref().and_then(|prefix| path.strip_prefix(prefix));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Builds the rule that the route table needs; `None` if a part of the route could not be read.
     pub(super) fn rule(&self, route: usize) -> Option<RouteRule> {
         let (module, upstream) = (self.module.clone()?, self.upstream.clone()?);
@@ -510,7 +516,8 @@ fn place_of_match(fields: &Fields<'_>, bare: bool) -> (Option<Position>, Option<
     (path.or(host).map(|word| word.place), name, prefix)
 }
 
-fn methods(fields: &Fields<'_>) -> Vec<Method> {
+/// Reads `methods`; empty: any.
+pub(super) fn methods(fields: &Fields<'_>) -> Vec<Method> {
     let mut methods = Vec::new();
     let words = fields.opt::<Vec<SpannedText>>("methods");
     if words.as_ref().is_some_and(Vec::is_empty)

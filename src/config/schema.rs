@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, limits, listener, log, provider, reload, route, runtime, store,
-    timeouts, tracing, variable,
+    admin, audit, client, consent, credentials, limits, listener, log, provider, reload, route, runtime, service_key,
+    store, timeouts, tracing, variable, webhook, wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -54,11 +54,13 @@ pub(super) enum SchemaShape {
     Settings,
     /// A text that may be elsewhere: `{ env = "NAME" }` or `{ file = "path" }`.
     Source,
-    /// A list of values as in `Source`.
-    Sources,
+    /// A list of values as in `Source`, or tables with the keys of this section.
+    SourcesOr(&'static str),
     /// A table: `[key]` or `{ … }`.
     Table(&'static str),
     Text,
+    /// A text, or a table with the keys of this section.
+    TextOr(&'static str),
     Texts,
     /// A URL with the scheme `https`.
     Url,
@@ -79,7 +81,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 24] = [
+const SECTIONS: [SchemaSection; 27] = [
     (
         "file",
         &[
@@ -101,6 +103,7 @@ const SECTIONS: [SchemaSection; 24] = [
             ("runtime", SchemaShape::Table("runtime"), MAY, "the process"),
             ("store", SchemaShape::Table("store"), MAY, "where records outlive the process"),
             ("tracing", SchemaShape::Table("tracing"), MAY, "where traces go"),
+            ("webhook", SchemaShape::List("webhook"), MAY, "where a provider calls us"),
         ],
     ),
     admin::KEYS,
@@ -120,12 +123,15 @@ const SECTIONS: [SchemaSection; 24] = [
     route::RATE_LIMIT_KEYS,
     reload::KEYS,
     runtime::KEYS,
+    service_key::KEYS,
     store::KEYS,
     store::TLS_KEYS,
     timeouts::KEYS,
     tracing::KEYS,
     route::USER_KEYS,
     variable::KEYS,
+    webhook::KEYS,
+    wrapped_key::KEYS,
 ];
 
 /// The keys of a section, sorted; none for a section that there is not.
@@ -251,9 +257,12 @@ impl SchemaShape {
                 json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" }, { "const": 0 }] })
             }
             SchemaShape::Source => text_or_source(),
-            SchemaShape::Sources => json!({ "type": "array", "items": text_or_source() }),
+            SchemaShape::SourcesOr(section) => {
+                json!({ "type": "array", "items": { "anyOf": [text_or_source(), named(section)] } })
+            }
             SchemaShape::Table(section) => named(section),
             SchemaShape::Text => json!({ "type": "string" }),
+            SchemaShape::TextOr(section) => json!({ "anyOf": [{ "type": "string" }, named(section)] }),
             SchemaShape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
             SchemaShape::Url => json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]://" }),
             SchemaShape::Who => {

@@ -16,10 +16,12 @@ use crate::base::time::Clock;
 use crate::key_service::kms::PendingAnswer;
 use crate::key_service::pkcs11::TokenKeyName;
 use crate::key_service::{
-    DeviceError, HttpCall, HttpWay, KeyName, KeyPart, KmsSettings, Pkcs11Settings, ServiceSettings, TokenName,
+    DeviceError, HttpCall, HttpWay, KeyName, KeyPart, KeyServices, KmsSettings, Pkcs11Settings, ServiceSettings,
+    TokenName, UnwrappedKey,
 };
 use crate::provider::RemoteKind;
 use crate::signing::algorithm::SigningAlgorithm;
+use crate::signing::public_key::PublicKey;
 use crate::signing::signer::Signer;
 use crate::syntax::{Diagnostics, Fields, Kind, Node};
 use crate::tls::{self, ClientTls};
@@ -27,6 +29,7 @@ use crate::upstream::{ConnectionPool, Destination, EgressPath};
 
 use super::provider::{http_proxy, url};
 use super::reader::Reader;
+use super::schema::{MAY, SchemaSection, SchemaShape};
 use super::spanned_text::{Position, SpannedText};
 
 /// The longest answer of a key management service that is read, in bytes.
@@ -42,6 +45,63 @@ struct ServiceKey {
     key: KeyName,
 }
 
+/// The keys of a table that names a key of a key service, for the schema.
+pub(super) const KEYS: SchemaSection = (
+    "service_key",
+    &[
+        ("kms", SchemaShape::Settings, MAY, "a key that stays in AWS KMS"),
+        ("pkcs11", SchemaShape::Settings, MAY, "a key that stays in a PKCS#11 token"),
+    ],
+);
+
+/// A key of a key service that signs by one algorithm of several at least.
+pub(super) struct AnyKey {
+    pub(super) signer: Arc<dyn Signer>,
+    pub(super) public: PublicKey,
+    /// The algorithms by which it signs.
+    pub(super) algorithms: Vec<SigningAlgorithm>,
+    /// Digest of the service's settings and of the public key.
+    pub(super) digest: [u8; 32],
+}
+
+/// The words for the kinds of services.
+const KINDS: [&str; 2] = ["pkcs11", "kms"];
+
+/// Returns whether a table names a key service.
+pub(super) fn is_named(node: &Node) -> bool {
+    node.as_table().is_some_and(|table| KINDS.iter().any(|word| table.find(word).is_some()))
+}
+
+/// Finds out what the value of a key names, in the form `{ pkcs11 = { … } }`; reports what is wrong with it.
+pub(super) fn place_of_key<'a>(node: &'a Node, key: &str, reader: &Reader<'_>) -> Option<(RemoteKind, &'a Node)> {
+    let help = format!("write `{key} = \"path\"`, `{key} = {{ pkcs11 = {{ … }} }}` or `{key} = {{ kms = {{ … }} }}`");
+    place(node, &format!("`{key}`"), &[], &help, reader)
+}
+
+/// The same for a table that may have more keys. `what` is its name in messages.
+pub(super) fn place<'a>(
+    node: &'a Node,
+    what: &str,
+    more: &[&str],
+    help: &str,
+    reader: &Reader<'_>,
+) -> Option<(RemoteKind, &'a Node)> {
+    let fields = Fields::new(node, what, reader.report);
+    for word in KINDS.iter().chain(more) {
+        fields.take(word);
+    }
+    fields.finish();
+    let [token, kms] = KINDS.map(|word| node.as_table()?.find(word).map(|entry| &entry.value));
+    let title = match (token, kms) {
+        (Some(node), None) => return Some((RemoteKind::Pkcs11, node)),
+        (None, Some(node)) => return Some((RemoteKind::Kms, node)),
+        (Some(_), Some(_)) => "a key comes from one place".to_owned(),
+        (None, None) => format!("{what} does not say where the key is"),
+    };
+    Position::of(node).error(reader.report, title, help);
+    None
+}
+
 /// Reads where a key is, reaches it, and tries whether it signs by these algorithms. Mistakes and refusals are reported
 /// at what they are about.
 pub(super) fn read(
@@ -51,6 +111,63 @@ pub(super) fn read(
     reader: &Reader<'_>,
     report: &Diagnostics,
 ) -> Option<Arc<dyn Signer>> {
+    let open = |services: &KeyServices, named: ServiceKey| services.key(named.settings, &named.key, algorithms);
+    let key: Arc<dyn Signer> = Arc::new(opened(kind, node, KeyTrial::BySigning, reader, report, open)?);
+    Some(key)
+}
+
+/// Reads where a key is that decrypts, and has it decrypt a wrapped key, which stands at `place`.
+pub(super) fn unwrap(
+    kind: RemoteKind,
+    node: &Node,
+    (place, ciphertext): (&Node, &[u8]),
+    reader: &Reader<'_>,
+) -> Option<Arc<UnwrappedKey>> {
+    opened(kind, node, KeyTrial::ByDecrypting(place), reader, reader.report, |services, named| {
+        services.unwrap(named.settings, &named.key, ciphertext)
+    })
+}
+
+/// The use that is made of a key when the config is read.
+#[derive(Clone, Copy)]
+enum KeyTrial<'a> {
+    /// A wrapped key is decrypted, which stands there.
+    ByDecrypting(&'a Node),
+    BySigning,
+}
+
+/// The same for a key that has to sign by one of these algorithms.
+pub(super) fn read_any(
+    kind: RemoteKind,
+    node: &Node,
+    algorithms: &[SigningAlgorithm],
+    reader: &Reader<'_>,
+) -> Option<AnyKey> {
+    let (key, algorithms, settings) =
+        opened(kind, node, KeyTrial::BySigning, reader, reader.report, |services, named| {
+            let digest = named.settings.digest();
+            let (key, algorithms) = services.key_by_any(named.settings, &named.key, algorithms)?;
+            Ok((key, algorithms, digest))
+        })?;
+    let public = key.public_key()?;
+    if algorithms.is_empty() {
+        let title = format!("{} is of no use here", public.key_type());
+        Position::of(node).error(reader.report, title, "use an RSA key, or one on P-256 or P-384");
+        return None;
+    }
+    let digest = sha256(&[settings, public.mark()].concat());
+    Some(AnyKey { signer: Arc::new(key), public, algorithms, digest })
+}
+
+/// Reads where a key is, and opens it. Mistakes and refusals are reported at what they are about.
+fn opened<T>(
+    kind: RemoteKind,
+    node: &Node,
+    proven: KeyTrial<'_>,
+    reader: &Reader<'_>,
+    report: &Diagnostics,
+    open: impl FnOnce(&KeyServices, ServiceKey) -> Result<T, DeviceError>,
+) -> Option<T> {
     let word = match kind {
         RemoteKind::Kms => "kms",
         RemoteKind::Pkcs11 => "pkcs11",
@@ -63,6 +180,7 @@ pub(super) fn read(
     };
     let place = |part: KeyPart| {
         let keys: &[&str] = match (part, kind) {
+            (KeyPart::Ciphertext, _) => &[],
             (KeyPart::Credentials, _) => &["access_key_id"],
             (KeyPart::Key, RemoteKind::Kms) => &["key"],
             (KeyPart::Key, RemoteKind::Pkcs11) => &["label", "id"],
@@ -71,7 +189,11 @@ pub(super) fn read(
             (KeyPart::Service, _) => &["endpoint", "region"],
             (KeyPart::Token, _) => &["token", "slot"],
         };
-        let found = keys.iter().find_map(|key| node.as_table()?.find(key)).map_or(node, |entry| &entry.value);
+        let own = keys.iter().find_map(|key| node.as_table()?.find(key)).map_or(node, |entry| &entry.value);
+        let found = match (part, proven) {
+            (KeyPart::Ciphertext, KeyTrial::ByDecrypting(place)) => place,
+            (..) => own,
+        };
         let position = Position::of(found);
         if matches!(part, KeyPart::Credentials | KeyPart::Pin) { position.redacted() } else { position }
     };
@@ -82,14 +204,19 @@ pub(super) fn read(
         return None;
     };
     let title = named.settings.title();
-    match services.key(named.settings, &named.key, algorithms) {
-        Ok(key) => Some(Arc::new(key)),
+    match open(services, named) {
+        Ok(opened) => Some(opened),
         Err(DeviceError::Refused(problem)) => {
             place(problem.part).error(report, problem.what, problem.cure);
             None
         }
         Err(DeviceError::Ended(why) | DeviceError::Failed(why)) => {
-            let help = "the key's public half is read and a signature is tried before any request is served";
+            let help = match proven {
+                KeyTrial::ByDecrypting(_) => "the key of the store is decrypted there before any request is served",
+                KeyTrial::BySigning => {
+                    "the key's public half is read and a signature is tried before any request is served"
+                }
+            };
             place(KeyPart::Service).error(report, format!("the key service `{title}` does not answer: {why}"), help);
             None
         }

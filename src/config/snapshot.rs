@@ -17,6 +17,7 @@ use super::route::Route;
 use super::sources::Sources;
 use super::store::Storage;
 use super::tracing::Tracing;
+use super::webhook::Webhook;
 use crate::observe::audit::AuditSettings;
 use crate::route::ClientId;
 
@@ -47,6 +48,7 @@ impl Snapshot {
         (listener.tls, listener.internal, listener.proxies) = (None, None, Vec::new());
         fields.listeners = vec![kept.clone()];
         fields.admin = None;
+        fields.webhooks = Vec::new();
         if fields.log.access == AccessLogTarget::Stderr {
             fields.log.access = AccessLogTarget::Off;
         }
@@ -95,6 +97,8 @@ pub struct SnapshotFields {
     pub certificates: Vec<CertificateEnd>,
     /// Files that the config was read from, with digests.
     pub sources: Sources,
+    /// Webhooks: the places at which providers call us.
+    pub webhooks: Vec<Arc<Webhook>>,
     /// Files whose change triggers a reload.
     pub watch: WatchConfig,
 }

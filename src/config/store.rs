@@ -6,14 +6,17 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
+use crate::key_service::UnwrappedKey;
 use crate::store::{KeyRing, RedisSettings, SealingKey, StoreSettings, StoreUrl};
 use crate::syntax::{Fields, Kind, Node};
-use crate::tls::{self, ClientTls};
+use crate::tls::{self, ClientIdentity, ClientTls};
 
 use super::listener::client_identity;
 use super::reader::{Reader, pem_help};
 use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::service_key;
 use super::spanned_text::{Position, SpannedText};
+use super::wrapped_key::wrapped_key;
 
 /// Settings of the `[store]` section.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +28,8 @@ pub struct Storage {
     pub id: [u8; 32],
     /// True if a store that does not outlive the process may keep records that should, such as users' consents.
     pub ephemeral: bool,
+    /// Keys that a key service has unwrapped: while this lives, they are not asked for again.
+    pub unwrapped: Vec<Arc<UnwrappedKey>>,
 }
 
 pub(super) const KEYS: SchemaSection = (
@@ -33,9 +38,9 @@ pub(super) const KEYS: SchemaSection = (
         ("ephemeral", SchemaShape::Flag, MAY, "true: a store in memory may hold users' tokens, and forget them; false"),
         (
             "keys",
-            SchemaShape::Sources,
+            SchemaShape::SourcesOr("wrapped_key"),
             MAY,
-            "what records are sealed under: 32 bytes, base64; the first writes, all read",
+            "what records are sealed under: 32 bytes, base64, or wrapped by a key service; the first writes, all read",
         ),
         ("namespace", SchemaShape::Text, MAY, "what every key in Redis begins with; countersign"),
         ("password", SchemaShape::Source, MAY, "for Redis"),
@@ -67,7 +72,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
         None if has(&fields, "url") => None,
         None => Some(StoreUrl::Memory),
     };
-    let keys = keys(&fields, reader);
+    let keys = keys(&fields, reader, &mut storage.unwrapped);
     let tls = fields.take("tls");
     // Reading the system's CAs takes its time.
     let wanted = tls.is_some() || matches!(url, Some(StoreUrl::Redis { tls: true, .. }));
@@ -105,7 +110,7 @@ enum KeySource {
     Read(KeyRing),
 }
 
-fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
+fn keys(fields: &Fields<'_>, reader: &Reader<'_>, unwrapped: &mut Vec<Arc<UnwrappedKey>>) -> KeySource {
     let Some(node) = fields.take("keys") else { return KeySource::Absent };
     let Kind::Array(items) = &node.kind else {
         let help = "write `keys = [{ file = \"store.key\" }]`; the first writes, all read";
@@ -118,7 +123,7 @@ fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
     };
     let (mut ring, mut seen) = (Vec::new(), HashSet::new());
     for item in items {
-        let Some(key) = key(item, reader) else { continue };
+        let Some(key) = key(item, reader, unwrapped) else { continue };
         if !seen.insert(key.id()) {
             Position::of(item).redacted().error(reader.report, "this key is in the list already", "remove one of them");
         }
@@ -138,7 +143,16 @@ fn keys(fields: &Fields<'_>, reader: &Reader<'_>) -> KeySource {
     ring.next().map_or(KeySource::Mistaken, |first| KeySource::Read(KeyRing::new(first, ring.collect())))
 }
 
-fn key(item: &Node, reader: &Reader<'_>) -> Option<SealingKey> {
+fn key(item: &Node, reader: &Reader<'_>, unwrapped: &mut Vec<Arc<UnwrappedKey>>) -> Option<SealingKey> {
+    if service_key::is_named(item) {
+        let bytes = wrapped_key(item, reader)?;
+        let key = SealingKey::from_bytes(&bytes).inspect_err(|error| {
+            let help = "wrap 32 random bytes; AWS KMS makes them with `--key-spec AES_256`";
+            Position::of(item).error(reader.report, format!("what is wrapped is not a key of a store: {error}"), help);
+        });
+        unwrapped.push(bytes);
+        return key.ok();
+    }
     let (text, literal) = reader.value(item, reader.report)?;
     // It may be the key itself, so it is shown in no message.
     let shown = if literal { Position::of(item).redacted() } else { Position::of(item) };
@@ -210,7 +224,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport>
         client_tls.ca = ca.as_deref();
         if let Some((identity, digest)) = client_identity(&fields, reader) {
             inputs.extend(digest);
-            client_tls.identity = Some(identity);
+            client_tls.identity = Some(ClientIdentity::Local(identity));
         }
         fields.finish();
         if reader.report.errors() > errors {

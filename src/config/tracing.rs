@@ -162,7 +162,7 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
 }
 
 /// `host[:port][/path]` with the port that plain HTTP has.
-fn with_port(rest: &str) -> String {
+pub(super) fn with_port(rest: &str) -> String {
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
     let port = if authority[after_bracket..].contains(':') { "" } else { ":80" };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::EventKind;
 use crate::base::secret::Fingerprint;
-use crate::token::failure::Class;
+use crate::token::failure::{Class, FailureCause};
 use crate::token::key::TokenKey;
 use crate::token::state::PhaseKind;
 
@@ -96,6 +96,8 @@ pub struct LedgerRest {
 pub struct LedgerFailure {
     /// Class of the failure, as in logs and metrics.
     pub class: Class,
+    /// The part of the request that was at fault; `None`: that is not known.
+    pub cause: Option<FailureCause>,
     /// Description of the failure. For the operator, not for callers.
     pub inside: Arc<str>,
     /// Time of the failure, in milliseconds since 1970.
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_key_whose_fetches_fail_is_never_told_as_one_that_nobody_asked_for() {
-        let failed = |class| Some(LedgerFailure { class, inside: "503".into(), at: 0 });
+        let failed = |class| Some(LedgerFailure { class, cause: None, inside: "503".into(), at: 0 });
         let line = |phase, failures, last_failure| LedgerLine {
             key: KeyBuilder::new("bank").finish(),
             provider: "bank".into(),

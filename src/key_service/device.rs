@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::kms::KmsDevice;
 use super::pkcs11::ModuleDevice;
 use super::service::{KeyName, ServiceSettings};
+use crate::base::secret::SecretBox;
 use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::device_input::DeviceInput;
 use crate::signing::public_key::PublicKey;
@@ -17,6 +18,8 @@ use crate::signing::signature::DigitalSignature;
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyPart {
+    /// The ciphertext of a wrapped key.
+    Ciphertext,
     /// Access key, secret and session token of an account.
     Credentials,
     /// The key's own name: its label, its id, its ARN.
@@ -47,7 +50,12 @@ impl KeyProblem {
     pub(super) const fn is_final(&self) -> bool {
         match self.part {
             KeyPart::Pin => true,
-            KeyPart::Credentials | KeyPart::Key | KeyPart::Module | KeyPart::Service | KeyPart::Token => false,
+            KeyPart::Ciphertext
+            | KeyPart::Credentials
+            | KeyPart::Key
+            | KeyPart::Module
+            | KeyPart::Service
+            | KeyPart::Token => false,
         }
     }
 }
@@ -117,6 +125,16 @@ impl KeyDevice {
             KeyDevice::Pkcs11(module) => module.sign(name, algorithm, input).await,
             #[cfg(test)]
             KeyDevice::Scripted(device) => device.sign(algorithm, input).await,
+        }
+    }
+
+    /// Reaches the device, and decrypts a wrapped key.
+    pub(super) async fn unwrap(&self, name: &KeyName, ciphertext: &[u8]) -> Result<SecretBox<[u8]>, DeviceError> {
+        match self {
+            KeyDevice::Kms(kms) => kms.unwrap(name, ciphertext).await,
+            KeyDevice::Pkcs11(module) => module.unwrap(name, ciphertext).await,
+            #[cfg(test)]
+            KeyDevice::Scripted(device) => device.unwrap(ciphertext).await,
         }
     }
 

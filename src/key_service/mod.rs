@@ -23,7 +23,7 @@ mod service_task;
 
 pub use breaker::{Breaker, BreakerEvent};
 pub use device::{DeviceError, KeyDevice, KeyPart, KeyProblem};
-pub use key_services::KeyServices;
+pub use key_services::{KeyServices, UnwrappedKey};
 pub use kms::{HttpCall, HttpWay, KmsSettings};
 pub use pkcs11::{Pkcs11Settings, TokenName};
 pub use remote_key::RemoteKey;

@@ -15,6 +15,7 @@ use super::kms::KmsSettings;
 use super::pkcs11::{Pkcs11Settings, TokenKeyName};
 use super::remote_key::RemoteKey;
 use super::service_task::ServiceTask;
+use crate::base::secret::SecretBox;
 use crate::base::time::{Clock, Now, Stopwatch, Within};
 use crate::signing::algorithm::{KeyType, SigningAlgorithm};
 use crate::signing::device_input::DeviceInput;
@@ -58,7 +59,8 @@ impl ServiceSettings {
         }
     }
 
-    pub(super) fn digest(&self) -> [u8; 32] {
+    /// Returns a digest of all of them, secrets included.
+    pub fn digest(&self) -> [u8; 32] {
         match self {
             ServiceSettings::Kms(settings) => settings.digest(),
             ServiceSettings::Pkcs11(settings) => settings.digest(),
@@ -97,12 +99,55 @@ pub(super) struct ServiceState {
     pub(super) clock: Clock,
     pub(super) breaker: Mutex<Breaker>,
     pub(super) failure: Mutex<Option<String>>,
-    /// The public keys that were read, with the algorithms by which they have signed.
-    pub(super) keys: Mutex<HashMap<KeyName, (PublicKey, Vec<SigningAlgorithm>)>>,
+    /// The keys that were read.
+    pub(super) keys: Mutex<HashMap<KeyName, KnownKey>>,
     /// The longest time that it took to read a key, in milliseconds.
     pub(super) slowest: AtomicU64,
     pub(super) signed: AtomicU64,
     pub(super) failed: AtomicU64,
+}
+
+/// A key that was read, with the results of its trials.
+#[derive(Clone)]
+pub(super) struct KnownKey {
+    pub(super) public: PublicKey,
+    /// The algorithms by which it has signed.
+    pub(super) proven: Vec<SigningAlgorithm>,
+    /// Those that were refused, where others were enough.
+    pub(super) refused: Vec<SigningAlgorithm>,
+}
+
+/// The algorithms by which a key has to sign.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Proof {
+    All,
+    /// One of them is enough.
+    Any,
+}
+
+impl KnownKey {
+    /// Returns whether a trial of these algorithms would bring nothing new.
+    fn answers(&self, algorithms: &[SigningAlgorithm], proof: Proof) -> bool {
+        match proof {
+            Proof::All => algorithms.iter().all(|algorithm| self.proven.contains(algorithm)),
+            Proof::Any => {
+                let tried = |algorithm| self.proven.contains(algorithm) || self.refused.contains(algorithm);
+                let mut fitting = algorithms.iter().filter(|algorithm| algorithm.key_type() == self.public.key_type());
+                algorithms.iter().any(|algorithm| self.proven.contains(algorithm)) && fitting.all(tried)
+            }
+        }
+    }
+
+    /// Adds what was known of the same key before.
+    fn join(&mut self, before: KnownKey) {
+        if before.public != self.public {
+            return;
+        }
+        let new = before.proven.into_iter().filter(|algorithm| !self.proven.contains(algorithm)).collect::<Vec<_>>();
+        self.proven.extend(new);
+        let new = before.refused.into_iter().filter(|algorithm| !self.proven.contains(algorithm)).collect::<Vec<_>>();
+        self.refused.extend(new);
+    }
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -136,8 +181,18 @@ impl ServiceState {
 
 /// A piece of work for the task of a service.
 pub(super) enum ServiceJob {
-    Open { name: KeyName, algorithms: Vec<SigningAlgorithm>, answer: SyncSender<Result<PublicKey, DeviceError>> },
+    Open {
+        name: KeyName,
+        algorithms: Vec<SigningAlgorithm>,
+        proof: Proof,
+        answer: SyncSender<Result<KnownKey, DeviceError>>,
+    },
     Sign(SignJob),
+    Unwrap {
+        name: KeyName,
+        ciphertext: Vec<u8>,
+        answer: SyncSender<Result<SecretBox<[u8]>, DeviceError>>,
+    },
 }
 
 pub(super) struct SignJob {
@@ -169,22 +224,50 @@ impl KeyService {
     /// Reads the public half of a key, and tries whether it signs by each of these algorithms. A key that did so before
     /// is not asked for again. Blocks for ten seconds at most.
     pub fn key(self: &Arc<Self>, name: &KeyName, algorithms: &[SigningAlgorithm]) -> Result<RemoteKey, DeviceError> {
-        let known = locked(&self.state.keys).get(name).cloned();
-        if let Some((public, proven)) = known
-            && algorithms.iter().all(|algorithm| proven.contains(algorithm))
-        {
-            return Ok(RemoteKey::new(self.clone(), name.clone(), public));
+        let known = self.open(name, algorithms, Proof::All)?;
+        Ok(RemoteKey::new(self.clone(), name.clone(), known.public))
+    }
+
+    /// The same for a key that has to sign by one of these algorithms. Returns also those by which it does.
+    pub fn key_by_any(
+        self: &Arc<Self>,
+        name: &KeyName,
+        algorithms: &[SigningAlgorithm],
+    ) -> Result<(RemoteKey, Vec<SigningAlgorithm>), DeviceError> {
+        let mut known = self.open(name, algorithms, Proof::Any)?;
+        known.proven.retain(|algorithm| algorithms.contains(algorithm));
+        Ok((RemoteKey::new(self.clone(), name.clone(), known.public), known.proven))
+    }
+
+    fn open(&self, name: &KeyName, algorithms: &[SigningAlgorithm], proof: Proof) -> Result<KnownKey, DeviceError> {
+        let before = locked(&self.state.keys).get(name).cloned();
+        if let Some(known) = before.as_ref().filter(|known| known.answers(algorithms, proof)) {
+            return Ok(known.clone());
         }
+        let (name_of_job, algorithms) = (name.clone(), algorithms.to_vec());
+        let mut known = self.wait(|answer| ServiceJob::Open { name: name_of_job, algorithms, proof, answer })?;
+        if let Some(before) = before {
+            known.join(before);
+        }
+        locked(&self.state.keys).insert(name.clone(), known.clone());
+        Ok(known)
+    }
+
+    /// Decrypts a wrapped key. Blocks for ten seconds at most.
+    pub fn unwrap(&self, name: &KeyName, ciphertext: &[u8]) -> Result<SecretBox<[u8]>, DeviceError> {
+        let (name, ciphertext) = (name.clone(), ciphertext.to_vec());
+        self.wait(|answer| ServiceJob::Unwrap { name, ciphertext, answer })
+    }
+
+    /// Has the service do something, and waits for it.
+    fn wait<T>(&self, job: impl FnOnce(SyncSender<Result<T, DeviceError>>) -> ServiceJob) -> Result<T, DeviceError> {
         let (answer, told) = sync_channel(1);
-        let job = ServiceJob::Open { name: name.clone(), algorithms: algorithms.to_vec(), answer };
         let gone = || DeviceError::Failed("the key services of this process have ended".to_owned());
-        self.jobs.try_send(job).map_err(|_| gone())?;
-        let public = match told.recv_timeout(OPEN_TIME + ANSWER_TIME) {
-            Ok(told) => told?,
-            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return Err(gone()),
-        };
-        locked(&self.state.keys).insert(name.clone(), (public.clone(), algorithms.to_vec()));
-        Ok(RemoteKey::new(self.clone(), name.clone(), public))
+        self.jobs.try_send(job(answer)).map_err(|_| gone())?;
+        match told.recv_timeout(OPEN_TIME + ANSWER_TIME) {
+            Ok(told) => told,
+            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => Err(gone()),
+        }
     }
 
     /// Returns the state for the operator.

@@ -11,12 +11,13 @@ use tokio::time::{sleep, timeout};
 use super::breaker::BreakerEvent;
 use super::device::{DeviceError, KeyDevice, KeyPart};
 use super::service::{
-    ANSWER_TIME, KeyName, OPEN_TIME, SERVICE_PARALLEL, ServiceJob, ServiceSettings, ServiceState, SignJob, locked,
+    ANSWER_TIME, KeyName, KnownKey, OPEN_TIME, Proof, SERVICE_PARALLEL, ServiceJob, ServiceSettings, ServiceState,
+    SignJob, locked,
 };
 use crate::base::time::{Stopwatch, millis};
 use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::device_input::DeviceInput;
-use crate::signing::public_key::{PublicKey, VerifyingKey};
+use crate::signing::public_key::VerifyingKey;
 use crate::signing::signature::DigitalSignature;
 use crate::signing::signer::SigningError;
 
@@ -81,13 +82,19 @@ async fn next_job(
 impl ServiceWork {
     async fn job(&self, job: ServiceJob) {
         match job {
-            ServiceJob::Open { name, algorithms, answer } => {
+            ServiceJob::Open { name, algorithms, proof, answer } => {
                 let late = || Err(DeviceError::Failed(format!("no answer within {} s", OPEN_TIME.as_secs())));
                 let taken = Stopwatch::start();
-                let opened = timeout(OPEN_TIME, self.open(&name, &algorithms)).await.unwrap_or_else(|_| late());
+                let opened = timeout(OPEN_TIME, self.open(&name, &algorithms, proof)).await.unwrap_or_else(|_| late());
                 self.state.slowest.fetch_max(millis(taken.elapsed()), Ordering::Relaxed);
                 // A reader that has given up is no error.
                 let _ = answer.send(opened);
+            }
+            ServiceJob::Unwrap { name, ciphertext, answer } => {
+                let late = || Err(DeviceError::Failed(format!("no answer within {} s", OPEN_TIME.as_secs())));
+                let unwrapped = timeout(OPEN_TIME, self.device.unwrap(&name, &ciphertext)).await;
+                // A reader that has given up is no error.
+                let _ = answer.send(unwrapped.unwrap_or_else(|_| late()));
             }
             ServiceJob::Sign(job) => {
                 let made = self.sign(&job).await;
@@ -100,18 +107,36 @@ impl ServiceWork {
     }
 
     /// Reads a key, and signs with it.
-    async fn open(&self, name: &KeyName, algorithms: &[SigningAlgorithm]) -> Result<PublicKey, DeviceError> {
+    async fn open(
+        &self,
+        name: &KeyName,
+        algorithms: &[SigningAlgorithm],
+        proof: Proof,
+    ) -> Result<KnownKey, DeviceError> {
         let public = self.device.public_key(name).await?;
+        let (mut proven, mut refused, mut problem) = (Vec::new(), Vec::new(), None);
         for algorithm in algorithms.iter().filter(|algorithm| algorithm.key_type() == public.key_type()) {
             let Some(input) = DeviceInput::of(*algorithm, PROOF) else { continue };
-            let made = self.device.sign(name, *algorithm, &input).await?;
+            let made = match self.device.sign(name, *algorithm, &input).await {
+                Ok(made) => made,
+                Err(DeviceError::Refused(why)) if proof == Proof::Any && why.part == KeyPart::Key => {
+                    refused.push(*algorithm);
+                    problem.get_or_insert(why);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if !VerifyingKey::Public(public.clone()).verify(*algorithm, PROOF, made.bytes()) {
                 let what = format!("what the key signs by {algorithm} does not fit its own public key");
                 let cure = "the private and the public key of this name do not belong together";
                 return Err(DeviceError::refused(KeyPart::Key, what, cure));
             }
+            proven.push(*algorithm);
         }
-        Ok(public)
+        match problem {
+            Some(problem) if proven.is_empty() => Err(DeviceError::Refused(problem)),
+            _ => Ok(KnownKey { public, proven, refused }),
+        }
     }
 
     async fn sign(&self, job: &SignJob) -> Result<DigitalSignature, SigningError> {

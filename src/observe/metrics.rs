@@ -74,6 +74,7 @@ metrics! {
         "key_service_up", "Whether a key service is asked for signatures";
     key_service_signatures: Family<ServiceOutcomeLabels, Counter> =
         "key_service_signatures", "Signatures that a key service was asked for";
+    webhooks: Family<WebhookLabels, Counter> = "webhooks", "Calls of webhooks, by what became of them";
     audit_records: Counter = "audit_records", "Audit records that are on the disk";
     audit_lost: Counter = "audit_records_lost", "Audit records that were lost";
     audit_failing: Gauge = "audit_failing", "1 while audit records cannot be written";
@@ -131,6 +132,48 @@ struct WhatLabel {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ListenerLabel {
     listener: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WebhookLabels {
+    webhook: String,
+    outcome: &'static str,
+}
+
+/// The outcome of a call of a webhook.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WebhookOutcome {
+    /// It was verified, and the application took it.
+    Delivered,
+    /// It was not looked at: its method, form or size, or a limit.
+    Refused,
+    /// It was verified, and the application answered with an error.
+    Rejected,
+    /// It was verified, and the application did not answer.
+    Undelivered,
+    /// Its signature did not hold.
+    Unverified,
+}
+
+impl WebhookOutcome {
+    /// Every outcome, once.
+    pub const ALL: [WebhookOutcome; 5] = [
+        WebhookOutcome::Delivered,
+        WebhookOutcome::Refused,
+        WebhookOutcome::Rejected,
+        WebhookOutcome::Undelivered,
+        WebhookOutcome::Unverified,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            WebhookOutcome::Delivered => "delivered",
+            WebhookOutcome::Refused => "refused",
+            WebhookOutcome::Rejected => "rejected",
+            WebhookOutcome::Undelivered => "undelivered",
+            WebhookOutcome::Unverified => "unverified",
+        }
+    }
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -429,6 +472,12 @@ impl Metrics {
     /// The counter of a provider's answers that could not be decrypted or verified.
     pub fn unopened(&self, provider: &str) -> Counter {
         self.table.unopened.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
+    }
+
+    /// The counter of a webhook's calls with this outcome.
+    pub fn webhooks(&self, webhook: &str, outcome: WebhookOutcome) -> Counter {
+        let labels = WebhookLabels { webhook: webhook.to_owned(), outcome: outcome.as_str() };
+        self.table.webhooks.get_or_create_owned(&labels)
     }
 
     /// Counts one token call: `outcome` is `ok` or a failure class.

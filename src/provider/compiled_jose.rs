@@ -13,13 +13,14 @@ use zeroize::Zeroizing;
 
 use crate::base::coding::{is_coded, without_coding};
 use crate::base::secret::SecretString;
-use crate::base::time::Within;
+use crate::base::time::{Now, Within};
 use crate::provider::compiled_signature::{
     CompiledKey, CompiledMembers, SignatureFailure, SigningInputs, secret_bytes,
 };
+use crate::provider::compiled_verification::{CompiledVerification, SignedBody, SignedHead, VerificationFailure};
 use crate::provider::id_rule::IdRule;
 use crate::provider::jose_rule::{
-    HeaderRule, JoseKeys, OpenForm, ProtectForm, RequestJoseRule, ResponseJoseRule, ResponseRules,
+    HeaderRule, JoseKeys, OpenForm, OpeningRules, ProtectForm, RequestJoseRule, ResponseJoseRule,
 };
 use crate::provider::json_members::{find, pointer, put, quoted, steps, without};
 use crate::provider::setting::{SettingValue, Settings};
@@ -62,6 +63,9 @@ pub enum OpenFailure {
     /// It was changed, encrypted for another key, or signed by another.
     #[error("it is not encrypted for our key, not signed by the provider's, or was changed")]
     Refused,
+    /// Its signature does not hold.
+    #[error(transparent)]
+    Signature(#[from] VerificationFailure),
 }
 
 /// A body in which the steps of a profile were taken.
@@ -264,9 +268,43 @@ impl OpeningKey {
 
 /// Keys that verify.
 #[derive(Debug)]
-enum Verifier {
+pub(super) enum Verifier {
     Public(Arc<PublicKeySet>),
     Secret(VerifyingKey),
+}
+
+impl Verifier {
+    /// Finds the keys among the settings; a successor that is not set is left out. The error is for a person.
+    pub(super) fn find_all(keys: &JoseKeys, settings: &Settings) -> Result<Vec<Self>, String> {
+        let find = |name: &Arc<str>| match settings.find(name) {
+            Some(SettingValue::PublicKeys(set)) => Ok(Verifier::Public(set.clone())),
+            Some(SettingValue::Text(text)) => {
+                Ok(Verifier::Secret(VerifyingKey::Secret(secret(name, text, keys.encoding)?)))
+            }
+            Some(SettingValue::Key(_) | SettingValue::Table(_)) | None => Err(unset(name)),
+        };
+        let found: Vec<Self> = set_ones(keys, settings).map(find).collect::<Result<_, _>>()?;
+        if found.is_empty() { Err(NO_KEY.to_owned()) } else { Ok(found) }
+    }
+
+    /// Tries the key that goes by this name, for this algorithm. `None`: there is none.
+    pub(super) fn try_with<T>(
+        &self,
+        named: Option<&str>,
+        algorithm: SigningAlgorithm,
+        verify: impl Fn(&VerifyingKey) -> T,
+    ) -> Option<T> {
+        match self {
+            Verifier::Public(set) => Some(verify(&VerifyingKey::Public(set.find(named, algorithm)?.clone()))),
+            Verifier::Secret(secret) => Some(verify(secret)),
+        }
+    }
+}
+
+const NO_KEY: &str = "the profile opens or verifies messages with keys of which none is set";
+
+fn unset(name: &str) -> String {
+    format!("messages are opened with `{name}`, which is not set")
 }
 
 #[derive(Debug)]
@@ -283,50 +321,102 @@ struct CompiledJoseOpening {
     content_type: HeaderValue,
 }
 
-/// `[response]` with the settings put in: opens answers.
+/// `[response]` or `[webhook]` with the settings put in: opens and verifies the provider's messages.
 #[derive(Clone, Debug)]
-pub struct ResponseOpener {
-    openings: Arc<[CompiledJoseOpening]>,
+pub struct MessageOpener(Arc<OpenerParts>);
+
+#[derive(Debug)]
+struct OpenerParts {
+    verifications: Vec<CompiledVerification>,
+    openings: Vec<CompiledJoseOpening>,
     opens_errors: bool,
 }
 
-impl ResponseOpener {
-    /// Finds the keys among the settings. `None`: answers are not opened. The error is for a person.
-    pub(super) fn compile(rules: &ResponseRules, settings: &Settings) -> Result<Option<Self>, String> {
+/// A message that was opened and verified.
+#[derive(Debug)]
+pub enum OpenedMessage {
+    /// Its body is what was in the message.
+    Opened(JoseBody),
+    /// It was verified only: its body, as it came.
+    Verified(Vec<u8>),
+}
+
+impl OpenedMessage {
+    /// Returns the body, and its content type if that is another one.
+    pub fn into_body(self) -> (Zeroizing<Vec<u8>>, Option<HeaderValue>) {
+        match self {
+            OpenedMessage::Opened(JoseBody { content, content_type }) => (content, content_type),
+            OpenedMessage::Verified(body) => (Zeroizing::new(body), None),
+        }
+    }
+}
+
+/// Returns whether an answer with this status never has a body.
+const fn has_no_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+impl MessageOpener {
+    /// Finds the keys among the settings. `None`: messages pass as they come. The error is for a person.
+    pub(super) fn compile(rules: &OpeningRules, settings: &Settings) -> Result<Option<Self>, String> {
+        let verifications = rules.signatures.iter().map(|rule| CompiledVerification::compile(rule, settings));
         let openings = rules.jose.iter().map(|rule| CompiledJoseOpening::compile(rule, settings));
-        let openings: Arc<[CompiledJoseOpening]> = openings.collect::<Result<_, _>>()?;
-        Ok((!openings.is_empty()).then_some(Self { openings, opens_errors: rules.opens_errors }))
+        let verifications: Vec<CompiledVerification> = verifications.collect::<Result<_, _>>()?;
+        let openings: Vec<CompiledJoseOpening> = openings.collect::<Result<_, _>>()?;
+        let is_idle = verifications.is_empty() && openings.is_empty();
+        let parts = OpenerParts { verifications, openings, opens_errors: rules.opens_errors };
+        Ok((!is_idle).then(|| Self(Arc::new(parts))))
     }
 
-    /// Returns whether answers with this status are opened. Those that never have a body are not.
+    /// Returns whether answers with this status are opened. Those that never have a body can only be verified.
     pub(super) fn opens(&self, status: StatusCode) -> bool {
-        let has_no_body = matches!(
-            status,
-            StatusCode::SWITCHING_PROTOCOLS
-                | StatusCode::NO_CONTENT
-                | StatusCode::RESET_CONTENT
-                | StatusCode::NOT_MODIFIED
-        );
-        !has_no_body && (self.opens_errors || status.as_u16() < 400)
+        let is_message =
+            status != StatusCode::SWITCHING_PROTOCOLS && (!has_no_body(status) || !self.0.verifications.is_empty());
+        is_message && (self.0.opens_errors || status.as_u16() < 400)
     }
 
-    /// Opens an answer whose body is no longer than `most` bytes, also decoded: it is decrypted and verified as a whole.
+    /// Opens a message whose body is no longer than `most` bytes, also decoded: it is verified and decrypted as a whole.
     pub async fn open(
         &self,
-        headers: &HeaderMap,
+        head: SignedHead,
         body: Vec<u8>,
         most: usize,
+        now: Now,
         within: Within,
-    ) -> Result<JoseBody, OpenFailure> {
-        let (openings, body) = (self.openings.clone(), Zeroizing::new(body));
-        let body = if headers.contains_key(CONTENT_ENCODING) {
-            Zeroizing::new(without_coding(headers, &body, most).map_err(|_| OpenFailure::Coded)?.into_owned())
+    ) -> Result<OpenedMessage, OpenFailure> {
+        let parts = self.0.clone();
+        PrivateKeyPool::of_process().run(within, move || parts.open(&head, Zeroizing::new(body), most, now)).await?
+    }
+}
+
+impl OpenerParts {
+    fn open(
+        &self,
+        head: &SignedHead,
+        raw: Zeroizing<Vec<u8>>,
+        most: usize,
+        now: Now,
+    ) -> Result<OpenedMessage, OpenFailure> {
+        let headers = head.headers();
+        let is_sealed =
+            !self.openings.is_empty() && !matches!(head, SignedHead::Answer { status, .. } if has_no_body(*status));
+        let reads_content = is_sealed || self.verifications.iter().any(CompiledVerification::reads_content);
+        let decoded = if reads_content && headers.contains_key(CONTENT_ENCODING) {
+            let decoded = without_coding(headers, &raw, most).map_err(|_| OpenFailure::Coded)?;
+            Some(Zeroizing::new(decoded.into_owned()))
         } else {
-            body
+            None
         };
+        let body = SignedBody { raw: &raw, decoded: decoded.as_ref().unwrap_or(&raw) };
+        for verification in &self.verifications {
+            verification.verify(head, body, now)?;
+        }
+        if !is_sealed {
+            return Ok(OpenedMessage::Verified(raw.to_vec()));
+        }
         let signatures = |opening: &CompiledJoseOpening| opening.signature(headers);
-        let signatures: Vec<Option<String>> = openings.iter().map(signatures).collect();
-        PrivateKeyPool::of_process().run(within, move || open(&openings, &signatures, body)).await?
+        let signatures: Vec<Option<String>> = self.openings.iter().map(signatures).collect();
+        open(&self.openings, &signatures, decoded.unwrap_or(raw)).map(OpenedMessage::Opened)
     }
 }
 
@@ -394,19 +484,12 @@ fn verified<T>(
     verify: impl Fn(&VerifyingKey) -> Result<T, JwsRefused>,
 ) -> Result<T, OpenFailure> {
     let named = verify::unverified_key_id(message);
-    let mut tried = keys.iter().filter_map(|key| match key {
-        Verifier::Public(set) => {
-            let key = set.find(named.as_deref(), algorithm)?.clone();
-            verify(&VerifyingKey::Public(key)).ok()
-        }
-        Verifier::Secret(secret) => verify(secret).ok(),
-    });
+    let mut tried = keys.iter().filter_map(|key| key.try_with(named.as_deref(), algorithm, &verify)?.ok());
     tried.next().ok_or(OpenFailure::Refused)
 }
 
 impl CompiledJoseOpening {
     fn compile(rule: &ResponseJoseRule, settings: &Settings) -> Result<Self, String> {
-        let unset = |name: &str| format!("answers are opened with `{name}`, which is not set");
         let step = match &rule.form {
             OpenForm::Decrypt { keys, recipe } => {
                 let find = |name: &Arc<str>| match settings.find(name) {
@@ -426,28 +509,15 @@ impl CompiledJoseOpening {
                     recipe: *recipe,
                 }
             }
-            OpenForm::Verify { keys, algorithm, understood, detached } => {
-                let find = |name: &Arc<str>| match settings.find(name) {
-                    Some(SettingValue::PublicKeys(set)) => Ok(Verifier::Public(set.clone())),
-                    Some(SettingValue::Text(text)) => {
-                        Ok(Verifier::Secret(VerifyingKey::Secret(secret(name, text, keys.encoding)?)))
-                    }
-                    Some(SettingValue::Key(_) | SettingValue::Table(_)) | None => Err(unset(name)),
-                };
-                OpenStep::Verify {
-                    keys: set_ones(keys, settings).map(find).collect::<Result<_, _>>()?,
-                    algorithm: *algorithm,
-                    understood: understood.clone(),
-                    detached: detached.clone(),
-                }
-            }
+            OpenForm::Verify { keys, algorithm, understood, detached } => OpenStep::Verify {
+                keys: Verifier::find_all(keys, settings)?,
+                algorithm: *algorithm,
+                understood: understood.clone(),
+                detached: detached.clone(),
+            },
         };
-        let has_no_key = match &step {
-            OpenStep::Decrypt { keys, .. } => keys.is_empty(),
-            OpenStep::Verify { keys, .. } => keys.is_empty(),
-        };
-        if has_no_key {
-            return Err("the profile opens answers with keys of which none is set".to_owned());
+        if matches!(&step, OpenStep::Decrypt { keys, .. } if keys.is_empty()) {
+            return Err(NO_KEY.to_owned());
         }
         Ok(Self {
             step,

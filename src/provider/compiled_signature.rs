@@ -657,6 +657,7 @@ pub(super) async fn sign_message(
             body_digest: digest.as_ref().map(|digest| digest.text.as_str()),
             token,
             signature: None,
+            status: None,
         };
         let unsigned = signature.prepare(&view, inputs)?;
         let made = signature.key.sign(unsigned.bytes(), inputs.within).await?;

@@ -13,12 +13,15 @@ use uuid::Uuid;
 use crate::base::id::Ids;
 use crate::base::secret::SecretString;
 use crate::base::time::{Deadline, Now};
+use crate::provider::client_auth::ClientAuth;
 use crate::provider::consent::ConsentProfile;
+use crate::provider::exchange::RequestTemplate;
 use crate::provider::injection::{Injection, SentIds};
 use crate::provider::module::Module;
 use crate::provider::profile::Profile;
 use crate::provider::setting::{Setting, SettingKind, Settings};
 use crate::provider::template::{Template, TemplateSegment};
+use crate::signing::key_material::KeyStatement;
 use crate::token::grant::{CallPlace, Grant};
 use crate::token::key::TokenKey;
 use crate::token::lease::{Lease, LeaseTrial};
@@ -44,6 +47,38 @@ pub struct DeclaredSetting {
     pub pattern: Option<String>,
     /// Its value when none is given.
     pub default: Option<String>,
+}
+
+/// A key of ours, as the provider may know it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SigningKeyFacts {
+    /// The setting that holds it.
+    pub setting: Arc<str>,
+    /// Its name at the provider, if one is configured.
+    pub id: Option<String>,
+    /// The JWK thumbprint (RFC 7638); a shared secret has none.
+    pub thumbprint: Option<String>,
+}
+
+impl Module {
+    /// Returns the keys by which the requests for a token are signed, the client's assertions among them.
+    pub fn login_keys(&self) -> Vec<SigningKeyFacts> {
+        let of = |plan: &RequestTemplate| {
+            let auth = plan.client_auth().and_then(ClientAuth::key);
+            let keys = plan.signatures().map(|rule| &rule.key).chain(auth);
+            keys.map(|key| key.setting.clone()).collect::<Vec<_>>()
+        };
+        let proofs = self.profile.dpop.iter().map(|rule| rule.key.setting.clone());
+        let mut names: Vec<Arc<str>> = self.profile.logins().flat_map(of).chain(proofs).collect();
+        names.sort_unstable();
+        names.dedup();
+        let facts = |setting: Arc<str>| {
+            let key = self.settings.key(&setting)?;
+            let (id, thumbprint) = (key.statement(KeyStatement::Id), key.statement(KeyStatement::Thumbprint));
+            Some(SigningKeyFacts { setting, id, thumbprint })
+        };
+        names.into_iter().filter_map(facts).collect()
+    }
 }
 
 impl Profile {

@@ -6,6 +6,7 @@
 
 mod consent;
 mod conversation;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -32,6 +33,7 @@ use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::{Deadline, Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::compiled_jose::JoseBody;
+use crate::provider::compiled_verification::SignedHead;
 use crate::provider::consent::ConsentWiring;
 use crate::provider::exchange::TokenRequest;
 use crate::provider::injection::{CallInputs, SentIds};
@@ -42,7 +44,7 @@ use crate::provider::refusal::Verdict;
 use crate::provider::setting::{FileContent, ReadValue, Settings};
 use crate::signing::jwe::{Entropy, NoEntropy};
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText};
-use crate::token::failure::Failure;
+use crate::token::failure::{Failure, FailureCause};
 use crate::token::grant::Grant;
 use crate::token::lease::{Lease, LeaseTrial};
 
@@ -110,7 +112,12 @@ impl FixtureRun {
         }
         for (at, resource) in (1..).zip(&play.resource) {
             let what = format!("resource {at}");
-            let taken = self.judge(&what, &module, resource);
+            let taken = self.judge(&what, &module, resource, sent);
+            self.step(&what, taken);
+        }
+        for (at, call) in (1..).zip(&play.webhook) {
+            let what = format!("webhook {at}");
+            let taken = webhook::play_webhook(self, &what, &module, call, sent);
             self.step(&what, taken);
         }
         if let Some(consent) = &play.consent {
@@ -214,6 +221,7 @@ impl FixtureRun {
     ) -> Result<(), String> {
         let about = |part: &str| format!("{what}: {part}");
         self.same(&about("class"), failure.class.as_str(), expected.class.as_str());
+        self.same(&about("cause"), failure.cause.map(FailureCause::as_str), expected.cause.as_deref());
         self.same(&about("retry_after"), failure.retry_after, maybe_duration(expected.retry_after.as_ref())?);
         let rest = maybe_duration(expected.rest.as_ref())?;
         self.same(&about("rest"), failure.backoff.map(|backoff| backoff.first), rest);
@@ -305,16 +313,17 @@ impl FixtureRun {
         self.same(what, found, expected);
     }
 
-    fn judge(&mut self, what: &str, module: &Module, resource: &ResourceAnswer) -> Result<(), String> {
+    fn judge(&mut self, what: &str, module: &Module, resource: &ResourceAnswer, sent: Now) -> Result<(), String> {
         let status = status(resource.status)?;
         let headers = headers(&resource.headers, resource.json.is_some())?;
         let mut body = body(resource.body.as_ref(), resource.json.as_ref())?;
         if let Some(opener) = module.opener(status) {
             let most = body.len();
-            let opened = finished(opener.open(&headers, body, most, PATIENCE));
+            let head = SignedHead::Answer { status, headers: headers.clone(), request: None };
+            let opened = finished(opener.open(head, body, most, sent, PATIENCE));
             self.same(&format!("{what}: unopened"), opened.is_err(), resource.unopened);
             let Ok(opened) = opened else { return Ok(()) };
-            body = opened.content.to_vec();
+            body = opened.into_body().0.to_vec();
             if let Some(expected) = &resource.opened {
                 self.same(&format!("{what}: opened"), &*String::from_utf8_lossy(&body), expected.as_str());
             }

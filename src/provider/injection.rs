@@ -751,6 +751,7 @@ impl Injection {
             body_digest: None,
             token: None,
             signature: None,
+            status: None,
         };
         protect(&self.protections, view, &mut inputs, entropy).await
     }

@@ -27,10 +27,11 @@ use http::{HeaderName, HeaderValue};
 use crate::provider::exchange::{Field, object};
 use crate::provider::key_use::KeyUse;
 use crate::provider::refusal::tables;
-use crate::provider::setting::{Setting, SettingKind};
+use crate::provider::setting::{Setting, SettingKind, Settings};
 use crate::provider::signature_rule::{KeyChoice, encoding, jose_header, named_setting};
 use crate::provider::template::{MessagePart, Template, TemplateContext, TemplateScope};
 use crate::provider::values::{FieldName, OneOrManyValues, Pointer, choice};
+use crate::provider::verification_rule::{VerificationRule, VerifiedMessage};
 use crate::signing::algorithm::{KeyType, SigningAlgorithm};
 use crate::signing::encoding::TextEncoding;
 use crate::signing::jwe::{ContentEncryption, JweRecipe, KeyManagement};
@@ -91,9 +92,12 @@ pub(super) struct ResponseJoseRule {
     pub content_type: HeaderValue,
 }
 
-/// `[response]` of a profile.
+/// `[response]` or `[webhook]` of a profile: what the provider's messages are opened and verified by.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ResponseRules {
+pub(super) struct OpeningRules {
+    /// The signatures of a message as it came.
+    pub signatures: Vec<VerificationRule>,
+    /// The steps that are taken after that.
     pub jose: Vec<ResponseJoseRule>,
     /// True if answers with a status from 400 on are opened, too.
     pub opens_errors: bool,
@@ -170,33 +174,86 @@ impl RequestJoseRule {
     }
 }
 
-impl ResponseRules {
+impl OpeningRules {
     /// Reads `[response]`. Every mistake is reported.
-    pub(super) fn read(node: &Node, settings: &[Setting], report: &Diagnostics) -> Self {
+    pub(super) fn read_response(node: &Node, settings: &[Setting], report: &Diagnostics) -> Self {
         let fields = Fields::new(node, "[response]", report);
         let words = [("open", true), ("pass", false)];
         let opens_errors = fields.take("errors").and_then(|node| choice(node, report, &words)).unwrap_or(false);
-        if fields.take("jose").is_none() {
+        if fields.take("jose").is_none() && fields.take("signature").is_none() {
             fields.missing("jose", "[{ form = \"jwe\", key = \"opening_key\", algorithm = \"RSA-OAEP-256\", … }]");
         }
-        let read = |node: &Node| ResponseJoseRule::read(node, settings, report);
-        let jose = tables(fields.take("jose"), "[[response.jose]]", report).filter_map(read).collect();
+        let rules = Self::take(&fields, "[[response.jose]]", VerifiedMessage::Answer, settings);
         fields.finish();
-        Self { jose, opens_errors }
+        Self { opens_errors, ..rules }
+    }
+
+    /// Reads `[webhook]`. Every mistake is reported.
+    pub(super) fn read_webhook(node: &Node, settings: &[Setting], report: &Diagnostics) -> Self {
+        let fields = Fields::new(node, "[webhook]", report);
+        if fields.take("jose").is_none() && fields.take("signature").is_none() {
+            fields.missing("signature", "[{ form = \"http\", key = \"bank_key\", algorithm = \"ES256\", … }]");
+        }
+        let errors = report.errors();
+        let rules = Self::take(&fields, "[[webhook.jose]]", VerifiedMessage::Webhook, settings);
+        if report.errors() == errors && !rules.verifies() {
+            let help = "anybody can encrypt for our key: add `[[webhook.signature]]`, or `form = \"jws\"` without `to`";
+            node.error(report, "nothing here proves that the provider wrote the whole body", "", Some(help.to_owned()));
+        }
+        fields.finish();
+        rules
+    }
+
+    fn take(fields: &Fields<'_>, jose_table: &'static str, message: VerifiedMessage, settings: &[Setting]) -> Self {
+        let report = fields.report();
+        let read = |node: &Node| ResponseJoseRule::read(node, jose_table, settings, report);
+        let jose = tables(fields.take("jose"), jose_table, report).filter_map(read).collect();
+        let signatures = VerificationRule::read_all(fields.take("signature"), message, settings, report);
+        Self { signatures, jose, opens_errors: false }
+    }
+
+    /// Returns whether they prove that the provider wrote all of a body.
+    pub(super) fn verifies(&self) -> bool {
+        let proves = |rule: &ResponseJoseRule| match &rule.form {
+            OpenForm::Decrypt { .. } => false,
+            // What stands beside a message in the body is not signed.
+            OpenForm::Verify { .. } => rule.to.is_empty(),
+        };
+        !self.signatures.is_empty() || self.jose.iter().any(proves)
+    }
+
+    /// Returns whether each of them has a key that is set.
+    pub(super) fn has_keys(&self, settings: &Settings) -> bool {
+        let is_set = |keys: &JoseKeys| keys.settings.iter().any(|name| settings.find(name).is_some());
+        let jose = self.jose.iter().map(|rule| match &rule.form {
+            OpenForm::Decrypt { keys, .. } | OpenForm::Verify { keys, .. } => keys,
+        });
+        jose.chain(self.signatures.iter().map(|rule| &rule.keys)).all(is_set)
     }
 
     /// Its uses of keys.
     pub(super) fn uses(&self) -> impl Iterator<Item = (Arc<str>, KeyUse)> {
-        self.jose.iter().flat_map(|rule| match &rule.form {
+        let jose = self.jose.iter().flat_map(|rule| match &rule.form {
             OpenForm::Decrypt { keys, recipe } => keys.uses(KeyUse::Decrypt(recipe.management)),
             OpenForm::Verify { keys, algorithm, .. } => keys.uses(KeyUse::Verify(*algorithm)),
-        })
+        });
+        jose.chain(self.signatures.iter().flat_map(VerificationRule::uses))
     }
 }
 
+/// Takes `algorithm`, `key` and `key_encoding` of a signature that is verified: a shared secret for authentication codes,
+/// public keys for everything else, so that no public key is ever taken for a secret.
+pub(super) fn verifying_keys(fields: &Fields<'_>, settings: &[Setting]) -> Option<(SigningAlgorithm, JoseKeys)> {
+    let parse = |word: &str| SigningAlgorithm::parse(word).map_err(|error| error.to_string());
+    let algorithm = algorithm(fields, "\"PS256\"", parse);
+    let shared = algorithm.is_some_and(|algorithm| algorithm.key_type() == KeyType::Secret);
+    let keys = keys(fields, KeyKinds { kind: SettingKind::PublicKey, shared }, settings);
+    algorithm.zip(keys)
+}
+
 impl ResponseJoseRule {
-    fn read(node: &Node, settings: &[Setting], report: &Diagnostics) -> Option<Self> {
-        let fields = Fields::new(node, "[[response.jose]]", report);
+    fn read(node: &Node, table: &'static str, settings: &[Setting], report: &Diagnostics) -> Option<Self> {
+        let fields = Fields::new(node, table, report);
         let words = [("jwe", OpenWord::Jwe), ("jws", OpenWord::Jws), ("jws-detached", OpenWord::JwsDetached)];
         let word = form(&fields, &words);
         let form = match word {
@@ -207,22 +264,18 @@ impl ResponseJoseRule {
                 keys.zip(recipe).map(|(keys, recipe)| OpenForm::Decrypt { keys, recipe })
             }
             Some(OpenWord::Jws | OpenWord::JwsDetached) => {
-                let algorithm = algorithm(&fields, "\"PS256\"", |word| {
-                    SigningAlgorithm::parse(word).map_err(|error| error.to_string())
-                });
-                let shared = algorithm.is_some_and(|algorithm| algorithm.key_type() == KeyType::Secret);
-                let keys = keys(&fields, KeyKinds { kind: SettingKind::PublicKey, shared }, settings);
+                let verifying = verifying_keys(&fields, settings);
                 let understood = fields.or("crit", OneOrManyValues::<String>(Vec::new())).0;
                 let header = matches!(word, Some(OpenWord::JwsDetached))
                     .then(|| fields.req::<FieldName>("header", "\"x-jws-signature\"").map(|name| name.0));
-                match (keys, algorithm, header) {
-                    (Some(keys), Some(algorithm), None) => {
+                match (verifying, header) {
+                    (Some((algorithm, keys)), None) => {
                         Some(OpenForm::Verify { keys, algorithm, understood, detached: None })
                     }
-                    (Some(keys), Some(algorithm), Some(Some(name))) => {
+                    (Some((algorithm, keys)), Some(Some(name))) => {
                         Some(OpenForm::Verify { keys, algorithm, understood, detached: Some(name) })
                     }
-                    (_, _, _) => None,
+                    (_, _) => None,
                 }
             }
             None => None,
@@ -244,7 +297,7 @@ impl ResponseJoseRule {
 }
 
 impl JoseKeys {
-    fn uses(&self, key_use: KeyUse) -> Vec<(Arc<str>, KeyUse)> {
+    pub(super) fn uses(&self, key_use: KeyUse) -> Vec<(Arc<str>, KeyUse)> {
         self.settings.iter().map(|name| (name.clone(), key_use)).collect()
     }
 }

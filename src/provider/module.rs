@@ -14,7 +14,7 @@ use crate::base::time::{Deadline, Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::body_fields::UnfitBody;
 use crate::provider::coexistence::Coexistence;
-use crate::provider::compiled_jose::{JoseBody, ResponseOpener};
+use crate::provider::compiled_jose::{JoseBody, MessageOpener};
 use crate::provider::compiled_signature::{SignatureFailure, SignedMessage};
 use crate::provider::consent::{CompiledConsent, ConsentParts, ConsentProfile, ConsentWiring};
 use crate::provider::dpop;
@@ -101,7 +101,9 @@ pub struct Module {
     pub(super) injection: Injection,
     consent: Option<CompiledConsent>,
     /// Opens answers; `None`: they are passed on as they come.
-    opener: Option<ResponseOpener>,
+    opener: Option<MessageOpener>,
+    /// Verifies webhooks; `None`: the profile knows of none.
+    webhook: Option<MessageOpener>,
     pub(super) caller: CallAs,
     guard: Guard,
     pub(super) default_ttl: Option<Duration>,
@@ -241,6 +243,10 @@ impl Module {
             &own,
             &profile.guarded,
         );
+        // Whoever only calls the bank needs no keys for its webhooks.
+        let webhook = profile.webhook.as_ref().filter(|rules| rules.has_keys(&settings));
+        let webhook = webhook.map(|rules| MessageOpener::compile(rules, &settings)).transpose()?;
+        let webhook = webhook.flatten();
         let requests = steps.iter().map(|step| &step.request).chain(&exchange);
         let mut vars: Vec<Arc<str>> = requests.flat_map(|request| request.vars()).collect();
         vars.sort_unstable();
@@ -254,7 +260,8 @@ impl Module {
             exchange,
             injection,
             consent,
-            opener: ResponseOpener::compile(&profile.response, &settings)?,
+            opener: MessageOpener::compile(&profile.response, &settings)?,
+            webhook,
             caller: wiring.caller,
             guard,
             default_ttl: wiring.default_ttl,
@@ -410,8 +417,13 @@ impl Module {
     }
 
     /// Returns what opens answers with this status, before anything of them is used; `None`: they pass as they come.
-    pub fn opener(&self, status: StatusCode) -> Option<&ResponseOpener> {
+    pub fn opener(&self, status: StatusCode) -> Option<&MessageOpener> {
         self.opener.as_ref().filter(|opener| opener.opens(status))
+    }
+
+    /// Returns what verifies and opens the provider's webhooks, before an application gets anything of them.
+    pub const fn webhook(&self) -> Option<&MessageOpener> {
+        self.webhook.as_ref()
     }
 
     /// Returns whether dressed calls have to be signed, by [`Module::protect`] and [`Module::sign`].

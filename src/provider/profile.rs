@@ -14,7 +14,7 @@ use crate::provider::exchange::{RequestKind, RequestTemplate};
 use crate::provider::extends::{merge_extends, parent};
 use crate::provider::id_rule::IdRule;
 use crate::provider::injection::InjectionRules;
-use crate::provider::jose_rule::ResponseRules;
+use crate::provider::jose_rule::OpeningRules;
 use crate::provider::login::LoginStep;
 use crate::provider::provenance::Provenance;
 use crate::provider::refusal::RefusalRules;
@@ -108,7 +108,9 @@ pub struct Profile {
     pub(super) orders: InjectionRules,
     pub(super) refusal: RefusalRules,
     /// The opening of answers.
-    pub(super) response: ResponseRules,
+    pub(super) response: OpeningRules,
+    /// The verification of webhooks; `None`: the profile knows of none.
+    pub(super) webhook: Option<OpeningRules>,
     /// The consent flow of users; `None`: the profile has no users who consent.
     pub(super) consent: Option<ConsentProfile>,
     /// The proofs of possession that its requests carry; `None`: tokens are bound to no key of the profile's.
@@ -277,8 +279,11 @@ impl Profile {
                 InjectionRules::default()
             }
         };
-        let response =
-            fields.take("response").map(|node| ResponseRules::read(node, &settings, report)).unwrap_or_default();
+        let response = fields
+            .take("response")
+            .map(|node| OpeningRules::read_response(node, &settings, report))
+            .unwrap_or_default();
+        let webhook = fields.take("webhook").map(|node| OpeningRules::read_webhook(node, &settings, report));
         let consent_node = fields.take("consent");
         let mut consent = consent_node
             .filter(|_| !is_standing)
@@ -316,7 +321,7 @@ impl Profile {
         let rules = rules.chain(plans.iter().flat_map(|plan| plan.signatures()));
         let mut uses =
             uses_of_keys(rules, plans.iter().filter_map(|plan| plan.client_auth()), dpop.iter().map(|rule| &rule.key));
-        uses.extend(orders.jose_uses().chain(response.uses()));
+        uses.extend(orders.jose_uses().chain(response.uses()).chain(webhook.iter().flat_map(OpeningRules::uses)));
         for setting in &mut settings {
             setting.in_header = in_header.contains(&setting.name);
             let own = uses.iter().filter(|(name, _)| *name == setting.name);
@@ -340,6 +345,7 @@ impl Profile {
             orders,
             refusal,
             response,
+            webhook,
             consent,
             dpop,
             guarded,

@@ -283,7 +283,7 @@ pub(super) fn encoding(node: &Node, report: &Diagnostics) -> Option<TextEncoding
 }
 
 impl DigestRule {
-    fn read(node: &Node, report: &Diagnostics) -> Option<Self> {
+    pub(super) fn read(node: &Node, report: &Diagnostics) -> Option<Self> {
         let fields = Fields::new(node, "`digest`", report);
         let algorithm = match fields.opt::<String>("algorithm").as_deref().map(DigestAlgorithm::parse) {
             None => Some(DigestAlgorithm::Sha256),
@@ -516,7 +516,8 @@ impl SignatureForm {
     }
 }
 
-fn items(node: Option<&Node>) -> &[Node] {
+/// The items of a list; one value alone is a list of one.
+pub(super) fn items(node: Option<&Node>) -> &[Node] {
     match node.map(|node| &node.kind) {
         Some(Kind::Array(items)) => items,
         Some(Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) | Kind::Table(_)) => {
@@ -655,7 +656,8 @@ impl SignatureRule {
                 | MessagePart::Path
                 | MessagePart::PathAndQuery
                 | MessagePart::Query
-                | MessagePart::Signature => None,
+                | MessagePart::Signature
+                | MessagePart::Status => None,
             }));
         }
         covered

@@ -79,11 +79,13 @@ pub(super) enum MessagePart {
     Path,
     PathAndQuery,
     Query,
+    /// The status of an answer.
+    Status,
     /// The signature itself, for the text that goes out.
     Signature,
 }
 
-const PARTS: [(&str, MessagePart); 8] = [
+const PARTS: [(&str, MessagePart); 9] = [
     ("authority", MessagePart::Authority),
     ("body", MessagePart::Body),
     ("body_digest", MessagePart::BodyDigest),
@@ -92,6 +94,7 @@ const PARTS: [(&str, MessagePart); 8] = [
     ("path_and_query", MessagePart::PathAndQuery),
     ("query", MessagePart::Query),
     ("signature", MessagePart::Signature),
+    ("status", MessagePart::Status),
 ];
 
 const PIECES: [(&str, ConsentVariable); 7] = [
@@ -107,6 +110,8 @@ const PIECES: [(&str, ConsentVariable); 7] = [
 /// The place of a template, which decides the placeholders that it may name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum TemplateContext {
+    /// The text of an answer that the provider has signed.
+    Answer,
     /// A template in `[consent.authorize]` of a profile.
     Authorize,
     /// `client_auth`'s `id` and `secret`, and an endpoint's `path`: settings only.
@@ -133,16 +138,25 @@ pub(super) enum TemplateContext {
     TokenHeader,
     /// A signature of the token request, or of another request of a login.
     TokenSign,
+    /// The text of a webhook that the provider has signed.
+    Webhook,
 }
 
 impl TemplateContext {
+    /// Returns whether it belongs to a signature of the provider's, which is verified.
+    pub(super) const fn verifies(self) -> bool {
+        matches!(self, TemplateContext::Answer | TemplateContext::Webhook)
+    }
+
     /// Returns whether it belongs to a signature, whose templates name parts of the message.
     pub(super) const fn signs(self) -> bool {
         match self {
-            TemplateContext::PushSign
+            TemplateContext::Answer
+            | TemplateContext::PushSign
             | TemplateContext::Sign
             | TemplateContext::StandingSign
-            | TemplateContext::TokenSign => true,
+            | TemplateContext::TokenSign
+            | TemplateContext::Webhook => true,
             TemplateContext::Authorize
             | TemplateContext::Build
             | TemplateContext::Exchange
@@ -188,6 +202,9 @@ pub(super) struct Mistake {
     title: String,
     help: Option<String>,
 }
+
+/// The reason for which a text of the provider's names no value of ours.
+const FOREIGN: &str = "the provider made the text: it has parts of the message and settings";
 
 /// The placeholders that need no declaration.
 const FIXED_HOLES: [&str; 6] = ["now_epoch", "now_epoch_ms", "now_rfc3339", "token", "uuid", "uuid_hex"];
@@ -478,7 +495,22 @@ impl TemplateScope<'_> {
         }
         match name.strip_prefix("header.") {
             Some(field) => HeaderName::from_bytes(field.as_bytes()).ok().map(MessagePart::Header),
-            None => PARTS.iter().find(|(known, _)| *known == name).map(|(_, part)| part.clone()),
+            None => {
+                let is_known = |part: &MessagePart| match part {
+                    MessagePart::Signature => !self.place.verifies(),
+                    MessagePart::Status => self.place == TemplateContext::Answer,
+                    MessagePart::Authority
+                    | MessagePart::Body
+                    | MessagePart::BodyDigest
+                    | MessagePart::Header(_)
+                    | MessagePart::Method
+                    | MessagePart::Path
+                    | MessagePart::PathAndQuery
+                    | MessagePart::Query => true,
+                };
+                let (_, part) = PARTS.iter().find(|(known, part)| *known == name && is_known(part))?;
+                Some(part.clone())
+            }
         }
     }
 
@@ -505,7 +537,8 @@ impl TemplateScope<'_> {
                 TemplateContext::Standing | TemplateContext::StandingSign => {
                     Some("without a [token] there is none: the credential is a setting")
                 }
-                TemplateContext::Authorize
+                TemplateContext::Answer
+                | TemplateContext::Authorize
                 | TemplateContext::Build
                 | TemplateContext::Exchange
                 | TemplateContext::Push
@@ -513,15 +546,32 @@ impl TemplateScope<'_> {
                 | TemplateContext::Refresh
                 | TemplateContext::TokenBody
                 | TemplateContext::TokenHeader
-                | TemplateContext::TokenSign => Some("there is a token only on a call, in `request.inject`"),
+                | TemplateContext::TokenSign
+                | TemplateContext::Webhook => Some("there is a token only on a call, in `request.inject`"),
             },
             // Only the login's own requests know any step.
             TemplateSegment::Step(_) => None,
             TemplateSegment::Id(_) | TemplateSegment::Time(_) | TemplateSegment::Uuid | TemplateSegment::UuidHex => {
-                (place == TemplateContext::Build).then_some("only settings may be named here")
+                match place {
+                    TemplateContext::Build => Some("only settings may be named here"),
+                    TemplateContext::Answer | TemplateContext::Webhook => Some(FOREIGN),
+                    TemplateContext::Authorize
+                    | TemplateContext::Exchange
+                    | TemplateContext::Inject
+                    | TemplateContext::Push
+                    | TemplateContext::PushSign
+                    | TemplateContext::Refresh
+                    | TemplateContext::Sign
+                    | TemplateContext::Standing
+                    | TemplateContext::StandingSign
+                    | TemplateContext::TokenBody
+                    | TemplateContext::TokenHeader
+                    | TemplateContext::TokenSign => None,
+                }
             }
             TemplateSegment::Var(_) => match place {
                 TemplateContext::Build => Some("only settings may be named here"),
+                TemplateContext::Answer | TemplateContext::Webhook => Some(FOREIGN),
                 TemplateContext::Authorize
                 | TemplateContext::Exchange
                 | TemplateContext::Push
@@ -629,6 +679,8 @@ pub(super) struct SignedView<'a> {
     pub token: Option<&'a str>,
     /// The signature, once it is made.
     pub signature: Option<&'a str>,
+    /// The status of an answer.
+    pub status: Option<&'a str>,
 }
 
 impl<'a> SignedView<'a> {
@@ -657,6 +709,7 @@ impl<'a> SignedView<'a> {
             MessagePart::PathAndQuery => self.path_and_query.into(),
             MessagePart::Query => self.path_and_query().1.unwrap_or_default().into(),
             MessagePart::Signature => self.signature?.into(),
+            MessagePart::Status => self.status?.into(),
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::provider::refusal::tables;
 use crate::provider::values::{OneOrManyValues, Pointer, choice};
 use crate::provider::xml;
 use crate::syntax::{Diagnostics, Fields, Node};
-use crate::token::failure::{Class, Failure};
+use crate::token::failure::{Class, Failure, FailureCause};
 use crate::token::grant::Grant;
 
 /// The longest access token, in bytes. RAKBANK's may have 5000 characters; a header field must still carry it.
@@ -60,6 +60,8 @@ pub(super) struct TokenResponseRules {
 pub(super) struct FailureRule {
     pub when: Matcher,
     class: Class,
+    /// The part of the request that is at fault.
+    cause: Option<FailureCause>,
     backoff: Option<Backoff>,
 }
 
@@ -313,6 +315,7 @@ impl TokenResponseRules {
         }
         Failure {
             class,
+            cause: rule.and_then(|rule| rule.cause),
             retry_after: retry_after(headers, moment.now),
             backoff: if page { Some(PAGE_REST) } else { rule.and_then(|rule| rule.backoff) },
             ended: false,
@@ -333,6 +336,7 @@ impl FailureRule {
                 None
             }
         };
+        let cause = fields.take("cause").and_then(|node| choice(node, report, &FailureCause::WORDS));
         let (rest, ceiling) = (fields.opt::<Duration>("rest"), fields.opt::<Duration>("rest_ceiling"));
         if rest.is_none()
             && let Some(node) = fields.take("rest_ceiling")
@@ -349,7 +353,7 @@ impl FailureRule {
         let class = class?;
         let backoff =
             rest.map(|first| Backoff { first, ceiling: ceiling.unwrap_or(class.backoff().ceiling).max(first) });
-        Some(Self { when, class, backoff })
+        Some(Self { when, class, cause, backoff })
     }
 }
 

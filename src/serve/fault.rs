@@ -136,6 +136,10 @@ pub enum Fault {
     Unaudited,
     /// The request target is too long.
     UriTooLong,
+    /// The application did not take a webhook.
+    WebhookUndelivered,
+    /// The signature of a webhook does not hold.
+    WebhookUnverified,
     /// The provider sent something that is not HTTP, or broke off.
     UpstreamProtocol,
     /// Its name does not resolve.
@@ -355,7 +359,7 @@ impl Fault {
                 "proxy_internal_error",
                 "operator",
                 "The request cannot be signed now",
-                "Too many signatures are due at once, or the key or its service cannot be used. Nothing was sent. Try again in a moment.",
+                "Too many signatures are due at once, or the key or its service cannot be used: that of a signature, or of the client certificate. Nothing was sent. Try again in a moment.",
             ),
             Fault::TokenUnavailable(_) => row(
                 "token-unavailable",
@@ -453,6 +457,22 @@ impl Fault {
                 "The request target is too long",
                 "Shorten the path or the query.",
             ),
+            Fault::WebhookUndelivered => row(
+                "webhook-undelivered",
+                StatusCode::BAD_GATEWAY,
+                "destination_unavailable",
+                "operator",
+                "The application did not answer",
+                "The signature of the call holds, and the application may have received it. Send it again later.",
+            ),
+            Fault::WebhookUnverified => row(
+                "webhook-unverified",
+                StatusCode::FORBIDDEN,
+                "http_request_denied",
+                "client",
+                "The signature of the call does not hold",
+                "It is missing, too old, by another key or of another message. No application got anything of it.",
+            ),
         }
     }
 
@@ -509,7 +529,9 @@ impl Fault {
             | Fault::UpstreamTls
             | Fault::UpstreamUnopened
             | Fault::UpstreamUnreachable
-            | Fault::UriTooLong => None,
+            | Fault::UriTooLong
+            | Fault::WebhookUndelivered
+            | Fault::WebhookUnverified => None,
         }
     }
 
@@ -595,6 +617,7 @@ impl From<&DialError> for Fault {
             DialError::Dns(_) => Fault::UpstreamDns,
             DialError::Http(_) => Fault::UpstreamProtocol,
             DialError::Proxy(_) | DialError::Source(_) | DialError::Tcp(_) => Fault::UpstreamUnreachable,
+            DialError::Signer(_) => Fault::SignerUnavailable,
             DialError::Timeout => Fault::UpstreamConnectTimeout,
             DialError::Tls(_) => Fault::UpstreamTls,
         }
@@ -602,7 +625,7 @@ impl From<&DialError> for Fault {
 }
 
 /// One fault of every kind, in the order of `docs/errors.md`.
-const ALL: [Fault; 32] = [
+const ALL: [Fault; 34] = [
     Fault::ClientUnidentified,
     Fault::ClientUnidentifiedToProxy,
     Fault::ClientNotAllowed(Refusal::of(RefusalCause::Client)),
@@ -634,6 +657,8 @@ const ALL: [Fault; 32] = [
     Fault::UpstreamUnopened,
     Fault::UpstreamConnectTimeout,
     Fault::UpstreamResponseTimeout,
+    Fault::WebhookUnverified,
+    Fault::WebhookUndelivered,
     Fault::Internal,
 ];
 

@@ -33,6 +33,7 @@ use crate::serve::requests::consent;
 use crate::serve::requests::dress::{RequestDress, dress, dress_body, dressed_target};
 use crate::serve::requests::hop_options::{HopOptions, take_in, turn};
 use crate::serve::requests::permit::{Obtained, Permit};
+use crate::serve::requests::webhook;
 use crate::serve::worker_state::{RouteState, WorkerState};
 use crate::upstream::ReceivedBody;
 
@@ -51,6 +52,10 @@ pub async fn answer(
     let http1 = request.version() != Version::HTTP_2;
     let has_body = http1 && !request.body().is_end_stream();
     // Rare cases are boxed futures of their own, so that every other request needs no room for them.
+    if let Some(webhook) = worker.webhook(conn.listener, request.uri().path()).cloned() {
+        let last = http1 && request.headers().contains_key(TRANSFER_ENCODING);
+        return closing(Box::pin(webhook::answer(worker, conn, webhook, request)).await, last);
+    }
     match conn.entry.handler(&request) {
         RequestHandler::Callback => return closing(Box::pin(consent::callback(worker, conn, request)).await, has_body),
         RequestHandler::Connect => return Box::pin(connect::answer(worker, conn, request)).await,

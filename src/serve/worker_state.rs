@@ -30,6 +30,7 @@ use crate::serve::exchanges::replay_body::RequestBody;
 use crate::serve::page::ForwardPage;
 use crate::serve::reports::stats_collector::StatsCollector;
 use crate::serve::requests::permit::Permit;
+use crate::serve::requests::webhook::WebhookState;
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
 use crate::upstream::{ConnectionPool, Destination};
@@ -81,6 +82,7 @@ pub struct WorkerState {
     /// The state of each route, by position in the configuration.
     routes: Vec<Rc<RouteState>>,
     unrouted: Vec<RouteMeters>,
+    webhooks: Vec<Rc<WebhookState>>,
     endpoints: Vec<Pool>,
     token_slots: RefCell<KeyMap<Arc<TokenSlot>>>,
     /// The slots that hold the leases of routes' predecessors.
@@ -212,7 +214,20 @@ impl WorkerState {
             Some(before) => before.audit.clone(),
             None => shared.audit.lines(),
         };
-        Rc::new(Self { shared, routes, unrouted, endpoints: pools, token_slots, previous_slots, lines, stats, audit })
+        let webhooks = shared.snapshot.webhooks.iter();
+        let webhooks = webhooks.map(|webhook| Rc::new(WebhookState::new(webhook, &shared.metrics))).collect();
+        Rc::new(Self {
+            shared,
+            routes,
+            unrouted,
+            webhooks,
+            endpoints: pools,
+            token_slots,
+            previous_slots,
+            lines,
+            stats,
+            audit,
+        })
     }
 
     /// Returns the route whose tokens may stand in for those of this route of the next config: the two may differ only
@@ -342,6 +357,16 @@ impl WorkerState {
         if let Some(slot) = self.token_slots.borrow().get(key) {
             slot.distrust(generation);
         }
+    }
+
+    /// Returns the webhook that is received at this path of the listener whose socket has this position.
+    #[inline]
+    pub fn webhook(&self, listener: usize, path: &str) -> Option<&Rc<WebhookState>> {
+        if self.webhooks.is_empty() {
+            return None;
+        }
+        let listener = self.listener(listener)?;
+        self.webhooks.iter().find(|webhook| webhook.is_at(&listener.name, path))
     }
 
     /// The counters of requests that found no route.

@@ -90,6 +90,25 @@ pub fn matches(field: &str, body: &[u8]) -> bool {
     is_strong
 }
 
+/// The same for the older `Digest` (RFC 3230), as in `SHA-256=…`.
+pub fn old_matches(field: &str, body: &[u8]) -> bool {
+    let mut is_strong = false;
+    for member in field.split(',') {
+        let Some((name, stated)) = member.trim().split_once('=') else { return false };
+        let algorithm = match name.to_ascii_lowercase().as_str() {
+            "sha-256" => DigestAlgorithm::Sha256,
+            "sha-512" => DigestAlgorithm::Sha512,
+            _ => continue,
+        };
+        let Some(stated) = TextEncoding::Base64.decode(stated) else { return false };
+        if constant_time::verify_slices_are_equal(&stated, &algorithm.of(body)).is_err() {
+            return false;
+        }
+        is_strong = true;
+    }
+    is_strong
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -119,6 +138,18 @@ mod tests {
         assert!(!matches("", BODY));
         assert!(!matches("sha-256=X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=", BODY));
         assert!(!matches(&format!("{SHA_512}, sha-256=:AAAA:"), BODY), "each of the digests must be right");
+    }
+
+    #[test]
+    fn an_old_field_matches_its_body_only() {
+        let good = DigestAlgorithm::Sha256.old_field(BODY);
+        assert!(old_matches(&good, BODY) && old_matches(&good.replace("SHA", "sha"), BODY));
+        assert!(old_matches(&format!("MD5=AAAA, {good}"), BODY));
+        let other = DigestAlgorithm::Sha512.old_field(b"{}");
+        for field in [&good[..good.len() - 1], "", "MD5=AAAA", &format!("{good},{other}"), &good.replace('=', ":")] {
+            assert!(!old_matches(field, BODY), "{field}");
+        }
+        assert!(!old_matches(&good, b"{}"));
     }
 
     proptest! {

@@ -5,7 +5,7 @@ mod check;
 mod component;
 mod parameters;
 
-pub use check::{HttpSignatureCheck, SignatureRefused, VerifiedHttpSignature, verify};
+pub use check::{HttpSignatureCheck, SignatureRefused, VerifiedHttpSignature, unverified_key_id, verify};
 pub use component::CoveredComponent;
 pub use parameters::{SignatureParameter, SignatureParameters};
 

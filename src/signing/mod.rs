@@ -10,7 +10,9 @@
 //! never taken from a message, secrets are never shown, and every refusal of a foreign message has one opaque error.
 
 pub mod algorithm;
+pub mod blocking_signature;
 pub mod cavage;
+pub mod cavage_check;
 pub mod certificate;
 pub mod claims;
 pub mod device_input;

@@ -151,7 +151,7 @@ impl PublicKey {
     }
 
     /// Returns a digest that tells the key from others.
-    pub(super) fn mark(&self) -> [u8; 32] {
+    pub fn mark(&self) -> [u8; 32] {
         sha256(jwk_thumbprint(self).as_bytes())
     }
 

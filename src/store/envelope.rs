@@ -61,6 +61,14 @@ impl SealingKey {
         Self::new(&bytes)
     }
 
+    /// The key of these 32 bytes. The error is for a person and quotes nothing.
+    pub fn from_bytes(bytes: &SecretBox<[u8]>) -> Result<Self, String> {
+        match bytes.expose_secret().len() {
+            32 => Self::new(bytes.expose_secret()),
+            other => Err(format!("it has {other} bytes instead of 32")),
+        }
+    }
+
     /// Generates a random key, which exists in this process only.
     fn random() -> Result<Self, String> {
         let mut bytes = Zeroizing::new([0; 32]);

@@ -152,20 +152,20 @@ fn json_number(written: &str) -> Option<Value> {
 }
 
 /// A list or a map whose end has not come yet.
-struct Open {
+struct UnfinishedNode {
     line: usize,
     anchor: usize,
-    content: OpenContent,
+    content: UnfinishedContent,
 }
 
-enum OpenContent {
+enum UnfinishedContent {
     List(Vec<YamlNode>),
     Map { pairs: Vec<YamlPair>, seen: HashSet<String>, key: Option<(String, usize)> },
 }
 
 #[derive(Default)]
 struct Builder {
-    open: Vec<Open>,
+    open: Vec<UnfinishedNode>,
     documents: Vec<YamlNode>,
     anchors: HashMap<usize, YamlNode>,
     nodes: usize,
@@ -183,17 +183,17 @@ impl Builder {
             }
             Event::SequenceStart(anchor, tag) => {
                 collection_tag(tag.as_deref(), "seq").map_err(|why| format!("line {line}: {why}"))?;
-                self.begin(line, anchor, OpenContent::List(Vec::new()))
+                self.begin(line, anchor, UnfinishedContent::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
                 collection_tag(tag.as_deref(), "map").map_err(|why| format!("line {line}: {why}"))?;
-                self.begin(line, anchor, OpenContent::Map { pairs: Vec::new(), seen: HashSet::new(), key: None })
+                self.begin(line, anchor, UnfinishedContent::Map { pairs: Vec::new(), seen: HashSet::new(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open { line, anchor, content: OpenContent::List(items) }) => {
+                Some(UnfinishedNode { line, anchor, content: UnfinishedContent::List(items) }) => {
                     self.close(YamlNode { line, content: YamlContent::List(items) }, anchor)
                 }
-                Some(Open { line, anchor, content: OpenContent::Map { pairs, .. } }) => {
+                Some(UnfinishedNode { line, anchor, content: UnfinishedContent::Map { pairs, .. } }) => {
                     self.close(YamlNode { line, content: YamlContent::Map(merged(pairs)?) }, anchor)
                 }
                 None => Err(format!("line {line}: an end without a beginning")),
@@ -218,12 +218,12 @@ impl Builder {
         }
     }
 
-    fn begin(&mut self, line: usize, anchor: usize, content: OpenContent) -> Result<(), String> {
+    fn begin(&mut self, line: usize, anchor: usize, content: UnfinishedContent) -> Result<(), String> {
         self.charge(line, (1, 0))?;
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(line));
         }
-        self.open.push(Open { line, anchor, content });
+        self.open.push(UnfinishedNode { line, anchor, content });
         Ok(())
     }
 
@@ -246,8 +246,8 @@ impl Builder {
         match self.open.last_mut().map(|open| &mut open.content) {
             None if matches!(node.content, YamlContent::Null) => {}
             None => self.documents.push(node),
-            Some(OpenContent::List(items)) => items.push(node),
-            Some(OpenContent::Map { pairs, seen, key }) => match key.take() {
+            Some(UnfinishedContent::List(items)) => items.push(node),
+            Some(UnfinishedContent::Map { pairs, seen, key }) => match key.take() {
                 Some((key, line)) => pairs.push(YamlPair { line, key, value: node }),
                 None => {
                     let text = key_text(node).ok_or_else(|| format!("line {line}: a key that is no text"))?;

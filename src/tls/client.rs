@@ -9,11 +9,12 @@ use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_parser::parse_x509_certificate;
 
-use super::{Identity, TlsConfigError, certificates, provider};
+use super::{Identity, SignerKey, TlsConfigError, certificates, provider};
 
 /// The input for the TLS settings of a provider.
 #[derive(Debug, Default)]
@@ -21,13 +22,33 @@ pub struct ClientTls<'a> {
     /// The only CA to trust, as PEM; absent: the system's, or the bundled Mozilla list where there is none.
     pub ca: Option<&'a [u8]>,
     /// The client certificate to present; `None`: none is presented.
-    pub identity: Option<Identity>,
+    pub identity: Option<ClientIdentity>,
     /// True if TLS 1.2 is refused.
     pub only_tls13: bool,
     /// True if HTTP/2 is not offered.
     pub only_http1: bool,
     /// The groups to offer for the key exchange, of [`KEY_EXCHANGES`]; none: the usual ones.
     pub key_exchange: Vec<&'static str>,
+}
+
+/// A client certificate with its key.
+#[derive(Debug)]
+pub enum ClientIdentity {
+    /// The key is in memory.
+    Local(Identity),
+    /// The key stays elsewhere; the chain is in DER, leaf first. Handshakes wait for its signatures, so they belong on
+    /// threads that may.
+    Remote(Vec<CertificateDer<'static>>, SignerKey),
+}
+
+impl ClientIdentity {
+    /// Returns whether it can be presented in TLS 1.3.
+    fn fits_tls13(&self) -> bool {
+        match self {
+            ClientIdentity::Local(_) => true,
+            ClientIdentity::Remote(_, key) => key.signs_tls13(),
+        }
+    }
 }
 
 /// The groups that can be offered, by their names (RFC 8446 section 4.2.7), the usual ones in their order. The first is
@@ -48,7 +69,13 @@ fn group(name: &str) -> Option<&'static dyn SupportedKxGroup> {
 /// The settings for one provider's connections. ALPN offers HTTP/2 and HTTP/1.1 (RFC 7301): the
 /// provider picks.
 pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, TlsConfigError> {
-    let versions: &[_] = if wish.only_tls13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
+    // Without a signature of TLS 1.3, the certificate could not be presented there.
+    let fits_tls13 = wish.identity.as_ref().is_none_or(ClientIdentity::fits_tls13);
+    let versions: &[_] = match (wish.only_tls13, fits_tls13) {
+        (true, _) => &[&TLS13],
+        (false, true) => &[&TLS13, &TLS12],
+        (false, false) => &[&TLS12],
+    };
     let mut provider = provider();
     if !wish.key_exchange.is_empty() {
         let kx_groups = wish.key_exchange.iter().filter_map(|name| group(name)).collect();
@@ -68,8 +95,11 @@ pub fn client(wish: ClientTls<'_>) -> Result<Arc<ClientConfig>, TlsConfigError> 
         }
     };
     let mut config = match wish.identity {
-        Some(identity) => {
+        Some(ClientIdentity::Local(identity)) => {
             builder.with_client_auth_cert(identity.chain, identity.key).map_err(TlsConfigError::ClientCertificate)?
+        }
+        Some(ClientIdentity::Remote(chain, key)) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.certified(chain))))
         }
         None => builder.with_no_client_auth(),
     };
@@ -164,6 +194,7 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 
     use super::*;
+    use crate::signing::algorithm::SigningAlgorithm;
 
     fn self_signed(name: &str) -> (String, CertificateDer<'static>) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -197,6 +228,23 @@ mod tests {
         refused(verify(&named, "uat.bank.example", before).unwrap_err(), "NotValidYet");
         refused(verify(&named, "uat.bank.example", after).unwrap_err(), "Expired");
         assert!(verify(&other, "uat.bank.example", during).is_err(), "the same names are not the same certificate");
+    }
+
+    #[test]
+    fn a_key_without_signatures_of_tls13_is_shown_in_tls12_alone() {
+        let key = crate::signing::pkcs::private_key(include_bytes!("../../tests/fixtures/signing/rsa-pkcs8.pem"), None);
+        let signer = Arc::new(crate::signing::key::SigningKey::Private(key.unwrap()));
+        for (algorithm, has_tls13) in [(SigningAlgorithm::Rs256, false), (SigningAlgorithm::Ps256, true)] {
+            let key = SignerKey::new(signer.clone(), vec![algorithm]);
+            let identity = Some(ClientIdentity::Remote(vec![self_signed("client").1], key));
+            let config = client(ClientTls { identity, ..ClientTls::default() }).unwrap();
+            let mut hello = Vec::new();
+            let name = ServerName::try_from("bank.example").unwrap();
+            rustls::ClientConnection::new(config, name).unwrap().write_tls(&mut hello).unwrap();
+            // A hello of TLS 1.3 has a key share of ML-KEM, which makes it long.
+            let tls13 = hello.len() > 1000;
+            assert_eq!(tls13, has_tls13, "{algorithm}");
+        }
     }
 
     #[test]

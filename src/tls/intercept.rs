@@ -14,11 +14,18 @@ use rustls::version::{TLS12, TLS13};
 use super::mint::{Mint, MintAuthority, MintError};
 use super::{TlsConfigError, provider};
 use crate::base::time::Now;
+use crate::signing::signer::SigningError;
+use crate::transport::BlockingThreads;
+
+/// The certificates that wait for a signature of the CA at a time.
+const MINTING_THREADS: usize = 16;
 
 /// The TLS settings and the mint with which one forward listener intercepts.
 pub struct Interception {
-    mint: Mint,
+    mint: Arc<Mint>,
     base: ServerConfig,
+    /// The threads on which signatures are waited for, if the key of the CA is elsewhere.
+    threads: Option<BlockingThreads>,
 }
 
 /// A resolver that presents the same certificate to every client; `None`: the handshake fails.
@@ -40,12 +47,24 @@ impl Interception {
         let mut base = builder.with_no_client_auth().with_cert_resolver(Arc::new(FixedCertificate(None)));
         base.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         base.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsConfigError::Tickets)?;
-        Ok(Self { mint: Mint::new(authority)?, base })
+        let threads = authority.is_remote().then(|| BlockingThreads::new(MINTING_THREADS));
+        Ok(Self { mint: Arc::new(Mint::new(authority)?), base, threads })
     }
 
-    /// The settings for a tunnel to this host (a DNS name, or an address, in brackets or not).
-    pub fn settings(&self, host: &str, now: Now) -> Result<Arc<ServerConfig>, MintError> {
-        let certified = self.mint.certified(host, now)?;
+    /// The settings for a tunnel to this host (a DNS name, or an address, in brackets or not). A certificate that the
+    /// CA signs elsewhere is made beside the event loop.
+    pub async fn settings(&self, host: &str, now: Now) -> Result<Arc<ServerConfig>, MintError> {
+        let certified = match &self.threads {
+            None => self.mint.certified(host, now)?,
+            Some(threads) => match self.mint.find(host, now) {
+                Some(kept) => kept,
+                None => {
+                    let (mint, host) = (self.mint.clone(), host.to_owned());
+                    let made = threads.run(move || mint.certified(&host, now)).await;
+                    made.map_err(|error| MintError::KeyService(SigningError::Unavailable(error.to_string())))??
+                }
+            },
+        };
         let mut settings = self.base.clone();
         settings.cert_resolver = Arc::new(FixedCertificate(Some(certified)));
         Ok(Arc::new(settings))
@@ -57,7 +76,7 @@ impl Interception {
     }
 
     /// Returns the CA that signs its certificates.
-    pub const fn authority(&self) -> &MintAuthority {
+    pub fn authority(&self) -> &MintAuthority {
         self.mint.authority()
     }
 }

@@ -13,6 +13,7 @@ mod pem;
 mod pin;
 mod presented_chain;
 mod server;
+mod signer_key;
 mod tls_config_error;
 pub mod trust;
 pub mod trust_store;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use client::{ClientTls, KEY_EXCHANGES, client};
+pub use client::{ClientIdentity, ClientTls, KEY_EXCHANGES, client};
 pub use intercept::Interception;
 pub use internal::{Internal, InternalCa, InternalCaError};
 pub use leaf::{CertName, LeafIdentity, leaf};
@@ -31,6 +32,7 @@ pub use pem::{ForeignForm, PemError, certificates, foreign_form, is_encrypted};
 pub use pin::pinned;
 pub use presented_chain::{Demand, PresentedChain, attentive, onlooker, own_chain, short_onlooker};
 pub use server::{Certificate, ClientCa, ServerTls, server};
+pub use signer_key::{SIGNER_ALGORITHMS, SignerKey};
 pub use tls_config_error::TlsConfigError;
 
 /// aws-lc-rs, with post-quantum key exchange preferred.

@@ -47,11 +47,64 @@ impl Class {
     }
 }
 
+/// The part of a request that the provider did not accept, where its profile can tell.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum FailureCause {
+    /// A time in the request is too far from the provider's own.
+    Clock,
+    /// The application's id or secret.
+    Credentials,
+    /// A key or certificate that the provider does not know.
+    Key,
+    /// A signature that is not of the text that the provider computes; it knows the key.
+    Signature,
+}
+
+impl FailureCause {
+    /// Every cause with its word in a profile and in the admin API.
+    pub const WORDS: [(&'static str, FailureCause); 4] = [
+        ("clock", FailureCause::Clock),
+        ("credentials", FailureCause::Credentials),
+        ("key", FailureCause::Key),
+        ("signature", FailureCause::Signature),
+    ];
+
+    /// The word for it in profiles and in the admin API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FailureCause::Clock => "clock",
+            FailureCause::Credentials => "credentials",
+            FailureCause::Key => "key",
+            FailureCause::Signature => "signature",
+        }
+    }
+
+    /// A sentence on what to do about it.
+    pub const fn cure(self) -> &'static str {
+        match self {
+            FailureCause::Clock => {
+                "the bank finds a time in the request too old or in the future: set this machine's clock"
+            }
+            FailureCause::Credentials => {
+                "the bank does not accept the application's id or secret: compare them with what it gave, letter by letter"
+            }
+            FailureCause::Key => {
+                "the bank does not know the key or certificate: compare its id and thumbprint with the bank's portal"
+            }
+            FailureCause::Signature => {
+                "the bank knows the key but computes another text; `countersign explain` shows ours"
+            }
+        }
+    }
+}
+
 /// A failed token call, and the settings of the rest that follows it.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{inside}")]
 pub struct Failure {
     pub class: Class,
+    /// The part of the request that was at fault; `None`: the profile cannot tell.
+    pub cause: Option<FailureCause>,
     /// The provider's `Retry-After`, clamped to an hour.
     pub retry_after: Option<Duration>,
     /// The rest that the profile asks for instead of the class's own.
@@ -66,7 +119,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of this class, with the class's own rest.
     pub fn new(class: Class, inside: impl Into<String>) -> Self {
-        Self { class, retry_after: None, backoff: None, ended: false, inside: inside.into() }
+        Self { class, cause: None, retry_after: None, backoff: None, ended: false, inside: inside.into() }
     }
 
     /// Returns the rest after `failures` of these in a row, before jitter: the class's or the profile's own pause, and

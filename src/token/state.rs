@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::time::{Deadline, Now};
-use crate::token::failure::Class;
+use crate::token::failure::{Class, FailureCause};
 use crate::token::policy::Policy;
 
 mod action;
@@ -49,6 +49,8 @@ use table::TableStep;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LastFailure {
     pub class: Class,
+    /// The part of the request that was at fault; `None`: that is not known.
+    pub cause: Option<FailureCause>,
     /// Cause of the failure, for the operator.
     pub inside: Arc<str>,
     /// When the failure was reported.

@@ -26,6 +26,8 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptErr
 use rustls::{ClientConfig, CommonState, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::blocking_threads::BlockingThreads;
+
 /// The longest plaintext of a record (RFC 8446 section 5.1).
 const RECORD: usize = 16 * 1024;
 /// The longest record on the wire, with its header (RFC 5246 section 6.2.3).
@@ -167,12 +169,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
         alpn: Option<Vec<Vec<u8>>>,
         io: S,
     ) -> io::Result<Self> {
-        let session = match alpn {
-            Some(alpn) => UnbufferedClientConnection::new_with_alpn(config, name, alpn),
-            None => UnbufferedClientConnection::new(config, name),
-        };
-        Self::new(io, session.map_err(invalid)?, Vec::new()).shake().await
+        Self::new(io, client_session(config, name, alpn)?, Vec::new()).shake().await
     }
+
+    /// Connects with settings whose private key is in a key service: all that may sign is computed on these threads.
+    ///
+    /// # Errors
+    /// Those of [`ClientStream::connect`]; a signature that was not made is a [`rustls::Error::Other`].
+    pub async fn connect_on(
+        threads: &BlockingThreads,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        alpn: Option<Vec<Vec<u8>>>,
+        io: S,
+    ) -> io::Result<Self> {
+        Self::new(io, client_session(config, name, alpn)?, Vec::new()).shake_on(threads).await
+    }
+}
+
+/// A client's session; `alpn` replaces the protocols that the settings offer.
+fn client_session(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    alpn: Option<Vec<Vec<u8>>>,
+) -> io::Result<UnbufferedClientConnection> {
+    let session = match alpn {
+        Some(alpn) => UnbufferedClientConnection::new_with_alpn(config, name, alpn),
+        None => UnbufferedClientConnection::new(config, name),
+    };
+    session.map_err(invalid)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ServerStream<S> {
@@ -229,8 +254,55 @@ where
                 return sent.map(Ok);
             }
             if ready!(self.poll_receive(cx, None))? == 0 {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof")));
+                return Poll::Ready(Err(handshake_eof()));
             }
+        }
+    }
+
+    /// Completes the handshake; what was received is processed on these threads, since that may sign.
+    async fn shake_on(mut self, threads: &BlockingThreads) -> io::Result<Self>
+    where
+        C: Send + 'static,
+    {
+        // The first message of a client is signed by nobody.
+        let mut processed = self.process_incoming(|_| {}).map(drop);
+        loop {
+            if let Err(error) = processed {
+                return Err(poll_fn(|cx| Poll::Ready(self.fail(cx, error.clone()))).await);
+            }
+            if poll_fn(|cx| self.poll_exchange(cx)).await? {
+                return Ok(self);
+            }
+            let Self { io, session, incoming, plaintext, unsent, ended, .. } = self;
+            let step = HandshakeStep { session, incoming, plaintext, unsent, ended };
+            let (step, result) = threads.run(move || step.process()).await?;
+            processed = result;
+            let HandshakeStep { session, incoming, plaintext, unsent, ended } = step;
+            self = Self { incoming, plaintext, unsent, ended, ..Self::new(io, session, Vec::new()) };
+        }
+    }
+
+    /// Sends what is sealed, and receives once without processing it. True: all was sent, and the handshake is done.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let sent = match self.poll_send(cx)? {
+            Poll::Ready(()) => Pin::new(&mut self.io).poll_flush(cx)?,
+            Poll::Pending => Poll::Pending,
+        };
+        if !self.session.state().is_handshaking() {
+            return sent.map(|()| Ok(true));
+        }
+        let kept = self.incoming.len();
+        if kept > MOST_INCOMING {
+            return Poll::Ready(Err(too_long()));
+        }
+        self.incoming.resize(kept + LEAST_READ, 0);
+        let mut unread = ReadBuf::new(self.incoming.get_mut(kept..).unwrap_or_default());
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut unread).map_ok(|()| unread.filled().len());
+        let received = if let Poll::Ready(Ok(received)) = read { received } else { 0 };
+        self.incoming.truncate(kept + received);
+        match ready!(read)? {
+            0 => Poll::Ready(Err(handshake_eof())),
+            _ => Poll::Ready(Ok(false)),
         }
     }
 
@@ -239,7 +311,7 @@ where
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: Option<&mut ReadBuf<'_>>) -> Poll<io::Result<usize>> {
         let kept = self.incoming.len();
         if kept > MOST_INCOMING {
-            return Poll::Ready(Err(invalid(rustls::Error::General("a handshake message is too long".to_owned()))));
+            return Poll::Ready(Err(too_long()));
         }
         let mut buffer = take_scratch();
         if buffer.len() < kept + LEAST_READ {
@@ -414,6 +486,30 @@ where
     }
 }
 
+/// The part of a stream that a step of a handshake needs, without its socket.
+struct HandshakeStep<C> {
+    session: C,
+    incoming: Vec<u8>,
+    plaintext: Remainder,
+    unsent: Remainder,
+    ended: bool,
+}
+
+impl<C: UnbufferedSession> HandshakeStep<C> {
+    /// Processes all that was received. May sign, and wait for that.
+    fn process(mut self) -> (Self, Result<(), rustls::Error>) {
+        let mut plaintext = Plaintext { into: None, rest: &mut self.plaintext };
+        let (used, stop) =
+            process(&mut self.session, &mut self.incoming, &mut plaintext, &mut self.unsent, &mut self.ended, |_| {});
+        self.incoming.drain(..used.min(self.incoming.len()));
+        if self.incoming.is_empty() {
+            self.incoming = Vec::new();
+        }
+        let processed = if let ProcessStop::Failed(error) = stop { Err(error) } else { Ok(()) };
+        (self, processed)
+    }
+}
+
 /// The place of decrypted bytes: the reader's buffer, and what does not fit into it.
 struct Plaintext<'a, 'b, 'c> {
     into: Option<&'a mut ReadBuf<'b>>,
@@ -548,6 +644,14 @@ fn keep_gathered(mut buffer: Vec<u8>) {
             buffers.push(buffer);
         }
     });
+}
+
+fn too_long() -> io::Error {
+    invalid(rustls::Error::General("a handshake message is too long".to_owned()))
+}
+
+fn handshake_eof() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof")
 }
 
 pub(super) fn invalid(error: rustls::Error) -> io::Error {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
+use rustls::{AlertDescription, ClientConfig, OtherError};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
@@ -19,7 +19,8 @@ use super::proxy::{ForwardProxy, ProxyError};
 use super::race::{STAGGER, interleave, race};
 use super::socket::{ByteCounter, ProbedStream, set_options};
 use crate::base::time::Now;
-use crate::transport::ClientStream;
+use crate::signing::signer::SigningError;
+use crate::transport::{BlockingThreads, ClientStream};
 
 /// A TLS stream with a verified certificate.
 pub(super) type ProviderStream = ClientStream<ProbedStream>;
@@ -49,6 +50,8 @@ pub struct EgressPath {
     pub source: Option<IpAddr>,
     /// Settings of HTTP/1.1 to the provider.
     pub http1: Http1,
+    /// The threads on which handshakes wait for a signature, where the key of the client certificate is in a key service.
+    pub signing_threads: Option<BlockingThreads>,
 }
 
 /// The reason for which there is no connection. No part of a request was sent.
@@ -63,6 +66,9 @@ pub enum DialError {
     /// The corporate proxy gives no tunnel.
     #[error("http_proxy: {0}")]
     Proxy(#[from] ProxyError),
+    /// The key service that holds the key of the client certificate did not sign the handshake.
+    #[error("client certificate: {0}")]
+    Signer(#[source] SigningError),
     /// No connection can be made from the configured source address.
     #[error("source_address: {0}")]
     Source(#[source] io::Error),
@@ -90,6 +96,14 @@ fn is_handshake_failure(error: &io::Error) -> bool {
         inner,
         Some(rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) | rustls::Error::PeerIncompatible(_))
     )
+}
+
+/// Returns the reason for which our side of a handshake was not signed, if that is what ended it.
+fn unsigned(error: &io::Error) -> Option<SigningError> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::Other(OtherError(inner)) => inner.downcast_ref::<SigningError>().cloned(),
+        _ => None,
+    }
 }
 
 impl Destination {
@@ -143,10 +157,15 @@ impl Destination {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let alpn = (!http2).then(|| vec![b"http/1.1".to_vec()]);
-        let shaken = ClientStream::connect(self.tls.clone(), self.server_name.clone(), alpn, stream).await;
-        shaken.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => DialError::Tls(error),
-            _ => DialError::Tcp(error),
+        let (tls, name) = (self.tls.clone(), self.server_name.clone());
+        let shaken = match &self.path.signing_threads {
+            None => ClientStream::connect(tls, name, alpn, stream).await,
+            Some(threads) => ClientStream::connect_on(threads, tls, name, alpn, stream).await,
+        };
+        shaken.map_err(|error| match (error.kind(), unsigned(&error)) {
+            (_, Some(error)) => DialError::Signer(error),
+            (io::ErrorKind::InvalidData, None) => DialError::Tls(error),
+            (_, None) => DialError::Tcp(error),
         })
     }
 }

@@ -429,7 +429,7 @@ fn as_many_streams_as_there_are_places() {
 // ── the document ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Members that no answer of [`the_document_says_what_is_answered`] has.
-const UNSEEN: [&str; 20] = [
+const UNSEEN: [&str; 22] = [
     "Consent.access_expires_at",
     "Consent.consented_at",
     "Consent.owner",
@@ -440,6 +440,8 @@ const UNSEEN: [&str; 20] = [
     "Consent.user",
     "Event.client",
     "Event.service",
+    "Failure.cause",
+    "Failure.cure",
     "KeyService.failed",
     "KeyService.reason",
     "KeyService.service",

@@ -18,7 +18,7 @@ use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, ManualClock};
 use countersign::config::{InMemory, build};
 use countersign::sim::{Bank, LeafSpec, SimAuthority, SimHandle, SimLeaf};
-use countersign::tls::{ClientTls, Identity, client as client_tls};
+use countersign::tls::{ClientIdentity, ClientTls, client as client_tls};
 use http::Request;
 use http_body_util::Full;
 use hyper::service::service_fn;
@@ -153,7 +153,7 @@ impl Scene {
     /// A request over TLS. An error: there was no answer.
     async fn call(&self, wish: PlannedRequest<'_>, message: Request<Full<Bytes>>) -> Result<Whole, String> {
         let ca = wish.ca.unwrap_or_else(|| self.authority.pem());
-        let identity: Option<Identity> = wish.identity.map(|leaf| leaf.identity().expect("an identity"));
+        let identity = wish.identity.map(|leaf| ClientIdentity::Local(leaf.identity().expect("an identity")));
         let made =
             client_tls(ClientTls { ca: Some(ca.as_bytes()), identity, ..ClientTls::default() }).expect("settings");
         let mut config = http1_only(&made);
@@ -333,7 +333,7 @@ fn an_optional_certificate_leaves_room_for_keys_but_not_for_forgeries() {
 fn a_resumed_session_keeps_its_certificate() {
     let authority = SimAuthority::new("clients' CA", Clock::System.now()).expect("a CA");
     let scene = mtls(&authority, "");
-    let erp = leaf(&authority, "spiffe://corp/erp").identity().expect("an identity");
+    let erp = ClientIdentity::Local(leaf(&authority, "spiffe://corp/erp").identity().expect("an identity"));
     let ca = scene.authority.pem();
     let config = client_tls(ClientTls { ca: Some(ca.as_bytes()), identity: Some(erp), ..ClientTls::default() });
     let config = Arc::new(http1_only(&config.expect("settings")));

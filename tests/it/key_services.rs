@@ -1,8 +1,11 @@
 //! Keys that stay elsewhere: a PKCS#11 token (SoftHSM) and AWS KMS (moto), used by the real binary.
 
+mod client_certificates;
+mod interception;
 mod kms_server;
 mod memory;
 mod soft_token;
+mod wrapped_keys;
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -118,37 +121,52 @@ impl Gateway {
         assert!(failed.is_empty(), "{}: {:?}\n{}", failed.len(), failed.first(), self.process.stderr());
     }
 
-    /// The processes that it started.
-    fn children(&self) -> Vec<u32> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("readable");
-        let listed = tasks.map(|task| fs::read_to_string(task.expect("a task").path().join("children")).expect("read"));
-        let listed: String = listed.collect();
-        listed.split_ascii_whitespace().map(|id| id.parse().expect("a number")).collect()
-    }
-
     async fn admin(&self, path: &str) -> String {
-        let address = self.process.address("admin listening").await;
-        let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
-        let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP");
-        tokio::task::spawn_local(async move {
-            let _ = connection.await;
-        });
-        let request = http::Request::get(path).header("host", address.to_string()).body(Full::new(Bytes::new()));
-        let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
-        String::from_utf8(Whole::read(answer).await.expect("whole").body.to_vec()).expect("text")
+        admin(&self.process, path).await
     }
 
-    /// Waits for a line of the metrics.
     async fn tells(&self, line: &str) {
-        for _ in 0..200 {
-            if self.admin("/metrics").await.contains(line) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{line} is not in\n{}", self.admin("/metrics").await);
+        tells(&self.process, line).await;
     }
+}
+
+/// The processes that a process has started.
+fn children(process: &Process) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", process.id())).expect("readable");
+    let listed = tasks.map(|task| fs::read_to_string(task.expect("a task").path().join("children")).expect("read"));
+    let listed: String = listed.collect();
+    listed.split_ascii_whitespace().map(|id| id.parse().expect("a number")).collect()
+}
+
+/// Sends a signal to the one process that has the module.
+fn signal_module(process: &Process, signal: Signal) {
+    let children = children(process);
+    assert_eq!(children.len(), 1, "one process has the module");
+    kill_process(Pid::from_raw(children[0].cast_signed()).expect("a process"), signal).expect("signalled");
+}
+
+async fn admin(process: &Process, path: &str) -> String {
+    let address = process.address("admin listening").await;
+    let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("HTTP");
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    let request = http::Request::get(path).header("host", address.to_string()).body(Full::new(Bytes::new()));
+    let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
+    String::from_utf8(Whole::read(answer).await.expect("whole").body.to_vec()).expect("text")
+}
+
+/// Waits for a line of the metrics.
+async fn tells(process: &Process, line: &str) {
+    for _ in 0..200 {
+        if admin(process, "/metrics").await.contains(line) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{line} is not in\n{}", admin(process, "/metrics").await);
 }
 
 async fn call(connection: &mut SendRequest<Full<Bytes>>, route: &str) -> Whole {
@@ -245,18 +263,13 @@ impl Outage {
 }
 
 /// Calls on four connections, and beside them on the other route, while `fail` is done to the signer and `mend` undoes it.
-async fn outage(
-    gateway: &Gateway,
-    away: Duration,
-    fail: impl FnOnce(),
-    mend: impl FnOnce() + Send + 'static,
-) -> Outage {
+async fn outage(client: &Client, away: Duration, fail: impl FnOnce(), mend: impl FnOnce() + Send + 'static) -> Outage {
     let (state, began) = (Rc::new(RefCell::new(Outage::default())), Stopwatch::start());
     let (mended, ended) = (Rc::new(Cell::new(None::<Duration>)), Rc::new(Cell::new(false)));
     let mut tasks = Vec::new();
     for _ in 0..4 {
         let (state, mended, ended) = (state.clone(), mended.clone(), ended.clone());
-        let mut connection = gateway.client.http1().await;
+        let mut connection = client.http1().await;
         tasks.push(tokio::task::spawn_local(async move {
             while !ended.get() {
                 let took = Stopwatch::start();
@@ -267,7 +280,7 @@ async fn outage(
             }
         }));
     }
-    let (noted, over, mut neighbour) = (state.clone(), ended.clone(), gateway.client.http1().await);
+    let (noted, over, mut neighbour) = (state.clone(), ended.clone(), client.http1().await);
     tasks.push(tokio::task::spawn_local(async move {
         while !over.get() {
             let took = Stopwatch::start();
@@ -316,9 +329,9 @@ fn a_kms_that_is_gone_is_refused_within_a_second_and_used_again_within_five() {
         let gateway = Gateway::start(&sim, Path::new(""), true, setting).await;
         let away = Duration::from_secs(3);
         let (freeze, thaw) = (server(&kms, |kms| kms.freeze(true)), server(&kms, |kms| kms.freeze(false)));
-        judge("a silent KMS", &outage(&gateway, away, freeze, thaw).await);
+        judge("a silent KMS", &outage(&gateway.client, away, freeze, thaw).await);
         let (kill, start) = (server(&kms, KmsServer::kill), server(&kms, KmsServer::start));
-        judge("a dead KMS", &outage(&gateway, away, kill, start).await);
+        judge("a dead KMS", &outage(&gateway.client, away, kill, start).await);
         gateway.tells("countersign_key_service_up{service=\"kms:eu-central-1\"} 1").await;
         let status: Value = serde_json::from_str(&gateway.admin("/api/v1/status").await).expect("JSON");
         let service = &status["key_services"][0];
@@ -335,25 +348,21 @@ fn a_module_process_that_is_killed_or_hangs_is_replaced() {
     let (sim, token) = (bank(Bank::OAuth2), SoftToken::with(&[("rsa", RSA_KEY)]));
     converse(async {
         let gateway = Gateway::start(&sim, &token.config(), true, |folder| SoftToken::setting(folder, "rsa")).await;
-        let signal = |signal: Signal| {
-            let children = gateway.children();
-            assert_eq!(children.len(), 1, "one process has the module");
-            kill_process(Pid::from_raw(children[0].cast_signed()).expect("a process"), signal).expect("signalled");
-        };
+        let signal = |signal: Signal| signal_module(&gateway.process, signal);
         // A service manager sends this to all processes of a service; the parent still drains.
-        let before = gateway.children();
+        let before = children(&gateway.process);
         signal(Signal::TERM);
         signal(Signal::INT);
         gateway.pay(20, 2).await;
-        assert_eq!(gateway.children(), before);
-        let killed = outage(&gateway, Duration::ZERO, || signal(Signal::KILL), || {}).await;
+        assert_eq!(children(&gateway.process), before);
+        let killed = outage(&gateway.client, Duration::ZERO, || signal(Signal::KILL), || {}).await;
         judge("a killed module process", &killed);
-        let hung = outage(&gateway, Duration::ZERO, || signal(Signal::STOP), || {}).await;
+        let hung = outage(&gateway.client, Duration::ZERO, || signal(Signal::STOP), || {}).await;
         judge("a module process that hangs", &hung);
         // The token is taken out, and put in again.
         let (there, gone) = (token.config().with_file_name("tokens"), token.config().with_file_name("gone"));
         let taken = outage(
-            &gateway,
+            &gateway.client,
             Duration::from_secs(2),
             || {
                 fs::rename(&there, &gone).expect("renamed");

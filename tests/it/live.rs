@@ -13,6 +13,8 @@ use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::base::time::{Clock, ManualClock};
 use countersign::cli::check_live::{Finding, Mark, TrialOptions, TrialReport, TrialSubject, check_live};
 use countersign::config::{InMemory, build};
+use countersign::signing::jwk_thumbprint::jwk_thumbprint;
+use countersign::signing::pkcs;
 use countersign::sim::{
     self, Bank, LeafSpec, ResponseFault, Sim, SimAuthority, SimEndpoint, SimFault, SimHandle, Verbatim,
 };
@@ -439,6 +441,76 @@ fn an_answer_without_a_token_is_told_by_its_shape_and_never_its_words() {
     sim.change(|faults| faults.token = slow);
     let report = Site::of(&sim, "timeouts = { token = \"300ms\" }").try_it();
     fails(&report, "token", &["no answer within 0.3 s"], "timeouts.token");
+}
+
+/// A profile whose token call is signed, and which knows some of its bank's refusals.
+const SIGNING: &str = r#"
+name = "signing"
+[settings.client_id]
+[settings.client_secret]
+secret = true
+[settings.signing_key]
+kind = "key"
+
+[token]
+codes = ["/error"]
+[token.request]
+encoding = "form"
+body     = { client_id = "{client_id}", client_secret = "{client_secret}" }
+[[token.request.sign]]
+key       = "signing_key"
+algorithm = "RS256"
+text      = "{body}"
+header    = "x-signature"
+[token.response]
+access_token = "/access_token"
+expires_in   = "/expires_in"
+[[token.failure]]
+json  = [{ pointer = "/error", equals = "bad_signature" }]
+class = "fatal"
+cause = "signature"
+[[token.failure]]
+json  = [{ pointer = "/error", equals = "unknown_key" }]
+class = "fatal"
+cause = "key"
+[[token.failure]]
+json  = [{ pointer = "/error", equals = "too_old" }]
+class = "transient"
+cause = "clock"
+
+[request]
+inject = [{ header = "authorization", value = "Bearer {token}" }]
+"#;
+
+#[test]
+fn a_wrong_key_is_told_from_a_wrong_text_and_both_are_named_where_the_bank_does_not_tell() {
+    let sim = good_bank();
+    let (key, thumbprint) = {
+        let pem = include_bytes!("../fixtures/signing/rsa-pkcs8.pem");
+        let key = pkcs::private_key(pem, None).expect("a key");
+        (pem.to_vec(), jwk_thumbprint(key.public()))
+    };
+    for (code, cause, helps) in [
+        ("bad_signature", Some("signature"), vec!["knows the key but computes another text", "countersign explain"]),
+        ("unknown_key", Some("key"), vec!["does not know the key", "portal"]),
+        ("too_old", Some("clock"), vec!["set this machine's clock"]),
+        ("denied", None, vec!["either the bank does not know the key, or it computes another text"]),
+    ] {
+        let body = format!("{{\"error\":\"{code}\"}}");
+        sim.change(|faults| faults.token = SimFault::new(ResponseFault::Verbatim(Verbatim::json(401, body))));
+        let site = Site::of(&sim, "").file("signing.toml", SIGNING).file("ours.pem", key.clone());
+        let config = "profile = \"./signing.toml\"\nsigning_key = { file = \"ours.pem\", id = \"k-7\" }";
+        let report = site.edit("profile = \"oauth2\"", config).try_it();
+        for help in helps {
+            fails(&report, "token", &[code], help);
+        }
+        let found = the(&report, "token");
+        assert_eq!(found.figures.get("cause").and_then(Value::as_str), cause);
+        let told = found.help.as_deref().unwrap_or_default();
+        let names_key = told.contains("`signing_key` has key id `k-7`") && told.contains(&thumbprint);
+        assert_eq!(names_key, cause != Some("clock"), "{told}");
+        assert_eq!(found.figures["keys"][0]["thumbprint"], thumbprint.as_str());
+    }
 }
 
 // What cannot be tried as it stands.

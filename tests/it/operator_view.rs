@@ -1,7 +1,7 @@
 //! What an operator sees: the admin listener, metrics, the access log.
 
 use countersign::base::secret::ExposeSecret;
-use countersign::sim::{Bank, LeafSpec};
+use countersign::sim::{Bank, LeafSpec, ResponseFault, SimFault, Verbatim};
 use countersign::tls::mint::{self, Constraints, KeyKind, NameConstraint};
 
 use crate::client::{converse, get, post};
@@ -59,6 +59,33 @@ fn health_tokens_and_metrics_are_shown_without_secrets() {
     assert_eq!(lines[0]["url.path"], "/scb/echo/x");
     assert_eq!(lines[0]["countersign.provider_request_id"].as_str().map(str::len), Some(32));
     assert_eq!((&lines[2]["error.type"], &lines[2]["countersign.client"]), (&"route-not-found".into(), &"erp".into()));
+}
+
+#[test]
+fn what_was_at_fault_in_a_token_call_is_told_with_its_cure() {
+    let profile = "name = \"telling\"\nextends = \"oauth2\"\n[[token.failure]]\n\
+                   json = [{ pointer = \"/error\", equals = \"bad_signature\" }]\nclass = \"fatal\"\ncause = \"signature\"\n";
+    let sim = bank(Bank::OAuth2);
+    let stage = Plan::default().with_profile(&sim, profile, "", "").start();
+    converse(async {
+        let refusal = Verbatim::json(401, "{\"error\":\"bad_signature\"}");
+        sim.change(|faults| faults.token = SimFault::new(ResponseFault::Verbatim(refusal)));
+        let answer = stage.client.send(get("/bank/x", KEY)).await;
+        assert_eq!((answer.status, answer.error().as_str()), (502, "provider-credentials-rejected"));
+        assert!(!String::from_utf8_lossy(&answer.body).contains("knows the key"), "clients are not told");
+        let cure = "the bank knows the key but computes another text";
+        for path in ["/api/v1/providers", "/api/v1/tokens"] {
+            let view = stage.admin(path).await.json();
+            let one = view["providers"].get(0).or(view["tokens"].get(0)).expect("one");
+            assert_eq!(one["last_failure"]["cause"], "signature", "{view}");
+            assert!(one["last_failure"]["cure"].as_str().is_some_and(|told| told.starts_with(cure)), "{view}");
+        }
+        for page in ["/", "/ui/providers", "/ui/tokens"] {
+            let page = stage.admin(page).await;
+            let text = String::from_utf8_lossy(&page.body).into_owned();
+            assert!(page.status == 200 && text.contains(cure), "{} {text}", page.status);
+        }
+    });
 }
 
 #[test]

@@ -24,7 +24,7 @@ use countersign::sim::{
     Bank, Close, Dialect, Expiry, Faults, Hours, LeafSpec, RefusalShape, ResponseFault, Sim, SimAuthority, SimFault,
     SimHandle, SimOptions, SuccessBody, Verbatim,
 };
-use countersign::tls::{ClientTls, client};
+use countersign::tls::{ClientIdentity, ClientTls, client};
 
 /// Nothing here takes this long; what does has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -1125,7 +1125,8 @@ fn a_client_certificate_can_be_required() {
         let options = SimOptions { client_ca: Some(authority.pem()), only_http1: true, ..SimOptions::default() };
         let (sim, _) = start_with(Bank::Rakbank, options);
         let ca = sim.ca_pem();
-        let first_byte = async |identity| {
+        let first_byte = async |identity: Option<_>| {
+            let identity = identity.map(ClientIdentity::Local);
             let config = client(ClientTls { ca: Some(ca.as_bytes()), identity, ..ClientTls::default() }).expect("TLS");
             let mut tls = dial(&sim, config, "localhost").await?;
             tls.write_all(b"GET /_sim/ HTTP/1.1\r\nhost: a\r\n\r\n").await?;

@@ -4,9 +4,11 @@
 
 One user may use the keys: access key `AKIAIOSFODNN7EXAMPLE` with the secret of AWS's own examples. A request that is not
 signed by it is refused, as AWS refuses it. moto lacks one thing that is used here: it signs a digest as if it were a
-message. That is mended below, by the library that moto signs with. The server ends with its standard input.
+message. That is mended below, by the library that moto signs with. A symmetric key `alias/store` has made a data key, which
+stands in the file `data-key`, and wrapped in `data-key.wrapped`, both in base64. The server ends with its standard input.
 """
 
+import base64
 import contextlib
 import os
 import sys
@@ -69,7 +71,7 @@ users.create_user(REGION, "countersign")
 users.put_user_policy(
     "countersign",
     "sign",
-    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["kms:GetPublicKey","kms:Sign"],"Resource":"*"}]}',
+    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["kms:Decrypt","kms:GetPublicKey","kms:Sign"],"Resource":"*"}]}',
 )
 access = users.users["countersign"].create_access_key("active")
 access.access_key_id, access.secret_access_key = ACCESS_KEY, SECRET
@@ -84,6 +86,12 @@ for given in sys.argv[4:]:
     keys.create_alias(key.id, f"alias/{alias}")
 encrypting = keys.create_key(None, "ENCRYPT_DECRYPT", "RSA_2048", "", [])
 keys.create_alias(encrypting.id, "alias/encrypting")
+wrapping = keys.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", "", [])
+keys.create_alias(wrapping.id, "alias/store")
+made = keys.generate_data_key(wrapping.id, {}, 32, "AES_256")
+for name, octets in zip(["data-key", "data-key.wrapped"], made):
+    with open(name, "wb") as file:
+        file.write(base64.b64encode(octets))
 
 
 class Quiet(WSGIRequestHandler):

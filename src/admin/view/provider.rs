@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::token::Fetches;
 use crate::base::time::rfc3339;
 use crate::control::LedgerFailure;
+use crate::token::failure::FailureCause;
 
 /// The response body of `GET /api/v1/providers`.
 #[derive(Clone, Debug, Serialize)]
@@ -59,11 +60,28 @@ pub(crate) struct FailureView {
     pub class: &'static str,
     /// Cause of the failure, with the provider's own code if it gave one.
     pub reason: String,
+    /// `clock`, `credentials`, `key` or `signature`: the part of the request that was at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<&'static str>,
+    /// A sentence on what to do about that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cure: Option<&'static str>,
     pub at: String,
 }
 
 impl FailureView {
+    /// The reason, and the cure if one is known.
+    pub(crate) fn told(&self) -> String {
+        self.cure.map_or_else(|| self.reason.clone(), |cure| format!("{}; {cure}", self.reason))
+    }
+
     pub(crate) fn of(failure: &LedgerFailure) -> Self {
-        Self { class: failure.class.as_str(), reason: failure.inside.to_string(), at: rfc3339(failure.at) }
+        Self {
+            class: failure.class.as_str(),
+            reason: failure.inside.to_string(),
+            cause: failure.cause.map(FailureCause::as_str),
+            cure: failure.cause.map(FailureCause::cure),
+            at: rfc3339(failure.at),
+        }
     }
 }

@@ -186,6 +186,11 @@ fn stopped(error: &DialError, trial: &ConnectTrial, around: &ConnectTrialContext
             }
         }
         DialError::Proxy(error) => proxied(error, host, port, around),
+        DialError::Signer(error) => Finding::failed(
+            "tls",
+            format!("our side of the handshake was not signed: {}", plain(&error.to_string())),
+            "see the key service that `client_key` names",
+        ),
         DialError::Source(error) => Finding::failed(
             "tcp",
             format!("nothing can go there from `source_address`: {}", plain(&error.to_string())),

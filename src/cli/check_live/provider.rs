@@ -149,6 +149,7 @@ pub(super) async fn attempt(plan: ProviderTrial, options: Rc<TrialOptions>, note
                     let outcome = try_token(provider, module, &vars, &options.clock).await;
                     let around = token::TokenTrialContext {
                         padded: module.padded(),
+                        keys: &module.login_keys(),
                         asked: demand.made(),
                         own: !own.is_empty(),
                         patience: provider.timeouts.token.as_secs_f64(),

@@ -1,11 +1,14 @@
 //! One token call: what its outcome means, and what to do.
 
+use serde_json::json;
+
 use super::certificates;
 use super::clock;
 use super::connect_trial::plain;
 use super::finding::{Finding, span};
 use crate::control::{TokenCallReport, TokenTrialError};
-use crate::token::failure::{Class, Failure};
+use crate::provider::SigningKeyFacts;
+use crate::token::failure::{Class, Failure, FailureCause};
 use crate::upstream::AskError;
 
 /// Facts, besides the outcome of the token call, that the findings depend on.
@@ -16,6 +19,8 @@ pub(super) struct TokenTrialContext<'a> {
     pub asked: bool,
     /// True if a client certificate is configured.
     pub own: bool,
+    /// Keys of ours that sign the token call.
+    pub keys: &'a [SigningKeyFacts],
     /// Time for which a response is awaited, in seconds.
     pub patience: f64,
 }
@@ -78,6 +83,13 @@ fn refused(failure: &Failure, status: u16, around: &TokenTrialContext<'_>) -> Fi
             "the value of {} begins or ends with white space: take that away first",
             around.padded.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ")
         ),
+        (Class::Consent | Class::Fatal | Class::Transient, _) if failure.cause.is_some() => {
+            let cure = failure.cause.map_or("", FailureCause::cure);
+            match failure.cause {
+                Some(FailureCause::Key | FailureCause::Signature) => format!("{cure}{}", shown_keys(around.keys)),
+                Some(FailureCause::Clock | FailureCause::Credentials) | None => cure.to_owned(),
+            }
+        }
         (Class::Consent, _) => "a user must consent first".to_owned(),
         (Class::Transient, 300..400) => {
             "it points elsewhere, and that is not followed: write the final URL as `base_url` or `token_url`".to_owned()
@@ -90,6 +102,11 @@ fn refused(failure: &Failure, status: u16, around: &TokenTrialContext<'_>) -> Fi
              stand in the provider's place"
                 .to_owned()
         }
+        (Class::Fatal, _) if !around.keys.is_empty() => format!(
+            "either the bank does not know the key, or it computes another text than we sign (`countersign explain` shows \
+             ours), or the other settings are not those that it gave{}",
+            shown_keys(around.keys)
+        ),
         (Class::Fatal, _) => "compare the settings of this provider with what it gave to the application, letter by \
                               letter; a sandbox's do not hold in production. Correct them before the next run: each \
                               makes one call"
@@ -100,7 +117,25 @@ fn refused(failure: &Failure, status: u16, around: &TokenTrialContext<'_>) -> Fi
                 .to_owned()
         }
     };
-    Finding::failed("token", detail, help).with("class", class.as_str())
+    let found = Finding::failed("token", detail, help).with("class", class.as_str());
+    let found = match failure.cause {
+        Some(cause) => found.with("cause", cause.as_str()),
+        None => found,
+    };
+    let facts = |key: &SigningKeyFacts| json!({ "setting": &*key.setting, "id": key.id, "thumbprint": key.thumbprint });
+    if around.keys.is_empty() { found } else { found.with("keys", around.keys.iter().map(facts).collect::<Vec<_>>()) }
+}
+
+/// Names the keys so that they can be compared with the bank's portal.
+fn shown_keys(keys: &[SigningKeyFacts]) -> String {
+    let shown = |key: &SigningKeyFacts| {
+        let id = key.id.as_ref().map_or_else(|| "no key id".to_owned(), |id| format!("key id `{id}`"));
+        let thumbprint = key.thumbprint.as_ref();
+        let thumbprint =
+            thumbprint.map_or_else(|| "is a secret".to_owned(), |text| format!("thumbprint `{text}` (RFC 7638)"));
+        format!("`{}` has {id}, {thumbprint}", key.setting)
+    };
+    keys.iter().map(|key| format!("; {}", shown(key))).collect()
 }
 
 /// Builds the finding for a call that got no usable response on an established connection.

@@ -32,8 +32,10 @@ pub struct ConfigSketch {
 pub struct ForwardSketch {
     /// URL at which this machine reaches the listener: `http://host:port`, or `https://host:port` with TLS.
     pub url: String,
-    /// Paths of `intercept.ca_cert` and `intercept.ca_key`; `None` unless both are written.
-    pub ca: Option<(PathBuf, PathBuf)>,
+    /// Path of `intercept.ca_cert`; `None` unless it is written.
+    pub ca_cert: Option<PathBuf>,
+    /// Path of `intercept.ca_key`; `None` unless one is written.
+    pub ca_key: Option<PathBuf>,
 }
 
 impl ConfigSketch {
@@ -99,10 +101,9 @@ fn forward(listener: &Table, folder: &Path) -> Option<ForwardSketch> {
     };
     let scheme = if listener.contains_key("tls") { "https" } else { "http" };
     let intercept = listener.get("intercept").and_then(Value::as_table);
-    let ca = intercept.and_then(|intercept| {
-        Some((folder.join(text(intercept, "ca_cert")?), folder.join(text(intercept, "ca_key")?)))
-    });
-    Some(ForwardSketch { url: format!("{scheme}://{host}:{}", port.parse::<u16>().ok()?), ca })
+    let path = |key| Some(folder.join(text(intercept?, key)?));
+    let url = format!("{scheme}://{host}:{}", port.parse::<u16>().ok()?);
+    Some(ForwardSketch { url, ca_cert: path("ca_cert"), ca_key: path("ca_key") })
 }
 
 #[cfg(test)]
@@ -142,8 +143,11 @@ mod tests {
         let sketch = ConfigSketch::of(&text.parse().expect("TOML"), Path::new("/etc/countersign"));
         assert_eq!(sketch.routed, ["::1", "api-sandbox.partners.scb", "partner.example"]);
         assert_eq!(sketch.clients, ["erp"]);
-        let ca = Some(("/etc/countersign/certs/ca.crt".into(), "/etc/ca.key".into()));
-        assert_eq!(sketch.forward, Some(ForwardSketch { url: "http://127.0.0.1:3128".to_owned(), ca }));
+        let (ca_cert, ca_key) = (Some("/etc/countersign/certs/ca.crt".into()), Some("/etc/ca.key".into()));
+        assert_eq!(sketch.forward, Some(ForwardSketch { url: "http://127.0.0.1:3128".to_owned(), ca_cert, ca_key }));
+        let remote = text.replace("\"/etc/ca.key\"", "{ pkcs11 = {} }").parse().expect("TOML");
+        let forward = ConfigSketch::of(&remote, Path::new("/etc")).forward.expect("a forward listener");
+        assert_eq!((forward.ca_cert, forward.ca_key), (Some("/etc/certs/ca.crt".into()), None));
     }
 
     #[test]

@@ -89,10 +89,9 @@ impl Gateway {
         let url = through.proxy.clone().or_else(|| forward.map(|forward| forward.url.clone())).ok_or_else(|| {
             format!("{} has no `[[listener]]` with `mode = \"forward\"`, so there is no proxy to use", shown.display())
         })?;
-        let ca =
-            through.ca.clone().or_else(|| forward?.ca.as_ref().map(|(cert, _)| cert.clone())).ok_or_else(|| {
-                format!("the forward listener of {} has no `intercept`, so it shows no CA", shown.display())
-            })?;
+        let ca = through.ca.clone().or_else(|| forward?.ca_cert.clone()).ok_or_else(|| {
+            format!("the forward listener of {} has no `intercept`, so it shows no CA", shown.display())
+        })?;
         let (scheme, host, port) = address(&url)?;
         let gateway = Self { scheme, host, port, ca: ca_file(&ca)?, credentials: None, routed: sketch.routed };
         Ok((gateway, sketch.clients))

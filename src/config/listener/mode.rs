@@ -22,7 +22,7 @@ pub(in crate::config) use forward::INTERCEPT_KEYS;
 /// The mode of a listener: its treatment of requests.
 #[derive(Debug)]
 pub enum ListenerMode {
-    /// Browsers come back to it from a consent; nothing else does.
+    /// Browsers come back to it from a consent, and providers call its webhooks; nothing else is there.
     Callback(CallbackListener),
     /// It is the proxy that a client is told of: requests name the provider itself.
     Forward(Box<ForwardListener>),
@@ -87,7 +87,7 @@ pub(super) const KEY: SchemaKey = (
     "mode",
     SchemaShape::Choice(&WORDS),
     MAY,
-    "reverse: routed by host and path; forward: a proxy that clients are told of; callback: consents alone",
+    "reverse: routed by host and path; forward: a proxy that clients are told of; callback: consents and webhooks alone",
 );
 
 /// The part of a mode that is the same for all its listeners.
@@ -118,6 +118,9 @@ pub(super) struct ModeKeys<'a> {
 pub(in crate::config) trait ReadMode {
     /// Returns whether browsers come back here from a consent.
     fn receives_callbacks(&self) -> bool;
+
+    /// Returns whether providers may call webhooks here.
+    fn receives_webhooks(&self) -> bool;
 
     /// Returns why a route cannot be served on this listener, and what to do; `None` if it can. `bare`: the route has no
     /// path and no host.

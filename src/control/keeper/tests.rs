@@ -653,7 +653,8 @@ fn the_ledger_tells_ages_and_reasons_and_no_secret() {
         let at = wall + 1_740_000;
         assert_eq!(line.phase.as_str(), "holding");
         assert_eq!(line.rest, Some(LedgerRest { class: Class::Closed, until: at + 300_000 }));
-        assert_eq!(line.last_failure, Some(LedgerFailure { class: Class::Closed, inside: "because".into(), at }));
+        let (class, cause) = (Class::Closed, None);
+        assert_eq!(line.last_failure, Some(LedgerFailure { class, cause, inside: "because".into(), at }));
         assert_eq!((line.failures, line.fetches), (0, FetchCounts { ok: 1, closed: 1, ..FetchCounts::default() }));
         let ledger = harness.leases.ledger().await;
         assert_eq!(ledger.key(&issued.lease.key.to_string()), Some(issued.lease.key));

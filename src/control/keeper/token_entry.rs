@@ -312,6 +312,7 @@ impl TokenEntry {
             }),
             last_failure: self.slot.trouble().map(|trouble| LedgerFailure {
                 class: trouble.class,
+                cause: trouble.cause,
                 inside: Arc::clone(&trouble.inside),
                 at: trouble.at.wall,
             }),

@@ -7,10 +7,11 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::signing_scope::{SigningScope, authorization, timestamp};
 use super::{HttpCall, KmsSettings};
-use crate::base::secret::{ExposeSecret, is_wordy_secret};
+use crate::base::secret::{ExposeSecret, SecretBox, is_wordy_secret};
 use crate::key_service::device::{DeviceError, KeyPart};
 use crate::key_service::service::KeyName;
 use crate::signing::algorithm::SigningAlgorithm;
@@ -33,6 +34,12 @@ struct PublicKeyAnswer {
     public_key: String,
     #[serde(rename = "KeyUsage")]
     usage: String,
+}
+
+#[derive(Deserialize)]
+struct DecryptAnswer {
+    #[serde(rename = "Plaintext")]
+    plaintext: String,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +94,18 @@ impl KmsDevice {
         read.ok_or_else(malformed)
     }
 
+    /// Calls `Decrypt`, with a key for symmetric encryption.
+    pub(in crate::key_service) async fn unwrap(
+        &self,
+        name: &KeyName,
+        ciphertext: &[u8],
+    ) -> Result<SecretBox<[u8]>, DeviceError> {
+        let question = json!({ "KeyId": arn(name)?, "CiphertextBlob": BASE64_STANDARD.encode(ciphertext) });
+        let told: DecryptAnswer = self.ask("TrentService.Decrypt", &question).await?;
+        let plaintext = Zeroizing::new(told.plaintext);
+        BASE64_STANDARD.decode(plaintext.as_bytes()).map(SecretBox::from).map_err(|_| malformed())
+    }
+
     async fn ask<T: for<'de> Deserialize<'de>>(
         &self,
         target: &'static str,
@@ -96,7 +115,7 @@ impl KmsDevice {
         let answer = self.http.call(request).await;
         let answer = answer.map_err(|error| DeviceError::Failed(format!("AWS KMS: {error}")))?;
         if answer.status() != StatusCode::OK {
-            return Err(self.refusal(answer.status(), answer.body()));
+            return Err(self.refusal(target, answer.status(), answer.body()));
         }
         serde_json::from_slice(answer.body()).map_err(|_| malformed())
     }
@@ -131,13 +150,24 @@ impl KmsDevice {
     }
 
     /// Reads an error; its name decides.
-    fn refusal(&self, status: StatusCode, body: &Bytes) -> DeviceError {
+    fn refusal(&self, target: &str, status: StatusCode, body: &Bytes) -> DeviceError {
         let told: Value = serde_json::from_slice(body).unwrap_or_default();
         let name = told.get("__type").and_then(Value::as_str).unwrap_or_default();
         let name = name.rsplit('#').next().filter(|name| is_wordy_secret(name)).unwrap_or("no error name");
         let what = format!("AWS KMS answers {} with {name}", status.as_u16());
         let refused = |part, cure: &str| DeviceError::refused(part, what.clone(), cure);
+        let unwraps = target == "TrentService.Decrypt";
         match name {
+            "InvalidCiphertextException" | "IncorrectKeyException" => {
+                refused(KeyPart::Ciphertext, "it must be what AWS KMS made under this very key, in base64")
+            }
+            "InvalidKeyUsageException" | "UnsupportedOperationException" | "ValidationException" if unwraps => {
+                refused(KeyPart::Key, "name a symmetric key with the usage ENCRYPT_DECRYPT")
+            }
+            "AccessDeniedException" if unwraps => refused(
+                KeyPart::Key,
+                "allow this user `kms:Decrypt` on the key, and see that the ciphertext was made under it",
+            ),
             "NotFoundException" | "InvalidArnException" => {
                 refused(KeyPart::Key, &format!("there is no such key in {}: correct it", self.settings.region))
             }

@@ -1,4 +1,4 @@
-//! AWS Key Management Service by its HTTP API: `GetPublicKey` and `Sign`, in its JSON protocol, signed by
+//! AWS Key Management Service by its HTTP API: `GetPublicKey`, `Sign` and `Decrypt`, in its JSON protocol, signed by
 //! [Signature Version 4](signing_scope).
 //!
 //! A key never leaves the service; a message's digest goes there and its signature comes back. Credentials are those of

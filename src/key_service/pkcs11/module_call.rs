@@ -51,6 +51,12 @@ pub(super) struct ModuleRequest {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ModuleCall {
+    /// Decrypts a wrapped key by `CKM_RSA_PKCS_OAEP`.
+    Decrypt {
+        key: TokenKeyName,
+        #[serde(with = "octets")]
+        input: Vec<u8>,
+    },
     /// The first call: loads the module and logs in. The PIN is wiped when it is dropped.
     Open {
         module: String,
@@ -81,6 +87,8 @@ pub(super) enum ModuleOutcome {
     /// The token does not answer; the text says what the module said.
     Failed(String),
     Opened,
+    /// A decrypted key, which is wiped when it is dropped.
+    Plaintext(#[serde(with = "secret_octets")] Zeroizing<Vec<u8>>),
     PublicKey(TokenPublicKey),
     Refused(KeyProblem),
     Signature(#[serde(with = "octets")] Vec<u8>),
@@ -126,6 +134,24 @@ mod octets {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(from)?;
         BASE64_STANDARD.decode(text).map_err(D::Error::custom)
+    }
+}
+
+/// Secret bytes as base64, which keep being wiped.
+mod secret_octets {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Zeroizing<Vec<u8>>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&Zeroizing::new(BASE64_STANDARD.encode(bytes)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Zeroizing<Vec<u8>>, D::Error> {
+        let text = Zeroizing::new(String::deserialize(from)?);
+        BASE64_STANDARD.decode(text.as_bytes()).map(Zeroizing::new).map_err(D::Error::custom)
     }
 }
 

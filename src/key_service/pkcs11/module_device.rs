@@ -21,7 +21,7 @@ use super::module_call::{
     line,
 };
 use super::{Pkcs11Settings, TokenName};
-use crate::base::secret::ExposeSecret;
+use crate::base::secret::{ExposeSecret, SecretBox};
 use crate::key_service::device::{DeviceError, KeyPart};
 use crate::key_service::service::KeyName;
 use crate::signing::algorithm::{KeyType, SigningAlgorithm};
@@ -86,6 +86,19 @@ impl ModuleDevice {
         }
     }
 
+    /// Decrypts a wrapped key; starts the process if there is none.
+    pub(in crate::key_service) async fn unwrap(
+        &self,
+        name: &KeyName,
+        ciphertext: &[u8],
+    ) -> Result<SecretBox<[u8]>, DeviceError> {
+        let (key, input) = (key_of(name)?, ciphertext.to_vec());
+        match self.started().await?.ask(ModuleCall::Decrypt { key, input }).await? {
+            ModuleOutcome::Plaintext(plaintext) => Ok(SecretBox::from(plaintext.to_vec())),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// Ends the process, with all that it does.
     pub(in crate::key_service) fn end(&self) {
         self.running.take();
@@ -124,7 +137,10 @@ fn unexpected(outcome: ModuleOutcome) -> DeviceError {
     match outcome {
         ModuleOutcome::Failed(what) => DeviceError::Failed(what),
         ModuleOutcome::Refused(problem) => DeviceError::Refused(problem),
-        ModuleOutcome::Opened | ModuleOutcome::PublicKey(_) | ModuleOutcome::Signature(_) => {
+        ModuleOutcome::Opened
+        | ModuleOutcome::Plaintext(_)
+        | ModuleOutcome::PublicKey(_)
+        | ModuleOutcome::Signature(_) => {
             DeviceError::Failed("the process of the PKCS#11 module gave the answer to another question".into())
         }
     }
@@ -221,7 +237,8 @@ async fn write_requests(mut queue: mpsc::UnboundedReceiver<Zeroizing<Vec<u8>>>, 
 async fn read_answers(reads: OwnedReadHalf, replies: Rc<Replies>) {
     let mut lines = BufReader::new(reads);
     loop {
-        let mut line = Vec::new();
+        // It may hold a decrypted key.
+        let mut line = Zeroizing::new(Vec::new());
         let read = (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line).await;
         let Ok(ModuleAnswer { number, outcome }) = serde_json::from_slice(&line) else { break };
         if read.is_err() {

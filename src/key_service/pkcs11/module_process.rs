@@ -95,6 +95,7 @@ fn work(jobs: &Mutex<Receiver<ModuleRequest>>, mut session: TokenSession<'_>, ou
         let done = match call {
             // It was opened by the first call.
             ModuleCall::Open { .. } => Ok(ModuleOutcome::Opened),
+            ModuleCall::Decrypt { key, input } => session.decrypt(&key, &input).map(ModuleOutcome::Plaintext),
             ModuleCall::PublicKey { key } => session.public_key(&key).map(ModuleOutcome::PublicKey),
             ModuleCall::Sign { key, mechanism, input } => {
                 session.sign(&key, mechanism, &input).map(ModuleOutcome::Signature)

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
-use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
+use zeroize::Zeroizing;
 
 use super::module_call::{SignMechanism, TokenKeyName, TokenName, TokenPublicKey};
 use crate::base::secret::{SecretString, hex};
@@ -122,6 +123,26 @@ impl TokenSession<'_> {
     ) -> Result<Vec<u8>, DeviceError> {
         self.with_session(key, |session, handle| {
             session.sign(&mechanism.of_module(), handle, input).map_err(|error| signing(&error, mechanism))
+        })
+    }
+
+    /// Decrypts by RSAES-OAEP with SHA-256, or SHA-1 if it was that: some tokens have no other (RFC 8017 section 7.1).
+    pub(super) fn decrypt(&mut self, key: &TokenKeyName, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, DeviceError> {
+        self.with_session(key, |session, handle| {
+            let mut tried = Err(DeviceError::Failed("the token decrypts nothing".to_owned()));
+            for (hash, mask) in
+                [(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256), (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1)]
+            {
+                let parameters = PkcsOaepParams::new(hash, mask, PkcsOaepSource::empty());
+                tried = match session.decrypt(&Mechanism::RsaPkcsOaep(parameters), handle, input) {
+                    Ok(plaintext) => return Ok(Zeroizing::new(plaintext)),
+                    Err(error) => Err(decrypting(&error)),
+                };
+                if matches!(tried, Err(DeviceError::Failed(_))) {
+                    break;
+                }
+            }
+            tried
         })
     }
 
@@ -286,6 +307,31 @@ fn reason(error: &Error) -> String {
 
 fn failed(error: &Error) -> DeviceError {
     DeviceError::Failed(format!("the PKCS#11 token: {}", reason(error)))
+}
+
+/// An error of a decryption: a refusal if it is about the key or the ciphertext.
+fn decrypting(error: &Error) -> DeviceError {
+    let what = format!("the token does not decrypt: {}", reason(error));
+    match error {
+        Error::Pkcs11(RvError::KeyFunctionNotPermitted | RvError::KeyTypeInconsistent, _) => {
+            DeviceError::refused(KeyPart::Key, what, "the key must be an RSA key that may decrypt (CKA_DECRYPT)")
+        }
+        Error::Pkcs11(
+            RvError::ArgumentsBad
+            | RvError::DataInvalid
+            | RvError::DataLenRange
+            | RvError::EncryptedDataInvalid
+            | RvError::EncryptedDataLenRange
+            | RvError::GeneralError
+            | RvError::MechanismInvalid
+            | RvError::MechanismParamInvalid,
+            _,
+        ) => {
+            let cure = "it must be what RSA-OAEP with SHA-256 or SHA-1 made under the public key of this very key";
+            DeviceError::refused(KeyPart::Ciphertext, what, cure)
+        }
+        other => failed(other),
+    }
 }
 
 /// An error of a signature: a refusal if it is about the key or the mechanism, which stay what they are.

@@ -40,6 +40,8 @@ pub struct ScriptedDevice {
     most: Arc<AtomicU64>,
     /// Public keys that were asked for.
     opened: Arc<AtomicU64>,
+    /// The one algorithm that it knows, if there is only one.
+    only: Option<SigningAlgorithm>,
 }
 
 impl ScriptedDevice {
@@ -52,12 +54,20 @@ impl ScriptedDevice {
             under_way: Arc::default(),
             most: Arc::default(),
             opened: Arc::default(),
+            only: None,
         }
     }
 
     /// A device whose PIN is wrong.
     pub fn locked() -> Self {
         Self::new(Behaviour::Locked)
+    }
+
+    /// A device with an RSA key that signs at once, by PKCS#1 v1.5 with SHA-256 alone.
+    pub fn old_rsa() -> Self {
+        let pem = include_bytes!("../../../tests/fixtures/signing/rsa-pkcs8.pem");
+        let key = Arc::new(pkcs::private_key(pem, None).expect("a key"));
+        Self { key, only: Some(SigningAlgorithm::Rs256), ..Self::signing() }
     }
 
     /// A device that signs at once.
@@ -93,6 +103,12 @@ impl ScriptedDevice {
         self.act().await.map(|()| self.key.public().clone())
     }
 
+    /// "Decrypts" by reversing.
+    pub async fn unwrap(&self, ciphertext: &[u8]) -> Result<SecretBox<[u8]>, DeviceError> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.act().await.map(|()| SecretBox::from(ciphertext.iter().rev().copied().collect::<Vec<_>>()))
+    }
+
     pub async fn sign(
         &self,
         algorithm: SigningAlgorithm,
@@ -104,6 +120,9 @@ impl ScriptedDevice {
         let done = self.act().await;
         self.under_way.fetch_sub(1, Ordering::Relaxed);
         done?;
+        if self.only.is_some_and(|only| only != algorithm) {
+            return Err(DeviceError::refused(KeyPart::Key, "no such mechanism", "ask its maker"));
+        }
         // It knows two messages by their digests.
         let is_proof = DeviceInput::of(algorithm, PROOF).as_ref() == Some(input);
         self.key
@@ -139,7 +158,8 @@ fn service(device: &ScriptedDevice) -> (Arc<KeyService>, RemoteKey) {
     let clock = Clock::Simulated(Arc::new(PausedClock(Instant::now())));
     let (service, task) = KeyService::new(ServiceSettings::Scripted(device.clone()), clock);
     let (service, name) = (Arc::new(service), KeyName::Kms("key".to_owned()));
-    let known = (device.key.public().clone(), vec![SigningAlgorithm::Es256]);
+    let proven = vec![SigningAlgorithm::Es256];
+    let known = KnownKey { public: device.key.public().clone(), proven, refused: Vec::new() };
     locked(&service.state.keys).insert(name.clone(), known);
     tokio::task::spawn_local(task.run());
     let key = service.key(&name, &[SigningAlgorithm::Es256]).expect("a known key");

@@ -54,6 +54,7 @@ acces_token = "/t"
 [[token.failure]]
 status = 4000
 class = "bad"
+cause = "singature"
 rest_ceiling = "1s"
 [request]
 inject = [
@@ -92,15 +93,16 @@ bare = true
         "23:1: error: unknown key `acces_token` in [token.response]; did you mean `access_token`?",
         "25:10: error: not an HTTP status",
         "26:9: error: `bad` is not known here",
-        "27:16: error: `rest_ceiling` needs a `rest`",
-        "30:3: error: these placeholders cannot share a header",
-        "31:3: error: `x-a` is injected twice",
-        "32:3: error: an `inject` entry has no `pattern`",
-        "33:3: error: a client's own credential is never kept",
-        "36:10: error: only a 4xx can prove",
-        "37:9: error: the JSON condition asks for nothing",
-        "38:1: error: [[refusal.match]] would match every such answer",
-        "40:1: error: [[refusal.exclude]] has no `status`",
+        "27:9: error: `singature` is not known here; did you mean `\"signature\"`?",
+        "28:16: error: `rest_ceiling` needs a `rest`",
+        "31:3: error: these placeholders cannot share a header",
+        "32:3: error: `x-a` is injected twice",
+        "33:3: error: an `inject` entry has no `pattern`",
+        "34:3: error: a client's own credential is never kept",
+        "37:10: error: only a 4xx can prove",
+        "38:9: error: the JSON condition asks for nothing",
+        "39:1: error: [[refusal.match]] would match every such answer",
+        "41:1: error: [[refusal.exclude]] has no `status`",
     ];
     for (at, wanted) in expected.iter().enumerate() {
         let wanted = format!("bank.toml:{wanted}");

@@ -140,7 +140,8 @@ async fn handshake(
         let _ = hello.accept(refusal).await;
         return Err(TunnelFailure::OtherName);
     }
-    let settings = forward.interception.settings(&to.host().to_string(), worker.now()).map_err(TunnelFailure::Mint)?;
+    let settings = forward.interception.settings(&to.host().to_string(), worker.now()).await;
+    let settings = settings.map_err(TunnelFailure::Mint)?;
     hello.accept(settings).await.map_err(failure)
 }
 

@@ -10,15 +10,15 @@ use http_body_util::BodyExt as _;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::base::time::Within;
-use crate::provider::{JoseBody, OpenFailure, ResponseOpener};
+use crate::base::time::{Now, Within};
+use crate::provider::{JoseBody, MessageOpener, OpenFailure, OpenedMessage, SignedHead, SignedRequestHead};
 use crate::serve::exchanges::peek::Peeked;
 use crate::serve::fault::Fault;
 use crate::serve::worker_state::RouteState;
 use crate::upstream::ReceivedBody;
 
 /// The header fields that state a digest of the body as the provider sent it (RFC 9530, RFC 3230, RFC 1864).
-const DIGESTS: [HeaderName; 4] = [
+pub(in crate::serve) const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("content-md5"),
     HeaderName::from_static("digest"),
@@ -38,14 +38,21 @@ enum Unopened {
     TooLarge,
 }
 
-/// Reads an answer's body whole and opens it; the head is then that of what was in it.
+/// Reads an answer's body whole and opens it; the head is then that of what was in it. `request`: the one that it
+/// answers.
 pub(in crate::serve) async fn open(
-    opener: &ResponseOpener,
+    opener: &MessageOpener,
     response: &mut Response<ReceivedBody>,
+    request: SignedRequestHead,
     route: &RouteState,
+    now: Now,
 ) -> Result<Peeked, Fault> {
-    match read_and_open(opener, response, route).await {
-        Ok(JoseBody { content, content_type }) => {
+    match read_and_open(opener, response, request, route, now).await {
+        Ok(OpenedMessage::Verified(body)) => {
+            let pieces = if body.is_empty() { Vec::new() } else { vec![Bytes::from(body)] };
+            Ok(Peeked { pieces, whole: true, broken: false, trailers: None })
+        }
+        Ok(OpenedMessage::Opened(JoseBody { content, content_type })) => {
             let headers = response.headers_mut();
             for name in DIGESTS.iter().chain([&CONTENT_ENCODING, &ETAG]) {
                 headers.remove(name);
@@ -65,14 +72,18 @@ pub(in crate::serve) async fn open(
 }
 
 async fn read_and_open(
-    opener: &ResponseOpener,
+    opener: &MessageOpener,
     response: &mut Response<ReceivedBody>,
+    request: SignedRequestHead,
     route: &RouteState,
-) -> Result<JoseBody, Unopened> {
+    now: Now,
+) -> Result<OpenedMessage, Unopened> {
     let most = usize::try_from(route.route.replay_limit).unwrap_or(usize::MAX);
     let body = read(response.body_mut(), most, route.route.timeouts.body_idle).await?;
     let within = Within(route.route.timeouts.response);
-    Ok(opener.open(response.headers(), body, most, within).await?)
+    let (status, headers) = (response.status(), response.headers().clone());
+    let head = SignedHead::Answer { status, headers, request: Some(request) };
+    Ok(opener.open(head, body, most, now, within).await?)
 }
 
 /// Reads a body of at most so many bytes. `patience`: the longest silence in it.

@@ -19,7 +19,9 @@ use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy_secret;
 use crate::base::time::{Stopwatch, Within};
 use crate::observe::record::Replay;
-use crate::provider::{CallInputs, DpopServer, JoseBody, SentIds, SignatureFailure, UnsignedCall, Verdict};
+use crate::provider::{
+    CallInputs, DpopServer, JoseBody, SentIds, SignatureFailure, SignedRequestHead, UnsignedCall, Verdict,
+};
 use crate::serve::exchanges::cleared_request::ClearedRequest;
 use crate::serve::exchanges::open_response::open;
 use crate::serve::exchanges::peek::{decode, peek};
@@ -427,7 +429,7 @@ impl UpstreamCall<'_> {
         let status = response.status();
         let mut peeked = None;
         if let Some(opener) = module.opener(status).filter(|_| self.method != Method::HEAD) {
-            let opened = Box::pin(open(opener, &mut response, &self.route)).await;
+            let opened = Box::pin(open(opener, &mut response, self.sent(), &self.route, self.worker.now())).await;
             peeked = Some(opened.inspect_err(|_| log.came_back(status, Verdict::Accepted))?);
         }
         let wants_body = module.wants_body(status, response.headers());
@@ -592,6 +594,17 @@ impl UpstreamCall<'_> {
                 Some(left) if !left.is_zero() => left,
                 Some(_) | None => return Err(Fault::UpstreamResponseTimeout),
             };
+        }
+    }
+
+    /// The request that went out, as signatures of its answer cover it.
+    fn sent(&self) -> SignedRequestHead {
+        let target = self.dressed_target.as_deref().unwrap_or(&self.target);
+        SignedRequestHead {
+            method: self.method.clone(),
+            authority: self.route.host.to_str().unwrap_or_default().to_owned(),
+            path_and_query: target.path_and_query().map_or("", PathAndQuery::as_str).to_owned(),
+            headers: self.headers.clone(),
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `identify` | proofs of identity |
 //! | `jwt` | identification by a signed token |
 //! | `permit` | permission after all authorisation, and the way to a lease |
+//! | `webhook` | calls by a provider, verified for an application |
 
 pub(super) mod admit;
 pub(super) mod caller;
@@ -25,3 +26,4 @@ pub(super) mod hop_options;
 pub(super) mod identify;
 pub(super) mod jwt;
 pub(super) mod permit;
+pub(super) mod webhook;

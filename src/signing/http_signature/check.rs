@@ -15,10 +15,7 @@ use super::HttpMessage;
 use super::SignatureParameter;
 use super::SignatureParameters;
 use super::signature_base;
-use crate::base::time::Now;
-
-/// Seconds by which a signer's clock may be ahead.
-const AHEAD: u64 = 60;
+use crate::base::time::{CLOCK_TOLERANCE, Now};
 
 /// The demands on a signature. The algorithm is pinned here, and never taken from the message.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +29,8 @@ pub struct HttpSignatureCheck<'a> {
     pub tag: Option<&'a str>,
     /// The age beyond which it is refused.
     pub oldest: Duration,
+    /// True if it need not state when it was created.
+    pub undated: bool,
     pub now: Now,
 }
 
@@ -85,17 +84,27 @@ fn verified(
     is_valid.then_some(VerifiedHttpSignature { label, parameters })
 }
 
+/// Returns `keyid` of a signature: to find the key, and for no other decision before the signature is verified. `label` as
+/// in [`HttpSignatureCheck`].
+pub fn unverified_key_id(headers: &HeaderMap, label: Option<&str>) -> Option<String> {
+    let inputs = structured_field::dictionary(&request_parts::field_value(headers, "signature-input")?)?;
+    let is_it = |(name, _): &&(String, Member)| label.is_none_or(|label| name == label);
+    let (_, Member::InnerList(_, parameters)) = inputs.iter().find(is_it)? else { return None };
+    let (_, BareItem::Text(id)) = parameters.iter().find(|(name, _)| name == "keyid")? else { return None };
+    Some(id.clone())
+}
+
 /// Returns whether a signature, if it is genuine, says what is asked for.
 fn is_acceptable(parameters: &SignatureParameters, check: &HttpSignatureCheck<'_>) -> bool {
     let now = check.now.unix_seconds();
     let covers = |wanted: &CoveredComponent| parameters.components().iter().any(|covered| covered.is_same(wanted));
-    let (mut is_dated, mut is_tagged) = (false, check.tag.is_none());
+    let (mut is_dated, mut is_tagged) = (check.undated, check.tag.is_none());
     for parameter in parameters.parameters() {
         let is_fine = match parameter {
             SignatureParameter::Alg(name) => check.algorithm.http_name() == Some(name),
             SignatureParameter::Created(at) => {
                 is_dated = true;
-                *at <= now.saturating_add(AHEAD) && now.saturating_sub(*at) <= check.oldest.as_secs()
+                *at <= now.saturating_add(CLOCK_TOLERANCE) && now.saturating_sub(*at) <= check.oldest.as_secs()
             }
             SignatureParameter::Expires(at) => now < *at,
             SignatureParameter::Tag(tag) => {

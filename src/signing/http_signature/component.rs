@@ -96,6 +96,20 @@ impl CoveredComponent {
         out
     }
 
+    /// Returns whether a request has such a component, or with `answer` a response.
+    pub fn is_of(&self, answer: bool) -> bool {
+        match (answer, self.of_request, &self.kind) {
+            (true, true, _) | (_, false, Kind::Field(..)) => true,
+            (false, true, _) | (false, false, Kind::Status) => false,
+            (answer, false, kind) => answer == matches!(kind, Kind::Status),
+        }
+    }
+
+    /// Returns the header field of the message itself that it covers, if it covers one.
+    pub fn own_field(&self) -> Option<&HeaderName> {
+        if let (Kind::Field(name, _), false) = (&self.kind, self.of_request) { Some(name) } else { None }
+    }
+
     /// Returns whether both identify the same component: the order of parameters does not count (section 2).
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.kind == other.kind && self.of_request == other.of_request

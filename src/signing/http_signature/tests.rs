@@ -56,6 +56,7 @@ const fn check(algorithm: SigningAlgorithm) -> HttpSignatureCheck<'static> {
         required: &[],
         tag: None,
         oldest: Duration::from_secs(60),
+        undated: false,
         now: Now::at(0, 1_618_884_500_000),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -21,10 +22,14 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::public_key::PublicKey;
 use x509_parser::{nom, parse_x509_certificate};
 
+use super::authority_key::{AuthorityKey, RemoteAuthorityKey};
 use super::constraints::{Constraints, NameConstraintError};
 use super::{LEEWAY, MintError, serial};
 use crate::base::secret::{hex, sha256};
 use crate::base::time::{Now, rfc3339};
+use crate::signing::algorithm::SigningAlgorithm;
+use crate::signing::public_key::PublicKey as SignerPublicKey;
+use crate::signing::signer::Signer;
 use crate::tls::certificates;
 use crate::tls::pem::{PemError, private_key};
 
@@ -54,6 +59,8 @@ pub enum CaError {
     Pem(#[from] PemError),
     #[error("the system gives no randomness")]
     Randomness,
+    #[error("a key of a key service signs as a CA by RSA, or by ECDSA on P-256 or P-384")]
+    RemoteKeyKind,
     /// What it issues would not name it.
     #[error("its subject is of a form that cannot be repeated; use a CA with a plain common name")]
     Subject,
@@ -71,7 +78,7 @@ pub enum KeyKind {
 
 /// A CA that can sign. Its key never leaves it but through [`MintAuthority::new_key`].
 pub struct MintAuthority {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, AuthorityKey>,
     /// Its own certificate first, then what it was issued by, as its file has them.
     chain: Vec<CertificateDer<'static>>,
     constraints: Constraints,
@@ -126,6 +133,36 @@ impl MintAuthority {
     /// Loads a CA from a certificate (then the chain above it, if it is an intermediate one) and its key (PKCS#8,
     /// PKCS#1 or SEC1), both PEM.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, CaError> {
+        Self::of(certificate, |own| {
+            let key = private_key(key, None)?;
+            let key = KeyPair::try_from(&key).map_err(CaError::KeyKind)?;
+            let fits = rcgen::PublicKeyData::subject_public_key_info(&key) == readable(own)?.public_key().raw;
+            if fits { Ok(AuthorityKey::Local(key)) } else { Err(CaError::ForeignKey) }
+        })
+    }
+
+    /// Loads a CA whose key `signer` holds, which signs by this algorithm of [`super::AUTHORITY_ALGORITHMS`].
+    pub fn elsewhere(
+        certificate: &[u8],
+        signer: Arc<dyn Signer>,
+        algorithm: SigningAlgorithm,
+    ) -> Result<Self, CaError> {
+        Self::of(certificate, |own| {
+            let public = SignerPublicKey::from_certificate(own).map_err(|_| CaError::RemoteKeyKind)?;
+            if signer.public_key() != Some(public) {
+                return Err(CaError::ForeignKey);
+            }
+            let content = readable(own)?.public_key().subject_public_key.data.to_vec();
+            let key = RemoteAuthorityKey::new(signer, algorithm, content);
+            key.map(AuthorityKey::Remote).ok_or(CaError::RemoteKeyKind)
+        })
+    }
+
+    /// Loads and checks the certificates, and then the key of the first one.
+    fn of(
+        certificate: &[u8],
+        key: impl FnOnce(&CertificateDer<'_>) -> Result<AuthorityKey, CaError>,
+    ) -> Result<Self, CaError> {
         let chain = certificates(certificate)?;
         let mut constraints = Vec::new();
         let mut validity = (0, u64::MAX);
@@ -138,23 +175,25 @@ impl MintAuthority {
             validity.1 = validity.1.min(u64::try_from(until).unwrap_or(0));
         }
         let own = chain.first().ok_or(PemError::NoCertificate)?;
-        let key = private_key(key, None)?;
-        let key = KeyPair::try_from(&key).map_err(CaError::KeyKind)?;
-        let read = readable(own)?;
-        if rcgen::PublicKeyData::subject_public_key_info(&key) != read.public_key().raw {
-            return Err(CaError::ForeignKey);
-        }
+        let key = key(own)?;
+        check_subject(own)?;
         let issuer = Issuer::from_ca_cert_der(own, key).map_err(|_| CaError::Subject)?;
         let mut constraints = constraints.into_iter();
         let own = constraints.next().unwrap_or_default();
-        let authority = Self { issuer, chain, constraints: own, above: constraints.collect(), validity };
-        authority.check_subject()?;
-        Ok(authority)
+        Ok(Self { issuer, chain, constraints: own, above: constraints.collect(), validity })
     }
 
-    /// Signs a certificate for the public half of `key`.
+    /// Signs a certificate for the public half of `key`. With a key elsewhere it waits for the signature.
     pub(super) fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Result<CertificateDer<'static>, MintError> {
-        Ok(params.signed_by(key, &self.issuer)?.into())
+        match params.signed_by(key, &self.issuer) {
+            Ok(made) => Ok(made.into()),
+            Err(error) => Err(self.issuer.key().failure().map_or(MintError::Signing(error), MintError::KeyService)),
+        }
+    }
+
+    /// Returns whether its key is elsewhere, so that its signatures are waited for.
+    pub fn is_remote(&self) -> bool {
+        self.issuer.key().is_remote()
     }
 
     /// Its own certificate first, then what it was issued by, as its file has them.
@@ -192,16 +231,16 @@ impl MintAuthority {
             Err(_) => self.permits_domain(&bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase()),
         }
     }
+}
 
-    /// The issuer of what we sign must be our subject, byte for byte. The certificate builder knows the common forms of
-    /// a name only, so we look.
-    fn check_subject(&self) -> Result<(), CaError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let trial = self.sign(&CertificateParams::default(), &key)?;
-        let own = self.chain.first().ok_or(CaError::Subject)?;
-        let same = readable(&trial)?.issuer().as_raw() == readable(own)?.subject().as_raw();
-        if same { Ok(()) } else { Err(CaError::Subject) }
-    }
+/// Checks whether the issuer of what a CA signs would be its subject, byte for byte: the certificate builder knows the
+/// common forms of a name only. The trial is signed by another key.
+fn check_subject(own: &CertificateDer<'static>) -> Result<(), CaError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let issuer = Issuer::from_ca_cert_der(own, &key).map_err(|_| CaError::Subject)?;
+    let trial = CertificateDer::from(CertificateParams::default().signed_by(&key, &issuer)?);
+    let same = readable(&trial)?.issuer().as_raw() == readable(own)?.subject().as_raw();
+    if same { Ok(()) } else { Err(CaError::Subject) }
 }
 
 /// The facts about a CA certificate that an operator needs.

@@ -7,6 +7,7 @@
 //! is one we may intercept. Lives on any thread.
 
 mod authority;
+mod authority_key;
 mod constraints;
 
 use std::collections::HashMap;
@@ -28,8 +29,10 @@ use thiserror::Error;
 
 use super::provider;
 use crate::base::time::{Now, rfc3339};
+use crate::signing::signer::SigningError;
 
 pub use authority::{CaError, Facts, KeyKind, MintAuthority};
+pub use authority_key::AUTHORITY_ALGORITHMS;
 pub use constraints::{Constraints, NameConstraint, NameConstraintError};
 
 /// A leaf starts this many seconds before it is made, against clocks that differ a little.
@@ -50,6 +53,9 @@ pub enum MintError {
     /// The CA's validity has not begun; seconds since 1970.
     #[error("the interception CA is valid from {} only: check this machine's clock", day(*.0))]
     AuthorityNotYet(u64),
+    /// The key of the CA is elsewhere, and there was no signature.
+    #[error("no certificate could be signed by the key of the interception CA: {0}")]
+    KeyService(SigningError),
     /// TLS does not take the key of the leaves.
     #[error("no certificate could be signed: {0}")]
     Key(#[from] rustls::Error),
@@ -128,7 +134,7 @@ impl Mint {
     }
 
     /// The certificate to show for `host`: a DNS name or an IP address (in brackets or not), without a port. The
-    /// chain is the leaf and the CA's own certificates.
+    /// chain is the leaf and the CA's own certificates. With a key elsewhere, a new one is waited for.
     pub fn certified(&self, host: &str, now: Now) -> Result<Arc<CertifiedKey>, MintError> {
         if let Some(found) = self.find(host, now) {
             return Ok(found);
@@ -141,11 +147,15 @@ impl Mint {
             ServerName::DnsName(_) | _ => LeafSubject::Domain(&name),
         };
         // No panic inside can leave the map half-changed, so a poisoned lock is as good as any.
-        let _leader = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let lead = || self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody leads while a signature is waited for: hosts do not wait for each other, and one may be signed twice.
+        let is_remote = self.authority.is_remote();
+        let mut leader = (!is_remote).then(lead);
         if let Some(found) = self.find(&name, now) {
             return Ok(found);
         }
         let leaf = Arc::new(self.make(&name, subject, now)?);
+        let _leader = leader.take().unwrap_or_else(lead);
         let certified = Arc::clone(&leaf.certified);
         self.keep(name.into(), leaf, now);
         Ok(certified)
@@ -161,7 +171,8 @@ impl Mint {
         self.leaves.load().len()
     }
 
-    fn find(&self, name: &str, now: Now) -> Option<Arc<CertifiedKey>> {
+    /// Returns the certificate that is kept for a host, in the form in which it was named first or in lower case.
+    pub fn find(&self, name: &str, now: Now) -> Option<Arc<CertifiedKey>> {
         let leaves = self.leaves.load();
         let leaf = leaves.get(name).filter(|leaf| leaf.is_good(now))?;
         leaf.touch(now);

@@ -5,6 +5,9 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::parse_x509_certificate;
 
 use super::*;
+use crate::signing::blocking_signature::may_block;
+use crate::signing::key::SigningKey as PrivateSigningKey;
+use crate::signing::pkcs;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const START: Now = Now::at(1_000_000, 1_790_000_000_000);
@@ -168,4 +171,35 @@ fn many_at_once_share_one_leaf() {
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     assert!(made.iter().all(|leaf| Arc::ptr_eq(leaf, &made[0])));
+}
+
+#[test]
+fn a_ca_whose_key_is_elsewhere_signs_where_that_can_be_waited_for() {
+    use crate::signing::algorithm::SigningAlgorithm;
+    let made = |algorithm: &'static rcgen::SignatureAlgorithm| {
+        let key = KeyPair::generate_for(algorithm).expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = params.self_signed(&key).expect("a CA").pem();
+        let key = pkcs::private_key(key.serialize_pem().as_bytes(), None).expect("a key");
+        (certificate, Arc::new(PrivateSigningKey::Private(key)))
+    };
+    for (kind, algorithm) in
+        [(&PKCS_ECDSA_P256_SHA256, SigningAlgorithm::Es256), (&rcgen::PKCS_RSA_SHA256, SigningAlgorithm::Rs256)]
+    {
+        let (certificate, signer) = made(kind);
+        let authority = MintAuthority::elsewhere(certificate.as_bytes(), signer.clone(), algorithm).expect("a CA");
+        assert!(authority.is_remote());
+        let mint = Mint::new(authority).expect("a mint");
+        let error = mint.certified("api.bank.example", START).expect_err("an event loop does not wait");
+        assert!(matches!(error, MintError::KeyService(_)), "{error}");
+        assert_eq!(mint.find("api.bank.example", START).map(drop), None);
+        let leaf = may_block(|| mint.certified("api.bank.example", START)).expect("a leaf");
+        verify(&mint, &leaf, "api.bank.example", START).expect("rustls accepts it");
+        let kept = mint.certified("api.bank.example", START).expect("what is kept is signed already");
+        assert!(Arc::ptr_eq(&leaf, &kept));
+        let foreign = MintAuthority::elsewhere(made(kind).0.as_bytes(), signer, algorithm);
+        assert!(matches!(foreign, Err(CaError::ForeignKey)));
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::time::{Deadline, Now};
-use crate::token::failure::Class;
+use crate::token::failure::{Class, FailureCause};
 
 /// An action to carry out now. The actions of one step are carried out in their order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,6 +71,8 @@ pub struct Denial {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FailureReport {
     pub class: Class,
+    /// The part of the request that was at fault; `None`: that is not known.
+    pub cause: Option<FailureCause>,
     /// The fetch that it ended; none when a fresh token was refused.
     pub flight: Option<u64>,
     /// Cause of the failure, for logs and the operator.

@@ -633,6 +633,7 @@ impl TableStep<'_> {
         let inside: Arc<str> = failure.inside.as_str().into();
         self.report(FailureReport {
             class: failure.class,
+            cause: failure.cause,
             flight: Some(flight),
             inside: Arc::clone(&inside),
             rest: pause,
@@ -653,12 +654,14 @@ impl TableStep<'_> {
 
     fn report_birth(&mut self, rest: Duration) -> Arc<str> {
         let inside: Arc<str> = "the provider refused a token that it had just issued".into();
-        self.report(FailureReport { class: Class::Transient, flight: None, inside: Arc::clone(&inside), rest });
+        let (class, cause) = (Class::Transient, None);
+        self.report(FailureReport { class, cause, flight: None, inside: Arc::clone(&inside), rest });
         inside
     }
 
     fn report(&mut self, report: FailureReport) {
-        self.past.trouble = Some(LastFailure { class: report.class, inside: Arc::clone(&report.inside), at: self.now });
+        let FailureReport { class, cause, ref inside, .. } = report;
+        self.past.trouble = Some(LastFailure { class, cause, inside: Arc::clone(inside), at: self.now });
         self.actions.push(Action::Report(report));
     }
 

@@ -353,3 +353,87 @@ fn a_writer_need_not_wait_for_the_reader() {
         }
     });
 }
+
+/// A key that notes on which threads it signs; without an inner key it fails.
+#[derive(Debug)]
+struct NotingKey {
+    inner: Option<Arc<dyn rustls::sign::SigningKey>>,
+    scheme: rustls::SignatureScheme,
+    threads: Arc<std::sync::Mutex<Vec<std::thread::ThreadId>>>,
+}
+
+impl rustls::sign::SigningKey for NotingKey {
+    fn choose_scheme(&self, offered: &[rustls::SignatureScheme]) -> Option<Box<dyn rustls::sign::Signer>> {
+        let (inner, threads) = (self.inner.clone(), self.threads.clone());
+        offered.contains(&self.scheme).then(|| Box::new(Self { inner, scheme: self.scheme, threads }) as Box<_>)
+    }
+
+    fn algorithm(&self) -> rustls::SignatureAlgorithm {
+        rustls::SignatureAlgorithm::ECDSA
+    }
+}
+
+impl rustls::sign::Signer for NotingKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        self.threads.lock().unwrap().push(std::thread::current().id());
+        let inner = self.inner.as_ref().and_then(|inner| inner.choose_scheme(&[self.scheme]));
+        inner.ok_or_else(|| rustls::Error::General("the service is gone".to_owned()))?.sign(message)
+    }
+
+    fn scheme(&self) -> rustls::SignatureScheme {
+        self.scheme
+    }
+}
+
+/// Settings of both sides, with a client certificate that the server demands, and the threads on which its key signs.
+fn mutual(
+    version: &'static rustls::SupportedProtocolVersion,
+    signs: bool,
+) -> (Configs, Arc<std::sync::Mutex<Vec<std::thread::ThreadId>>>) {
+    let (client, server) = configs(&[version]);
+    let made = rcgen::generate_simple_self_signed(vec!["client.example".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let inner = signs.then(|| provider().key_provider.load_private_key(key).unwrap());
+    let (scheme, threads) = (rustls::SignatureScheme::ECDSA_NISTP256_SHA256, Arc::default());
+    let key = NotingKey { inner, scheme, threads: Arc::clone(&threads) };
+    let certified = rustls::sign::CertifiedKey::new(vec![made.cert.der().clone()], Arc::new(key));
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let mut client = ClientConfig::clone(&client);
+    client.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+    let demanding = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[version]).unwrap();
+    let demanding = demanding.with_client_cert_verifier(verifier.build().unwrap());
+    let demanding = demanding.with_cert_resolver(server.cert_resolver.clone());
+    ((Arc::new(client), Arc::new(demanding)), threads)
+}
+
+#[test]
+fn a_handshake_signs_on_the_threads_that_may_wait_and_never_on_the_event_loop() {
+    run(async {
+        let own = std::thread::current().id();
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            for most in [1, 100, 64 * 1024] {
+                let ((client, server), signed_on) = mutual(version, true);
+                let ((near, far), threads) = (duplex(5_000), BlockingThreads::new(1));
+                let near = Narrow { io: near, most };
+                let (ours, theirs) = tokio::join!(
+                    ClientStream::connect_on(&threads, client, name(), None, near),
+                    TlsAcceptor::from(server).accept(far)
+                );
+                exchange(ours.unwrap(), theirs.unwrap()).await;
+                let signed_on = signed_on.lock().unwrap().clone();
+                assert!(signed_on.len() == 1 && signed_on[0] != own, "{version:?}, {most}: {signed_on:?}");
+            }
+            let ((client, server), _) = mutual(version, false);
+            let ((near, far), threads) = (duplex(64 * 1024), BlockingThreads::new(1));
+            let (ours, theirs) = tokio::join!(
+                ClientStream::connect_on(&threads, client, name(), None, near),
+                TlsAcceptor::from(server).accept(far)
+            );
+            let error = ours.err().unwrap();
+            assert!(error.kind() == io::ErrorKind::InvalidData && error.to_string().contains("is gone"), "{error}");
+            assert!(theirs.is_err());
+        }
+    });
+}

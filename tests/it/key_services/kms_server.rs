@@ -70,6 +70,12 @@ impl KmsServer {
         kill_process(id, if frozen { Signal::STOP } else { Signal::CONT }).expect("signalled");
     }
 
+    /// A data key, and the same wrapped by `alias/store`, both in base64.
+    pub fn data_key(&self) -> (String, String) {
+        let read = |name: &str| fs::read_to_string(self.folder.path().join(name)).expect("written before it listens");
+        (read("data-key"), read("data-key.wrapped"))
+    }
+
     /// The key setting of one of its keys, with what it needs in files beside the config.
     pub fn setting(&self, folder: &Path, alias: &str) -> String {
         for (name, text) in [("kms.crt", &*self.ca), ("kms-id", ACCESS_KEY), ("kms-secret", SECRET)] {

@@ -73,7 +73,7 @@ fn problems(status: &StatusView, providers: &[ProviderView], now: Now) -> Vec<Cu
             _ => continue,
         };
         let mut detail = match &view.last_failure {
-            Some(failure) => format!("{}, {}", failure.reason, ShownMoment::of(&failure.at, now).relative),
+            Some(failure) => format!("{}, {}", failure.told(), ShownMoment::of(&failure.at, now).relative),
             None => "its token endpoint is not asked for now".to_owned(),
         };
         match view.rests_until.as_deref().or(view.closed_until.as_deref()) {

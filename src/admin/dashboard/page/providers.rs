@@ -53,7 +53,7 @@ fn row(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
         first_expiry: ShownMoment::maybe(view.first_expiry.as_deref(), now),
         rests: ShownMoment::maybe(view.rests_until.as_deref(), now),
         closed: ShownMoment::maybe(view.closed_until.as_deref(), now),
-        failed: view.last_failure.as_ref().map(|f| (ShownMoment::of(&f.at, now), f.class, f.reason.clone())),
+        failed: view.last_failure.as_ref().map(|f| (ShownMoment::of(&f.at, now), f.class, f.told())),
         fetches: outcomes(view.fetches),
         certificate: certificate.map(|(at, days)| ends(at, now, days)),
         unknown_refusals,

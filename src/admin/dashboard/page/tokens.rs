@@ -97,7 +97,7 @@ fn row(line: &LedgerLine, now: Now) -> TokenRow {
         state: state(line.state()),
         alive,
         rests: line.rest.as_ref().map(|rest| ShownMoment::at(rest.until, now)),
-        failed: failed.map(|failure| (ShownMoment::of(&failure.at, now), failure.class, failure.reason.clone())),
+        failed: failed.map(|failure| (ShownMoment::of(&failure.at, now), failure.class, failure.told())),
         fetched: count(line.fetches.ok),
         failed_fetches: line.fetches.total() - line.fetches.ok,
         view,

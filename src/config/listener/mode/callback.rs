@@ -29,6 +29,10 @@ impl ReadMode for ReadCallback {
         true
     }
 
+    fn receives_webhooks(&self) -> bool {
+        true
+    }
+
     fn refuses_route(&self, listener: &str, _bare: bool) -> Option<(String, &'static str)> {
         Some((format!("`{listener}` is a callback listener: it serves no routes"), "leave it out"))
     }

@@ -7,11 +7,12 @@ use crate::base::origin::BaseUrl;
 use crate::config::listener::served_routes::ServedRoutes;
 use crate::config::reader::Reader;
 use crate::config::schema::{MAY, MUST, SchemaKey, SchemaShape};
+use crate::config::service_key;
 use crate::config::spanned_text::{Position, SpannedText, choice};
 use crate::route::{ForwardTable, RouteConflict, RouteRule};
-use crate::syntax::{Diagnostics, Fields};
+use crate::syntax::{Diagnostics, Fields, Node};
 use crate::tls::Interception;
-use crate::tls::mint::MintAuthority;
+use crate::tls::mint::{AUTHORITY_ALGORITHMS, CaError, MintAuthority};
 
 /// A listener with `mode = "forward"`.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ const KEYS: [SchemaKey; 2] = [
 /// The keys of `intercept`, for the schema.
 pub(in crate::config) const INTERCEPT_KEYS: [SchemaKey; 2] = [
     ("ca_cert", SchemaShape::Text, MUST, "path of the interception CA's certificate, PEM"),
-    ("ca_key", SchemaShape::Text, MUST, "path of its private key, PEM"),
+    ("ca_key", SchemaShape::TextOr("service_key"), MUST, "path of its private key, PEM, or a key of a key service"),
 ];
 
 /// Reports keys that only a forward listener may have, in a listener of another mode.
@@ -66,9 +67,14 @@ fn read(keys: ModeKeys<'_>) -> Box<dyn ReadMode> {
     };
     let table = Fields::new(own, "intercept of [[listener]]", report);
     let cert = table.req::<SpannedText>("ca_cert", "\"certs/ca.crt\"");
-    let key = table.req::<SpannedText>("ca_key", "\"certs/ca.key\"");
+    let authority = match table.take("ca_key") {
+        Some(key) if key.as_table().is_some() => cert.and_then(|cert| remote_authority(&cert, key, reader)),
+        Some(_) | None => {
+            let key = table.req::<SpannedText>("ca_key", "\"certs/ca.key\"");
+            cert.zip(key).and_then(|(cert, key)| authority(&cert, &key, reader))
+        }
+    };
     table.finish();
-    let authority = cert.zip(key).and_then(|(cert, key)| authority(&cert, &key, reader));
     Box::new(ReadForward { authority, position: Position::of(own), tunnels, table: None })
 }
 
@@ -80,6 +86,27 @@ fn authority(cert: &SpannedText, key: &SpannedText, reader: &Reader<'_>) -> Opti
         Err(error) => {
             let help = "`countersign ca new` makes a pair that fits";
             cert.place.error(reader.report, format!("`{}` and `{}`: {error}", cert.text, key.text), help);
+            None
+        }
+    }
+}
+
+/// The interception CA, from a file and a key service.
+fn remote_authority(cert: &SpannedText, key: &Node, reader: &Reader<'_>) -> Option<MintAuthority> {
+    let chain = reader.public_file(cert);
+    let (kind, node) = service_key::place_of_key(key, "ca_key", reader)?;
+    let key = service_key::read_any(kind, node, &AUTHORITY_ALGORITHMS, reader)?;
+    let algorithm = key.algorithms.first().copied()?;
+    match MintAuthority::elsewhere(&chain?, key.signer, algorithm) {
+        Ok(authority) => Some(authority),
+        Err(CaError::ForeignKey) => {
+            let title = format!("the key of the key service does not belong to the certificate in `{}`", cert.text);
+            Position::of(node).error(reader.report, title, "name the key that the CA's certificate was made for");
+            None
+        }
+        Err(error) => {
+            let help = "it must hold the CA, as PEM, and behind it those that issued it";
+            cert.place.error(reader.report, format!("`{}`: {error}", cert.text), help);
             None
         }
     }
@@ -97,6 +124,10 @@ struct ReadForward {
 
 impl ReadMode for ReadForward {
     fn receives_callbacks(&self) -> bool {
+        false
+    }
+
+    fn receives_webhooks(&self) -> bool {
         false
     }
 

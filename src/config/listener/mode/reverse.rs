@@ -33,6 +33,10 @@ impl ReadMode for ReadReverse {
         false
     }
 
+    fn receives_webhooks(&self) -> bool {
+        true
+    }
+
     fn refuses_route(&self, listener: &str, bare: bool) -> Option<(String, &'static str)> {
         let title = || format!("`{listener}` is a reverse listener, and the route has no `path` and no `host`");
         bare.then(|| (title(), "add `path = \"/bank\"`, or leave this listener out"))
