@@ -19,7 +19,7 @@ use crate::base::secret::SecretString;
 use crate::base::time::Now;
 use crate::config::{Files, Loaded, MachineFiles, load};
 use crate::key_service::KeyServices;
-use crate::learn::{LONGEST_EXAMPLE, LearnedBank, MOST_EXAMPLES, learn};
+use crate::learn::{LONGEST_EXAMPLE, LearnedBank, MOST_EXAMPLES, UNKNOWN_BASE, learn};
 use crate::provider::{Profile, fixture};
 use crate::syntax::{Diagnostics, SourceText};
 
@@ -68,12 +68,11 @@ fn learn_and_write(arguments: &LearnArguments) -> Result<String, LearnFailure> {
     let mut bank = learn(&examples, arguments.name.as_deref()).map_err(untried)?;
     let files = LearnedFiles::of(&arguments.out, bank.name());
     files.judge_free().map_err(untried)?;
-    ask(&mut bank).map_err(untried)?;
+    let base_url = ask(&mut bank).map_err(untried)?;
     let (profile, conversation) = (bank.profile().map_err(untried)?, bank.conversation().map_err(untried)?);
     rehearse(&files, &profile, &conversation).map_err(|why| failed(&bank, &why))?;
     let remarks = bank.cleared(remarks(&bank)).map_err(untried)?;
     files.write(&profile, &conversation).map_err(untried)?;
-    let base_url = bank.base_url().unwrap_or("https://bank.example").to_owned();
     let written = init::write_for(&InitArguments::of_profile(&files.profile, &arguments.out, base_url));
     let config = written.map_err(|why| {
         files.take_back();
@@ -113,9 +112,13 @@ fn read_all(files: &[PathBuf]) -> Result<Vec<Zeroizing<Vec<u8>>>, String> {
     files.iter().map(read).collect()
 }
 
-/// Asks about every guess, at a terminal.
-fn ask(bank: &mut LearnedBank) -> Result<(), String> {
+/// Asks about every guess, at a terminal. Returns the base URL.
+fn ask(bank: &mut LearnedBank) -> Result<String, String> {
     let mut desk = Desk::new();
+    let base_url = match bank.base_url() {
+        Some(url) => Some(url.to_owned()),
+        None => desk.ask("The base URL of the bank's API, up to the paths of the examples?", Some(UNKNOWN_BASE))?,
+    };
     for number in 0..bank.guesses().len() {
         let Some(guess) = bank.guesses().get(number) else { continue };
         let question = bank.cleared(format!("Guessed: {}. Is that so? (y/n)", guess.about))?;
@@ -124,7 +127,7 @@ fn ask(bank: &mut LearnedBank) -> Result<(), String> {
             bank.confirm(number);
         }
     }
-    Ok(())
+    Ok(base_url.unwrap_or_else(|| UNKNOWN_BASE.to_owned()))
 }
 
 fn remarks(bank: &LearnedBank) -> String {

@@ -49,7 +49,10 @@ pub struct LearnedBank {
 }
 
 /// Stands for a base URL that no example shows.
-pub(super) const UNKNOWN_BASE: &str = "https://bank.example";
+pub const UNKNOWN_BASE: &str = "https://bank.example";
+
+/// The most failures of a token endpoint that a profile tells apart.
+const MOST_FAILURES: usize = 100;
 
 /// Learns a bank from examples: the contents of files. `name`: that of the profile; the host gives one otherwise.
 ///
@@ -74,12 +77,18 @@ pub fn learn(examples: &[&[u8]], name: Option<&str>) -> Result<LearnedBank, Stri
     let token_answers: Vec<&ObservedAnswer> =
         sorted.token.iter().filter_map(|exchange| exchange.answer.as_ref()).collect();
     let mut answer = LearnedAnswer::learn(&token_answers, &mut meanings);
+    if token_answers.iter().any(|answer| answer.is_other && answer.is_success()) {
+        omitted.push("an answer of the token call is no JSON: write `format` of [token.response] by hand".to_owned());
+    }
     let success_at = answer.success.as_ref().map(|(pointer, _)| pointer.clone());
     let api_answers: Vec<&ObservedAnswer> = sorted.api.iter().filter_map(|exchange| exchange.answer.as_ref()).collect();
     // Notes show errors of the token call below the last command, whatever that is.
     let misplaced = api_answers.iter().filter(|answer| names_token_error(answer));
     let mut failures: Vec<LearnedFailure> = Vec::new();
-    for answer in token_answers.iter().chain(misplaced).take(1000) {
+    for answer in token_answers.iter().chain(misplaced) {
+        if failures.len() >= MOST_FAILURES {
+            break;
+        }
         let failure = LearnedFailure::learn(answer, success_at.as_ref());
         failures.extend(failure.filter(|failure| !failures.contains(failure)));
     }
@@ -199,7 +208,7 @@ impl LearnedBank {
         &self.name
     }
 
-    /// The base URL; one that stands for it if the examples show none.
+    /// The base URL; `None` if the examples show none that may be copied.
     pub fn base_url(&self) -> Option<&str> {
         self.base_url.as_deref()
     }

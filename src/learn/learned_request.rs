@@ -218,6 +218,19 @@ impl RequestLearner<'_> {
             self.omitted.push(format!("`{name}` belongs to a user's consent, and was left out of the token call"));
             return Ok(false);
         }
+        let plain = squashed(name);
+        if plain.starts_with("clientassertion") {
+            self.omitted.push(format!(
+                "`{name}` is signed for each request: write `client_auth` by `private_key_jwt` (docs/adding-a-provider.md)"
+            ));
+            return Ok(false);
+        }
+        if ["signature", "hmac"].iter().any(|word| plain.contains(word)) || plain == "sign" {
+            self.omitted.push(format!(
+                "`{name}` is computed for each request: write [[token.request.sign]] (docs/adding-a-provider.md)"
+            ));
+            return Ok(false);
+        }
         Ok(true)
     }
 

@@ -59,6 +59,8 @@ pub(super) struct ObservedAnswer {
     pub json: Option<Value>,
     /// True if there certainly is no body.
     pub is_empty: bool,
+    /// True if there is a body that is no JSON, or a long one.
+    pub is_other: bool,
     /// The example's words about this answer. They may be anything, and are never copied.
     pub label: String,
     /// A code from a table of errors, whose place in the body is not shown.
@@ -187,6 +189,7 @@ impl ObservedAnswer {
         if trimmed.starts_with(['{', '[']) && trimmed.len() <= LONGEST {
             self.json = parse_bounded_json(trimmed).ok();
         }
+        self.is_other = !self.is_empty && self.json.is_none();
     }
 
     /// The first header of this name.

@@ -171,7 +171,7 @@ impl<'a> OpenApiReader<'a> {
         if let Some(first) = items_at(of, &["examples"]).first().or_else(|| items_at(of, &["enum"]).first()) {
             return Ok(first.clone());
         }
-        if depth >= DEEPEST_SCHEMA {
+        if depth >= DEEPEST_SCHEMA || of.is_null() {
             return Ok(Value::Null);
         }
         if let Some(schema) = of.get("schema") {

@@ -327,12 +327,13 @@ fn units_and_sparse_answers_are_read_and_marked() {
 fn what_examples_of_this_kind_cannot_tell_is_said() {
     let notes = "curl https://bank.example/login/start\n\n{\"ticket\":\"t1c2k3e4t5x6y7\"}\n\
                  curl https://bank.example/oauth/token -H 'X-Signature: c2lnbmF0dXJl' -d grant_type=client_credentials -d client_id=<id> \\\n\
-                 -d client_secret=<secret> -d session=t1c2k3e4t5x6y7 -d redirect_uri=https://app.example\n\n{\"access_token\":\"<token>\",\"expires_in\":60}\n\
+                 -d client_secret=<secret> -d session=t1c2k3e4t5x6y7 -d client_assertion=eyJhbGciOiJQUzI1NiJ9.e30.c2ln -d redirect_uri=https://app.example\n\n{\"access_token\":\"<token>\",\"expires_in\":60}\n\
                  curl https://bank.example/oauth/token -d grant_type=refresh_token -d refresh_token=<r>\n";
     let told = learned(notes).omitted().join("\n");
     for words in [
         "[[token.request.sign]]",
         "[[token.steps]]",
+        "`client_assertion` is signed for each request",
         "`redirect_uri` belongs to a user's consent",
         "token calls of other grants",
     ] {
