@@ -942,7 +942,7 @@ fn profiles_are_listed_printed_and_played() {
     for name in names {
         let played = told(&["profiles", "test", name]);
         assert_eq!(played.code, 0, "{played:?}");
-        assert!(played.out.matches("ok ").count() >= 3, "{}", played.out);
+        assert!(played.out.matches("ok ").count() >= 1, "{}", played.out);
     }
 }
 
