@@ -268,7 +268,7 @@ impl InitPlan {
                         self.secrets.push((file.clone(), secret));
                         format!("{{ file = {} }}", quoted(&file))
                     }
-                    None => self.from_environment(name),
+                    None => self.environment_value(name),
                 };
             self.settings.push((name.to_owned(), value, remark));
             return Ok(());
@@ -283,7 +283,7 @@ impl InitPlan {
                 self.settings.push((name.to_owned(), "{ }".to_owned(), remark));
             }
             None if setting.required => {
-                let value = self.from_environment(name);
+                let value = self.environment_value(name);
                 self.settings.push((name.to_owned(), value, remark));
             }
             None => {
@@ -298,7 +298,7 @@ impl InitPlan {
         format!("{}_{setting}", self.bank).to_uppercase().replace('-', "_")
     }
 
-    fn from_environment(&mut self, setting: &str) -> String {
+    fn environment_value(&mut self, setting: &str) -> String {
         let variable = self.variable(setting);
         self.missing.push(format!("export {variable}=…"));
         format!("{{ env = {} }}", quoted(&variable))

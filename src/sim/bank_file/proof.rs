@@ -101,7 +101,9 @@ fn claims_as(claims: &Map<String, Value>, name: &str, wanted: &str) -> bool {
     match claims.get(name) {
         Some(Value::String(text)) => text == wanted,
         Some(Value::Array(items)) => items.iter().any(|item| item.as_str() == Some(wanted)),
-        Some(other) => other.to_string() == wanted,
+        Some(Value::Number(number)) => number.to_string() == wanted,
+        Some(Value::Bool(is_true)) => wanted == if *is_true { "true" } else { "false" },
+        Some(Value::Null | Value::Object(_)) => false,
         None => false,
     }
 }
