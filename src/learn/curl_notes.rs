@@ -408,8 +408,7 @@ fn options(word: &str) -> Vec<(String, Option<String>)> {
         return vec![(name.to_owned(), value)];
     }
     let mut found = Vec::new();
-    let mut letters = word.char_indices().skip(1);
-    while let Some((at, letter)) = letters.next() {
+    for (at, letter) in word.char_indices().skip(1) {
         let option = format!("-{letter}");
         if is_flag(&option) {
             found.push((option, None));
