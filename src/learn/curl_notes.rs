@@ -32,7 +32,7 @@ pub(super) fn read_curl_notes(text: &str) -> ReadExample {
         at: 0,
         read: ReadExample::default(),
         request: None,
-        pending: AnswerLines::default(),
+        pending: UnfinishedAnswer::default(),
         listed: Vec::new(),
         broken: 0,
     };
@@ -45,7 +45,7 @@ pub(super) fn read_curl_notes(text: &str) -> ReadExample {
 
 /// An answer of which the body has not come.
 #[derive(Default)]
-struct AnswerLines {
+struct UnfinishedAnswer {
     answer: ObservedAnswer,
     /// True behind a status line of HTTP, where a body may be missing.
     is_head: bool,
@@ -58,7 +58,7 @@ struct NotesReader<'a> {
     read: ReadExample,
     /// The request, and the number of its answers.
     request: Option<(ObservedRequest, usize)>,
-    pending: AnswerLines,
+    pending: UnfinishedAnswer,
     /// Headers that a list of parameters names, of the request that follows.
     listed: Vec<(String, String)>,
     /// Bytes that were looked at and were no JSON.
@@ -119,13 +119,13 @@ impl<'a> NotesReader<'a> {
         match &mut self.request {
             Some((request, 0)) if matches!(request.body, ObservedBody::Nothing) && is_request => {
                 request.body = ObservedBody::Json(json);
-                self.pending = AnswerLines::default();
+                self.pending = UnfinishedAnswer::default();
             }
             Some(_) if !is_request => {
                 self.pending.answer.json = Some(json);
                 self.end_answer();
             }
-            Some(_) | None => self.pending = AnswerLines::default(),
+            Some(_) | None => self.pending = UnfinishedAnswer::default(),
         }
         true
     }
@@ -138,14 +138,14 @@ impl<'a> NotesReader<'a> {
                 if matches!(request.body, ObservedBody::Nothing) && request.method == "POST" && !has_token =>
             {
                 request.body = ObservedBody::Json(example);
-                self.pending = AnswerLines::default();
+                self.pending = UnfinishedAnswer::default();
             }
             Some(_) if has_token => {
-                self.pending = AnswerLines::default();
+                self.pending = UnfinishedAnswer::default();
                 self.pending.answer.json = Some(example);
                 self.end_answer();
             }
-            Some(_) | None => self.pending = AnswerLines::default(),
+            Some(_) | None => self.pending = UnfinishedAnswer::default(),
         }
     }
 
@@ -158,7 +158,7 @@ impl<'a> NotesReader<'a> {
             let label =
                 if self.pending.is_head { String::new() } else { std::mem::take(&mut self.pending.answer.label) };
             self.end_head();
-            self.pending = AnswerLines { is_head: true, in_fields: true, ..AnswerLines::default() };
+            self.pending = UnfinishedAnswer { is_head: true, in_fields: true, ..UnfinishedAnswer::default() };
             self.pending.answer.status = Some(status);
             self.pending.answer.label = label;
             return;
@@ -217,11 +217,11 @@ impl<'a> NotesReader<'a> {
             self.pending.answer.is_empty = true;
             self.end_answer();
         }
-        self.pending = AnswerLines::default();
+        self.pending = UnfinishedAnswer::default();
     }
 
     fn end_answer(&mut self) {
-        let AnswerLines { answer, .. } = std::mem::take(&mut self.pending);
+        let UnfinishedAnswer { answer, .. } = std::mem::take(&mut self.pending);
         if let Some((request, count)) = &mut self.request {
             *count += 1;
             self.read.exchanges.push(ObservedExchange { request: request.clone(), answer: Some(answer) });
@@ -408,8 +408,7 @@ fn options(word: &str) -> Vec<(String, Option<String>)> {
         return vec![(name.to_owned(), value)];
     }
     let mut found = Vec::new();
-    let mut letters = word.char_indices().skip(1);
-    while let Some((at, letter)) = letters.next() {
+    for (at, letter) in word.char_indices().skip(1) {
         let option = format!("-{letter}");
         if is_flag(&option) {
             found.push((option, None));

@@ -137,7 +137,7 @@ impl<'a> ErrorAnswer<'a> {
             && !names_client
             && challenge.as_deref() != Some("insufficient_scope")
             && (challenge.as_deref() == Some("invalid_token") || says(&all, &DEAD))
-            && !(says(&all, &ALIVE) && !all.contains("token"));
+            && (!says(&all, &ALIVE) || all.contains("token"));
         Some(Self { answer, status, challenge, code, is_dead })
     }
 
@@ -167,7 +167,7 @@ impl<'a> ErrorAnswer<'a> {
         };
         let candidates = [by_challenge, by_code, by_phrase];
         let fit =
-            candidates.into_iter().flatten().find(|rule| !of_other_kind(rule) && !(self.is_dead && says_little(rule)));
+            candidates.into_iter().flatten().find(|rule| !(of_other_kind(rule) || self.is_dead && says_little(rule)));
         if let Some(rule) = fit {
             return Some(rule);
         }

@@ -405,9 +405,9 @@ fn what_is_missing_or_hostile_is_refused_in_words_of_our_own() {
     assert!(why("{\"a\":1}").contains("neither"));
     assert!(why("{\"swagger\":\"2.0\"}").contains("Swagger 2"));
     assert!(why("\0").contains("no text"));
-    assert!(learn(&[&[0xff, 0xfe, 0x41]], None).err().expect("refused").contains("UTF-8"));
+    assert!(learn(&[&[0xff, 0xfe, 0x41]], None).expect_err("refused").contains("UTF-8"));
     let long = vec![b' '; LONGEST_EXAMPLE + 1];
-    assert!(learn(&[&long], None).err().expect("refused").contains("16 MiB"));
+    assert!(learn(&[&long], None).expect_err("refused").contains("16 MiB"));
     assert!(learn(&[], None).is_err());
     let aliases = "openapi: 3.0.0\na: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                    d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
