@@ -19,7 +19,7 @@ use crate::base::secret::SecretString;
 use crate::base::time::Now;
 use crate::config::{Files, Loaded, MachineFiles, load};
 use crate::key_service::KeyServices;
-use crate::learn::{LONGEST_EXAMPLE, LearnedBank, MOST_EXAMPLES, UNKNOWN_BASE, learn};
+use crate::learn::{LONGEST_EXAMPLE, LearnedBank, MOST_EXAMPLES, learn};
 use crate::provider::{Profile, fixture};
 use crate::syntax::{Diagnostics, SourceText};
 
@@ -117,7 +117,7 @@ fn ask(bank: &mut LearnedBank) -> Result<String, String> {
     let mut desk = Desk::new();
     let base_url = match bank.base_url() {
         Some(url) => Some(url.to_owned()),
-        None => desk.ask("The base URL of the bank's API, up to the paths of the examples?", Some(UNKNOWN_BASE))?,
+        None => desk.ask("The base URL of the bank's API?", Some(bank.stand_in_base()))?,
     };
     for number in 0..bank.guesses().len() {
         let Some(guess) = bank.guesses().get(number) else { continue };
@@ -127,7 +127,7 @@ fn ask(bank: &mut LearnedBank) -> Result<String, String> {
             bank.confirm(number);
         }
     }
-    Ok(base_url.unwrap_or_else(|| UNKNOWN_BASE.to_owned()))
+    Ok(base_url.unwrap_or_else(|| bank.stand_in_base().to_owned()))
 }
 
 fn remarks(bank: &LearnedBank) -> String {

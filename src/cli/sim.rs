@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::run::wait_for_the_end;
 use super::{complain, print};
@@ -15,6 +16,9 @@ use crate::sim::{Bank, Sim, SimAuthority, SimHandle, SimOptions};
 
 /// The first line of a config that this command wrote, and may replace.
 const MARK: &str = "# Written by `countersign sim --write`, which replaces this file as long as this line is in it.\n";
+
+/// The lifetime of the CA: longer than that which `check` warns of.
+const CA_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Runs the named simulators, or all, until told to stop.
 pub fn run_sim(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
@@ -64,7 +68,8 @@ fn bank(name: &str) -> Result<Bank, String> {
 }
 
 fn start(banks: &[Bank]) -> io::Result<Vec<SimHandle>> {
-    let authority = SimAuthority::new("countersign simulator CA", Clock::System.now()).map_err(io::Error::other)?;
+    let now = Clock::System.now();
+    let authority = SimAuthority::lasting("countersign simulator CA", now, CA_LIFE).map_err(io::Error::other)?;
     let begin =
         |bank: &Bank| Sim::start(*bank, SimOptions { authority: Some(authority.clone()), ..SimOptions::default() });
     banks.iter().map(begin).collect()

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::learned_bank::{LearnedBank, UNKNOWN_BASE};
+use super::learned_bank::LearnedBank;
 use super::learned_refusal::LearnedRefusal;
 use super::learned_request::{LearnedEncoding, LearnedField};
 use super::learned_text::PlayedValues;
@@ -14,7 +14,7 @@ use super::toml_value::{quoted, table, toml_value};
 
 /// Writes the conversation of a learned bank.
 pub(super) fn conversation_text(bank: &LearnedBank) -> String {
-    let base = bank.base_url.as_deref().unwrap_or(UNKNOWN_BASE);
+    let base = bank.base_url.as_deref().unwrap_or(&bank.stand_in_base);
     let settings = bank.settings.all().iter().map(|setting| (setting.name.as_str(), quoted(&setting.stand_in)));
     let mut text = format!(
         "# Learned from examples; every value is a stand-in.\n\nabout    = {}\nbase_url = {}\nsettings = {}\n",

@@ -35,6 +35,8 @@ pub struct LearnedBank {
     /// The number of exchanges, by the form of the examples.
     pub(super) seen: String,
     pub(super) base_url: Option<String>,
+    /// Stands for it where no example shows it: a host that nobody has, with the path that the examples share.
+    pub(super) stand_in_base: String,
     pub(super) settings: SettingBook,
     pub(super) times: Vec<LearnedTime>,
     pub(super) ids: Vec<LearnedId>,
@@ -48,8 +50,8 @@ pub struct LearnedBank {
     leaks: LeakCheck,
 }
 
-/// Stands for a base URL that no example shows.
-pub const UNKNOWN_BASE: &str = "https://bank.example";
+/// Stands for an origin that no example shows.
+const UNKNOWN_ORIGIN: &str = "https://bank.example";
 
 /// The most failures of a token endpoint that a profile tells apart.
 const MOST_FAILURES: usize = 100;
@@ -106,8 +108,9 @@ pub fn learn(examples: &[&[u8]], name: Option<&str>) -> Result<LearnedBank, Stri
     note_steps(&read.exchanges, &sorted.token, &meanings.settings, &mut omitted);
     let base_url =
         origin.as_deref().filter(|origin| is_plain_origin(origin)).map(|origin| format!("{origin}{base_path}"));
+    let stand_in_base = format!("{UNKNOWN_ORIGIN}{base_path}");
     if base_url.is_none() {
-        let about = format!("{UNKNOWN_BASE} stands for the base URL, which the examples do not show");
+        let about = format!("{stand_in_base} stands for the base URL, of which the examples do not show the host");
         meanings.guess("base_url", about);
     }
     omitted.sort();
@@ -122,6 +125,7 @@ pub fn learn(examples: &[&[u8]], name: Option<&str>) -> Result<LearnedBank, Stri
         basis: read.basis,
         seen: read.seen,
         base_url,
+        stand_in_base,
         settings: meanings.settings,
         times: meanings.times,
         ids: meanings.ids,
@@ -211,6 +215,11 @@ impl LearnedBank {
     /// The base URL; `None` if the examples show none that may be copied.
     pub fn base_url(&self) -> Option<&str> {
         self.base_url.as_deref()
+    }
+
+    /// Stands for the base URL where no example shows it.
+    pub fn stand_in_base(&self) -> &str {
+        &self.stand_in_base
     }
 
     /// The settings of `[provider.NAME]`.

@@ -45,7 +45,7 @@ mod toml_value;
 mod value_meaning;
 
 pub use example_format::{LONGEST_EXAMPLE, MOST_EXAMPLES};
-pub use learned_bank::{Guess, LearnedBank, UNKNOWN_BASE, learn};
+pub use learned_bank::{Guess, LearnedBank, learn};
 pub use setting_book::LearnedSetting;
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ fn meed_is_learned_from_its_documentation() {
     // The host is a placeholder there, so both get the same.
     let settings = [("client_id", "client_id", "meed_1"), ("client_secret", "client_secret", "s&+ 1")];
     let bank = learned(&sample("meed.txt"));
-    assert_eq!(bank.base_url(), None);
+    assert_eq!((bank.base_url(), bank.stand_in_base()), (None, "https://bank.example/api/partner/v1"));
     let profile = held(&bank);
     let pairs: Vec<(&str, &str)> = settings.iter().map(|(name, _, value)| (*name, *value)).collect();
     let base = "https://partner.example/api/partner";

@@ -633,6 +633,39 @@ fn init_knows_what_every_profile_wants() {
     }
 }
 
+// ── examples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn every_example_passes_check_once_its_secrets_and_certificates_are_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("certs")).expect("a folder");
+    let now = countersign::base::time::Clock::System.now();
+    let leaf = SimAuthority::new("test CA", now).and_then(|ca| ca.issue(&LeafSpec::server(now))).expect("a leaf");
+    fs::write(folder.path().join("certs/server.crt"), leaf.cert_pem).expect("written");
+    fs::write(folder.path().join("certs/server.key"), leaf.key_pem).expect("written");
+    fs::write(folder.path().join("store.key"), "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=").expect("written");
+    let made = ended({
+        let mut command = command(&["ca", "new", "--permit", "paypal.com"]);
+        command.current_dir(folder.path());
+        command
+    });
+    assert_eq!(made.code, 0, "{made:?}");
+    let mut pages: Vec<PathBuf> =
+        fs::read_dir(root("examples")).expect("examples").map(|entry| entry.expect("an entry").path()).collect();
+    pages.push(root("proxy.toml"));
+    assert!(pages.len() >= 4, "{pages:?}");
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("text");
+        fs::write(folder.path().join("proxy.toml"), &text).expect("written");
+        let mut check = command(&["check", "--json", "proxy.toml"]);
+        let named = text.split("{ env = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        check.current_dir(folder.path()).envs(named.map(|name| (name, "a-value")));
+        let found = ended(check);
+        let mistakes = found.json();
+        assert_eq!(found.code, 0, "{}: {mistakes}", page.display());
+    }
+}
+
 // ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// A request to one route of the sample.
@@ -696,7 +729,7 @@ fn explain_says_what_the_bank_then_receives() {
     fs::write(folder.path().join("certs/server.key"), leaf.key_pem).expect("written");
 
     // The sample, its placeholders replaced.
-    let mut text = read("proxy.toml");
+    let mut text = read("examples/many-banks.toml");
     let mut replace = |from: &str, to: String| {
         assert!(text.contains(from), "the sample has no {from}");
         text = text.replace(from, &to);
@@ -1075,7 +1108,7 @@ fn the_sample_fits_the_schema_and_mistakes_do_not() {
         let value: toml::Table = text.parse().expect("TOML");
         misfits(&schema, &schema, &serde_json::to_value(value).expect("JSON"), "")
     };
-    let sample = read("proxy.toml");
+    let sample = read("examples/many-banks.toml");
     assert_eq!(wrong(&sample), Vec::<String>::new());
     for (from, to) in [
         ("[admin]", "[adnim]"),
@@ -1233,7 +1266,11 @@ fn every_command_in_the_docs_exists() {
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
         .collect();
-    pages.extend([root("README.md"), root("proxy.toml")].into_iter().filter(|path| path.exists()));
+    pages.extend(
+        [root("README.md"), root("proxy.toml"), root("examples/many-banks.toml")]
+            .into_iter()
+            .filter(|path| path.exists()),
+    );
     let mut seen = 0;
     for page in pages {
         let text = fs::read_to_string(&page).expect("text");

@@ -108,7 +108,7 @@ fn every_mistake_of_a_bad_file_is_told_with_its_place_and_cure() {
 
 #[test]
 fn the_sample_is_a_good_file_without_warnings() {
-    let (snapshot, diagnostics) = build(&read("proxy.toml"));
+    let (snapshot, diagnostics) = build(&read("examples/many-banks.toml"));
     assert_eq!(lines(&diagnostics), "");
     let snapshot = snapshot.expect("it has no mistakes");
     let profiles: Vec<&str> = snapshot.providers.iter().map(|provider| &*provider.profile).collect();
@@ -171,7 +171,7 @@ fn ask(
 
 #[test]
 fn the_sample_leads_requests_where_it_says() {
-    let snapshot = good(&read("proxy.toml"));
+    let snapshot = good(&read("examples/many-banks.toml"));
     let (erp, treasury) = (Caller::Client(ClientId(0)), Caller::Client(ClientId(1)));
     let to = |route: &str, path: &str| Ok((route.to_owned(), path.to_owned()));
     let get = |client, path| ask(&snapshot, client, &Method::GET, path, &[]);
@@ -357,7 +357,7 @@ proptest! {
         cut in any::<u16>(),
         junk in "[\\x00-\\x7fé]{0,6}",
     ) {
-        let all = [SMALL, &read("proxy.toml"), &read("tests/fixtures/config/variables.toml"), &read("tests/fixtures/config/routes.toml")].concat();
+        let all = [SMALL, &read("examples/many-banks.toml"), &read("tests/fixtures/config/variables.toml"), &read("tests/fixtures/config/routes.toml")].concat();
         let pool: Vec<&str> = all.lines().collect();
         let mut text = String::new();
         for (at, spoil) in keep {
