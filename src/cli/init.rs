@@ -20,11 +20,10 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::key::{BAD_NAME, client_key, is_client_name};
-use super::{check, complain, print};
+use super::{check, complain, print, profiles};
 use crate::base::time::Clock;
 use crate::provider::{DeclaredSetting, Profile};
 use crate::sim::{LeafSpec, SimAuthority};
-use crate::syntax::suggest;
 
 /// The time for which the certificates are valid.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -176,26 +175,11 @@ fn no_bank() -> String {
 
 /// The profile of a name or of a file, with the file's path as the config will name it.
 fn profile(named: &str, folder: &Path) -> Result<(Arc<Profile>, Option<String>), String> {
-    if let Some(profile) = Profile::builtin(named) {
-        return Ok((profile, None));
-    }
-    if !named.contains('/') && !named.ends_with(".toml") {
-        let names = Profile::builtin_names();
-        let near = suggest(named, names.iter().copied()).map(|near| format!("did you mean `{near}`? "));
-        return Err(format!(
-            "no built-in profile is called `{}`; {}a file is named by its path",
-            named.escape_debug(),
-            near.unwrap_or_default()
-        ));
+    let (parsed, _) = profiles::find(named, false).map_err(|(why, _)| why)?;
+    if Profile::builtin_text(named).is_some() {
+        return Ok((parsed, None));
     }
     let path = fs::canonicalize(named).map_err(|error| format!("{named} cannot be read: {error}"))?;
-    let text = fs::read_to_string(&path).map_err(|error| format!("{named} cannot be read: {error}"))?;
-    let report = crate::syntax::Diagnostics::new();
-    let parsed = Profile::parse(&crate::syntax::SourceText::new(named, text), &report);
-    let parsed = parsed.ok_or_else(|| {
-        let shown: Vec<String> = report.into_diagnostics().iter().map(|found| found.render(false)).collect();
-        format!("{named} has mistakes:\n\n{}", shown.join("\n\n"))
-    })?;
     // A profile in the same folder is named as its neighbour.
     let home = fs::canonicalize(folder).ok();
     let shown = home.and_then(|home| path.strip_prefix(home).ok().map(Path::to_path_buf)).unwrap_or(path);

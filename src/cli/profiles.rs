@@ -177,7 +177,7 @@ fn play_all(profile: &str, named: &[PathBuf], as_json: bool) -> Result<Played, (
 }
 
 /// The profile, and the folder in which its conversations belong.
-fn find(profile: &str, as_json: bool) -> Result<(Arc<Profile>, PathBuf), (String, u8)> {
+pub(super) fn find(profile: &str, as_json: bool) -> Result<(Arc<Profile>, PathBuf), (String, u8)> {
     if let Some(builtin) = Profile::builtin(profile) {
         return Ok((builtin, Path::new("tests/fixtures/provider").join(profile)));
     }

@@ -2,6 +2,7 @@
 
 use super::plain_text::{is_placeholder, name_words, words_of};
 use crate::base::secret::{ExposeSecret, SecretString};
+use crate::provider::PROVIDER_KEYS;
 
 /// A setting of the learned profile.
 #[derive(Clone, Debug)]
@@ -26,33 +27,13 @@ pub(super) struct SettingBook {
     settings: Vec<LearnedSetting>,
 }
 
-/// Keys that every `[provider.NAME]` has, and placeholders: no names for settings.
-const TAKEN: [&str; 24] = [
-    "base_url",
-    "clients",
-    "consent",
-    "default_ttl",
-    "environment",
-    "header_case",
-    "http",
-    "http_proxy",
-    "invalid_header_lines",
-    "profile",
-    "refresh_before",
-    "source_address",
-    "timeouts",
-    "tls",
-    "token_url",
-    "trace_context",
-    "user_agent",
-    "now_epoch",
-    "now_epoch_ms",
-    "now_rfc3339",
-    "token",
-    "uuid",
-    "uuid_hex",
-    "method",
-];
+/// Placeholders, which are no names for settings, as keys of every `[provider.NAME]` are none.
+const PLACEHOLDERS: [&str; 7] = ["now_epoch", "now_epoch_ms", "now_rfc3339", "token", "uuid", "uuid_hex", "method"];
+
+/// Returns whether a setting cannot have this name.
+fn is_taken(name: &str) -> bool {
+    PROVIDER_KEYS.contains(&name) || PLACEHOLDERS.contains(&name)
+}
 
 /// Values shorter than this are not taken for the same only because they are equal.
 const TELLING: usize = 4;
@@ -95,7 +76,7 @@ impl SettingBook {
     fn free_name(&self, field: &str) -> String {
         let words: Vec<String> = name_words(field).into_iter().skip_while(|word| word == "x").collect();
         let mut name: String = words.join("_").chars().take(40).collect();
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || TAKEN.contains(&name.as_str()) {
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) || is_taken(&name) {
             name = format!("bank_{name}").trim_end_matches('_').to_owned();
         }
         let is_free = |name: &str| !self.settings.iter().any(|known| known.name == name);

@@ -1,11 +1,12 @@
 //! A profile that changes a built-in one: `extends = "oauth2"`.
 
+use crate::base::secret::sha256;
 use crate::provider::profile::Profile;
 use crate::syntax::{Diagnostics, Kind, Node, SourceText, Table, TableEntry, suggest};
 
-/// The built-in profile that `extends` names, with its own parents under it; when it names none, the one that was probably meant, so that the rest of
-/// the file can be read against it.
-pub(super) fn parent(node: &Node, report: &Diagnostics) -> Option<Node> {
+/// The built-in profile that `extends` names, with its own parents under it; when it names none, the one that was
+/// probably meant, so that the rest of the file can be read against it. The digest of each text joins `digested`.
+pub(super) fn parent(node: &Node, report: &Diagnostics, digested: &mut Vec<u8>) -> Option<Node> {
     let wanted = node.as_str().unwrap_or_default();
     let names = Profile::builtin_names();
     let name = match names.iter().find(|name| **name == wanted) {
@@ -20,9 +21,11 @@ pub(super) fn parent(node: &Node, report: &Diagnostics) -> Option<Node> {
             near
         }
     }?;
-    let mut parent = Node::parse(&SourceText::new(format!("profile {name}"), Profile::builtin_text(name)?), report);
+    let text = Profile::builtin_text(name)?;
+    digested.extend(sha256(text.as_bytes()));
+    let mut parent = Node::parse(&SourceText::new(format!("profile {name}"), text), report);
     let grandparent = parent.as_table().and_then(|table| table.find("extends")).map(|entry| entry.value.clone());
-    if let Some(grandparent) = grandparent.and_then(|named| self::parent(&named, report)) {
+    if let Some(grandparent) = grandparent.and_then(|named| self::parent(&named, report, digested)) {
         parent = merge_extends(grandparent, parent);
     }
     if let Kind::Table(table) = &mut parent.kind {

@@ -76,5 +76,5 @@ pub use module::{CallAs, Module, UnsignedCall, Wiring};
 pub use profile::{LintFinding, Profile};
 pub use provenance::{Basis, Provenance};
 pub use refusal::Verdict;
-pub use setting::{FileContent, ReadValue, RemoteKind, Settings};
+pub use setting::{FileContent, PROVIDER_KEYS, ReadValue, RemoteKind, Settings};
 pub use stub::STUB_TOKEN;

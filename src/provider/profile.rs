@@ -190,8 +190,7 @@ impl Profile {
         let node = match own.as_table().and_then(|table| table.find("extends")) {
             None => own,
             Some(entry) => {
-                let parent = parent(&entry.value, report)?;
-                digested.extend(sha256(parent.source.text.as_bytes()));
+                let parent = parent(&entry.value, report, &mut digested)?;
                 merge_extends(parent, own)
             }
         };

@@ -104,7 +104,7 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-const PROVIDER_KEYS: [&str; 17] = [
+pub const PROVIDER_KEYS: [&str; 17] = [
     "base_url",
     "clients",
     "consent",
