@@ -519,3 +519,8 @@ proptest! {
         let _ = Profile::parse(&SourceText::new("any", text), &Diagnostics::new());
     }
 }
+
+#[test]
+fn a_child_of_a_child_has_what_its_first_parent_has() {
+    assert_eq!(mistakes("name = \"mine\"\nextends = \"bri\"\n"), Vec::<String>::new());
+}
