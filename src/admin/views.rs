@@ -14,6 +14,7 @@ use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Snapshot};
 use crate::control::{LedgerLine, TokenTable};
 use crate::key_service::KeyServices;
 use crate::route::{ClientId, Opens, RouteRule};
+use crate::token::credential_slots::CredentialSlot;
 use crate::token::failure::Class;
 use crate::token::state::PhaseKind;
 
@@ -145,7 +146,9 @@ fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenT
         rests.filter(|rest| (rest.class == Class::Closed) == closed).map(|rest| rest.until).max().map(rfc3339)
     };
     let last_failure = lines.iter().filter_map(|line| line.last_failure.as_ref()).max_by_key(|failure| failure.at);
-    let certificate = provider.certificate.as_ref().map(|end| CertificateView::of(end, now));
+    let credentials = provider.slots.as_ref().map(|slots| slots.active(now));
+    let shown = if credentials == Some(CredentialSlot::Next) { provider.next.as_deref() } else { None };
+    let certificate = shown.unwrap_or(provider).certificate.as_ref().map(|end| CertificateView::of(end, now));
     let mut fetches = Fetches::default();
     lines.iter().for_each(|line| fetches.add(Fetches::of(&line.fetches)));
     ProviderView {
@@ -162,6 +165,7 @@ fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenT
         last_failure: last_failure.map(FailureView::of),
         fetches,
         consents: provider.consents.is_some(),
+        credentials: credentials.map(CredentialSlot::as_str),
         client_certificate_days_left: certificate.as_ref().map(|certificate| certificate.days_left),
         client_certificate_expires_at: certificate.map(|certificate| certificate.expires_at),
     }

@@ -96,6 +96,11 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         let metrics = Arc::new(Metrics::new());
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
+        snapshot
+            .providers
+            .iter()
+            .filter(|known| known.next.is_some())
+            .for_each(|known| metrics.credentials_wait(&known.name));
         let text = options.text_access_log;
         let (sink, shape) = match options.access_sink {
             // A caller that passes its own sink gets all lines, even if the config turns them off.

@@ -26,7 +26,7 @@ use crate::base::time::Clock;
 use crate::control::Exporter;
 use crate::control::{
     ConsentService, EventKind, Events, Fetcher, Inbox, Keeper, Limits as KeeperLimits, Observer, Registry, Reloads,
-    Rests, StatsReceiver, Tracker, watch_key_services,
+    Rests, StatsReceiver, Tracker, watch_credentials, watch_key_services,
 };
 use crate::observe::metrics::Metrics;
 use crate::observe::stats::RequestStats;
@@ -35,7 +35,7 @@ use crate::serve::ProcessState;
 use crate::store::{Patience, Store};
 use crate::token::failure::Class;
 
-/// Tells the metrics how token calls ended, and who watches what happened.
+/// Tells the metrics how token calls ended and which credentials were promoted, and who watches what happened.
 struct Count(Arc<Metrics>, Events);
 
 impl Observer for Count {
@@ -44,6 +44,9 @@ impl Observer for Count {
     }
 
     fn told(&self, what: EventKind) {
+        if let EventKind::CredentialsPromoted { provider, slot } = &what {
+            self.0.credentials_promoted(provider, slot.as_str());
+        }
         self.1.tell(what);
     }
 }
@@ -138,7 +141,7 @@ pub(super) fn start_control_thread(
             let (tasks, rests) = (Tracker::default(), Rests::default());
             tokio::task::spawn_local(tell_end(ends.clone(), tasks.clone()));
             let keeper = Keeper::behind(inbox, clock.clone(), limits, observer, Some(store.clone()));
-            let keeper = keeper.with_renewals(tasks.clone(), rests.clone());
+            let keeper = keeper.with_renewals(tasks.clone(), rests.clone()).with_promotions(leases.clone());
             let keeping = alarm.spawn("the token keeper", keeper.traced(tracer).run());
             let keeper = leases.clone();
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
@@ -156,6 +159,8 @@ pub(super) fn start_control_thread(
             alarm.spawn("the keeper of consents", consenting);
             alarm.spawn("the fetcher of issuers' keys", fetcher.run());
             tokio::task::spawn_local(watch_key_services(metrics.clone(), events.clone()));
+            let watching = watch_credentials(events.clone(), reloads.clone(), leases.clone(), clock.clone());
+            tokio::task::spawn_local(watching);
             let current = reloads.clone();
             tokio::task::spawn_local(process_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
             alarm.spawn("the reloader", reloader.run(kept.clone()));

@@ -129,6 +129,7 @@ impl Reloader {
         changes.extend(self.beyond_reach(&before, &snapshot));
         self.ca.certify(&snapshot, now)?;
         let snapshot: Arc<Snapshot> = Arc::from(snapshot);
+        follow_promotions(&before, &snapshot);
         let listeners = slots(&snapshot, &self.names);
         let pages = forward_pages(&listeners, &self.addresses)?;
         let told = |log: &LogConfig| (log.format, log.access.clone());
@@ -170,6 +171,9 @@ impl Reloader {
             tracing::warn!("a worker has not applied the new config yet");
         }
         self.shared.metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
+        for provider in snapshot.providers.iter().filter(|provider| provider.next.is_some()) {
+            self.shared.metrics.credentials_wait(&provider.name);
+        }
         self.reloading.current.send_replace(snapshot.clone());
         let stays = |name: &str| snapshot.providers.iter().any(|provider| *provider.name == *name);
         let went = before.providers.iter().map(|provider| &*provider.name).filter(|name| !stays(name));
@@ -182,8 +186,11 @@ impl Reloader {
 
     /// A changed secret fetches first: the old token serves until there is a new one.
     fn fetch_ahead(&self, before: &Snapshot, after: &Snapshot) {
-        let old: HashMap<&str, _> = before.routes.iter().map(|route| (&*route.name, &route.module)).collect();
-        for route in after.routes.iter().filter(|route| route.user.is_none() && !route.module.is_standing()) {
+        let now = self.shared.clock.now();
+        let old = before.routes.iter().map(|route| (&*route.name, &route.by_slot(now).0.module));
+        let old: HashMap<&str, _> = old.collect();
+        let routes = after.routes.iter().map(|route| route.by_slot(now).0);
+        for route in routes.filter(|route| route.user.is_none() && !route.module.is_standing()) {
             let Some(module) = old.get(&*route.name) else { continue };
             if module.identity() != route.module.identity() || module.key() == route.module.key() {
                 continue;
@@ -232,6 +239,18 @@ impl Reloader {
             stays("the format of the log itself changes".to_owned());
         }
         lines
+    }
+}
+
+/// Providers whose credentials stay as they are go on with the slot that was promoted.
+fn follow_promotions(before: &Snapshot, after: &Snapshot) {
+    for route in &after.routes {
+        let same = before.routes.iter().find(|known| known.name == route.name && known.has_credentials_of(route));
+        if let Some(known) = same
+            && let (Some(slots), Some(earlier)) = (&route.provider.slots, &known.provider.slots)
+        {
+            slots.follow(earlier);
+        }
     }
 }
 

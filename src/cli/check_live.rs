@@ -126,6 +126,14 @@ async fn try_all(
         add(TrialSubject::Provider(known.name.clone()), &|notes| {
             Box::pin(provider::attempt(plan.clone(), options.clone(), notes))
         });
+        // Before the provider changes it is told whether it accepts them already.
+        if let Some(next) = &known.next {
+            let routes: Vec<_> = snapshot.routes.iter().filter_map(|route| route.next.clone()).collect();
+            let plan = provider::ProviderTrial::of(next, &routes);
+            add(TrialSubject::NextCredentials(known.name.clone()), &|notes| {
+                Box::pin(provider::attempt(plan.clone(), options.clone(), notes))
+            });
+        }
     }
     for known in &snapshot.clients.issuers {
         add(TrialSubject::Issuer(known.name.as_str().into()), &|notes| {

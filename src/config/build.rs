@@ -86,7 +86,7 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
     judge_use(&known, &providers, &routes, &webhooks, report);
     webhook::judge(&webhooks, &routes, report);
     build_tables(&mut listeners, &routes, report);
-    let consents = providers.iter().enumerate().map(|(at, provider)| provider.consents(users_of(&routes, at), report));
+    let consents = providers.iter().enumerate().map(|(at, provider)| provider.consents(&users_of(&routes, at), report));
     let consents: Vec<_> = consents.collect();
     judge_users(&known, &listeners, &providers, &routes, &store, report);
     if report.errors() > 0 {

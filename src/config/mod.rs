@@ -18,6 +18,7 @@ mod include;
 mod limits;
 mod listener;
 mod log;
+mod next_credentials;
 mod provider;
 mod reader;
 mod redact;

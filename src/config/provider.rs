@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
+use crate::base::time::Now;
 use crate::key_service::SERVICE_PARALLEL;
 use crate::observe::once::Once;
 use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, Wiring};
@@ -16,12 +17,14 @@ use crate::route::{ClientId, Opens};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientIdentity, ClientTls, KEY_EXCHANGES};
 use crate::token::consent::Upkeep;
+use crate::token::credential_slots::{CredentialSlot, CredentialSlots};
 use crate::transport::BlockingThreads;
 use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 
 use super::client::KnownClients;
 use super::consent::{self, ConsentSettings, ReadConsent};
 use super::listener::{client_identity_with, only_tls13};
+use super::next_credentials::{self, NextCredentials, OwnCredentials, credentials_expire};
 use super::reader::{Reader, pem_help};
 use super::remote_identity::remote_identity;
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
@@ -67,6 +70,22 @@ pub struct ProviderConfig {
     pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
+    /// The slot of its credentials.
+    pub slot: CredentialSlot,
+    /// The slots of its credentials; `None`: there is only the current one.
+    pub slots: Option<Arc<CredentialSlots>>,
+    /// The same provider with its next credentials.
+    pub next: Option<Arc<ProviderConfig>>,
+}
+
+impl ProviderConfig {
+    /// The provider with the credentials that calls use now, and with the other ones if there are any.
+    pub fn by_slot<'a>(self: &'a Arc<Self>, now: Now) -> (&'a Arc<Self>, Option<&'a Arc<Self>>) {
+        match (&self.next, &self.slots) {
+            (Some(next), Some(slots)) if slots.active(now) == CredentialSlot::Next => (next, Some(self)),
+            (next, _) => (self, next.as_ref()),
+        }
+    }
 }
 
 pub(super) const KEYS: SchemaSection = (
@@ -75,6 +94,12 @@ pub(super) const KEYS: SchemaSection = (
         ("base_url", SchemaShape::Url, MAY, "where its API lives"),
         ("clients", SchemaShape::Who, MAY, "bounds every route that uses this provider"),
         ("consent", SchemaShape::Table("consent"), MAY, "how its users consent"),
+        (
+            "credentials_expire",
+            SchemaShape::Text,
+            MAY,
+            "the day from which its secrets are no longer accepted, as in 2027-03-31; warned of like a certificate's end",
+        ),
         ("default_ttl", DURATION, MAY, "how long a token lives when the provider does not say"),
         ("environment", SchemaShape::Text, MAY, "a base URL that the profile knows"),
         (
@@ -95,6 +120,12 @@ pub(super) const KEYS: SchemaSection = (
             SchemaShape::Choice(&["drop", "refuse"]),
             MAY,
             "what becomes of a malformed line in an answer's head; drop: it is taken out and logged; refuse",
+        ),
+        (
+            "next",
+            SchemaShape::Settings,
+            MAY,
+            "the credentials that follow: settings, tls and credentials_expire in place of the provider's own",
         ),
         ("profile", SchemaShape::Text, MUST, "a built-in profile, or the path of one of your own"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
@@ -149,6 +180,7 @@ pub(super) struct ReadProvider {
     default_ttl: Option<Duration>,
     refresh_before: Duration,
     transport: Option<ProviderTransport>,
+    next: Option<NextCredentials>,
     way: ReadEgressPath,
     trace_context: bool,
     user_agent: Option<HeaderValue>,
@@ -164,7 +196,7 @@ struct ReadEgressPath {
     digest: [u8; 32],
 }
 
-struct ProviderTransport {
+pub(super) struct ProviderTransport {
     certificate: Option<CertificateEnd>,
     tls: Arc<rustls::ClientConfig>,
     server_name: Option<ServerName<'static>>,
@@ -176,6 +208,17 @@ struct ProviderTransport {
 impl ReadProvider {
     /// Compiles the module for some settings; a failure is reported at the provider's name.
     pub(super) fn compile(&self, settings: Settings, caller: CallAs, report: &Diagnostics) -> Option<Arc<Module>> {
+        self.compile_for(CredentialSlot::Current, settings, caller, report)
+    }
+
+    /// Compiles the module for some settings with the credentials of a slot.
+    fn compile_for(
+        &self,
+        slot: CredentialSlot,
+        settings: Settings,
+        caller: CallAs,
+        report: &Diagnostics,
+    ) -> Option<Arc<Module>> {
         if caller == CallAs::User && self.consent_unread {
             return None;
         }
@@ -188,7 +231,10 @@ impl ReadProvider {
             caller,
         };
         match Module::build(self.profile.as_ref()?, settings, wiring) {
-            Ok(module) => Some(Arc::new(module)),
+            Ok(module) => Some(Arc::new(match self.own_certificate(slot) {
+                Some(certificate) => module.narrowed(certificate),
+                None => module,
+            })),
             Err(error) => {
                 let help = "correct the settings of this provider";
                 self.position.error(report, format!("[provider.{}] cannot work: {error}", self.name), help);
@@ -197,12 +243,38 @@ impl ReadProvider {
         }
     }
 
-    /// Builds the settings of its users' consents. Mistakes in them are reported.
-    pub(super) fn consents(&self, opens: Opens, report: &Diagnostics) -> Option<ConsentSettings> {
-        let consent = self.consent.as_ref()?;
-        let module = self.compile(self.settings.clone()?, CallAs::User, report)?;
-        let upkeep = Upkeep { refresh_before: self.margin()?, keep_alive: consent.keep_alive };
-        Some(ConsentSettings { module, return_to: consent.return_to.clone(), upkeep, opens })
+    /// Compiles the module of the next credentials for the settings that `over` makes of them; `None` if there are none.
+    pub(super) fn compile_next(
+        &self,
+        over: impl FnOnce(&Settings) -> Option<Settings>,
+        caller: CallAs,
+        report: &Diagnostics,
+    ) -> Option<Arc<Module>> {
+        let settings = over(&self.next.as_ref()?.settings)?;
+        self.compile_for(CredentialSlot::Next, settings, caller, report)
+    }
+
+    /// Returns the digest of the certificate of the next credentials, where that is another one: tokens that are fetched
+    /// with it are others, whatever the settings are.
+    fn own_certificate(&self, slot: CredentialSlot) -> Option<&[u8; 32]> {
+        let next = self.next.as_ref().filter(|_| slot == CredentialSlot::Next)?;
+        let current = self.transport.as_ref()?;
+        (next.transport.digest != current.digest).then_some(&next.transport.digest)
+    }
+
+    /// Builds the settings of its users' consents, for the current credentials and for the next ones. Mistakes in them
+    /// are reported.
+    pub(super) fn consents(&self, opens: &Opens, report: &Diagnostics) -> [Option<ConsentSettings>; 2] {
+        let build = |slot, settings: Option<&Settings>| {
+            let consent = self.consent.as_ref()?;
+            let module = self.compile_for(slot, settings?.clone(), CallAs::User, report)?;
+            let upkeep = Upkeep { refresh_before: self.margin()?, keep_alive: consent.keep_alive };
+            Some(ConsentSettings { module, return_to: consent.return_to.clone(), upkeep, opens: opens.clone() })
+        };
+        let current = build(CredentialSlot::Current, self.settings.as_ref());
+        // What is wrong with both is told once.
+        let next = self.next.as_ref().filter(|_| current.is_some()).map(|next| &next.settings);
+        [current, build(CredentialSlot::Next, next)]
     }
 
     /// Returns the time before expiry at which its tokens are renewed.
@@ -210,15 +282,43 @@ impl ReadProvider {
         Some(self.profile.as_ref()?.coexistence().margin(self.refresh_before, self.timeouts.token))
     }
 
-    /// Builds the part of it that the snapshot keeps.
-    pub(super) fn finished(&self, index: usize, consents: Option<ConsentSettings>) -> Option<ProviderConfig> {
-        let (base_url, transport) = (self.base_url.clone()?, self.transport.as_ref()?);
+    /// Builds the part of it that the snapshot keeps, with its next credentials if it has any.
+    pub(super) fn finished(&self, index: usize, consents: [Option<ConsentSettings>; 2]) -> Option<ProviderConfig> {
+        let transport = self.transport.as_ref()?;
+        let [of_current, of_next] = consents;
+        let Some(NextCredentials { settings, transport: next_transport }) = &self.next else {
+            return self.with_credentials(
+                index,
+                CredentialSlot::Current,
+                (self.settings.as_ref(), transport),
+                of_current,
+            );
+        };
+        let ends = [transport, next_transport]
+            .map(|transport| transport.certificate.as_ref().and_then(|end| u64::try_from(end.at).ok()));
+        let slots = Some(Arc::new(CredentialSlots::new(ends)));
+        let credentials = (Some(settings), next_transport);
+        let next = self.with_credentials(index, CredentialSlot::Next, credentials, of_next)?;
+        let next = Some(Arc::new(ProviderConfig { slots: slots.clone(), ..next }));
+        let credentials = (self.settings.as_ref(), transport);
+        let current = self.with_credentials(index, CredentialSlot::Current, credentials, of_current)?;
+        Some(ProviderConfig { slots, next, ..current })
+    }
+
+    fn with_credentials(
+        &self,
+        index: usize,
+        slot: CredentialSlot,
+        (settings, transport): (Option<&Settings>, &ProviderTransport),
+        consents: Option<ConsentSettings>,
+    ) -> Option<ProviderConfig> {
+        let base_url = self.base_url.clone()?;
         let mut inputs = transport.digest.to_vec();
         inputs.extend(self.way.digest);
         inputs.extend(base_url.host().as_bytes());
         inputs.extend(base_url.port().to_be_bytes());
         // Its mistakes were reported at the places that use it.
-        let alone = || self.compile(self.settings.clone()?, CallAs::Application, &Diagnostics::new());
+        let alone = || self.compile_for(slot, settings?.clone(), CallAs::Application, &Diagnostics::new());
         let transport_id = sha256(&inputs).first_chunk().copied().map_or(0, u64::from_be_bytes);
         Some(ProviderConfig {
             name: self.name.clone(),
@@ -238,6 +338,9 @@ impl ReadProvider {
             consents,
             module: alone(),
             certificate: transport.certificate.clone(),
+            slot,
+            slots: None,
+            next: None,
         })
     }
 }
@@ -260,7 +363,8 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let base_url = base_url(&fields, profile.as_ref(), report);
     let token_url = fields.opt::<SpannedText>("token_url").and_then(|word| endpoint_url(&word, report));
     let only_http1 = choice(&fields, "http", &[("1.1", true)]).unwrap_or(false);
-    let transport = transport(fields.take("tls"), only_http1, reader);
+    let tls = fields.take("tls");
+    let transport = transport(tls, only_http1, reader);
     let who = fields.opt::<PermittedClients>("clients");
     let bounds = who.as_ref().and_then(|who| known.who(who, report));
     let refresh_before = fields.or("refresh_before", Duration::from_secs(60));
@@ -284,6 +388,15 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
             None
         }
     };
+    credentials_expire(&fields, &format!("the credentials of [provider.{}]", entry.key), reader);
+    let next = match (fields.take("next"), &profile, &settings) {
+        (Some(node), Some(profile), Some(settings)) if transport.is_some() => {
+            let own = OwnCredentials { name: &entry.key, profile, settings, tls };
+            next_credentials::read(node, &own, reader, |tls| self::transport(tls, only_http1, reader))
+        }
+        // What is wrong with the provider itself was reported.
+        _ => None,
+    };
     fields.finish();
     let name = entry.key.as_str().into();
     ReadProvider {
@@ -298,6 +411,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         default_ttl,
         refresh_before,
         transport,
+        next,
         way,
         trace_context,
         user_agent,

@@ -137,26 +137,35 @@ impl<'a> Reader<'a> {
             if !certificates.contains(&end) {
                 certificates.push(end);
                 drop(certificates);
-                self.warn_of_end(word, useful_until(&bytes));
+                let help = "put a new certificate into this file; a running instance takes it up";
+                self.warn_of_end(&word.place, &format!("`{}`", word.text), (useful_until(&bytes), help));
             }
         }
         Some(bytes)
     }
 
-    /// Warns of certificates that have ended, or soon will.
-    fn warn_of_end(&self, word: &SpannedText, end: Option<i64>) {
+    /// Warns of what has ended, or soon will.
+    fn warn_of_end(&self, place: &Position, what: &str, (end, help): (Option<i64>, &str)) {
         let (Some(end), Some(now)) = (end, self.files.now()) else { return };
         let left = end.saturating_sub(i64::try_from(now.wall / 1000).unwrap_or(i64::MAX));
         let span = |seconds: i64| counted(usize::try_from(seconds / DAY).unwrap_or(usize::MAX), "day");
         let title = match left {
-            ..=0 => format!("`{}` expired {} ago", word.text, span(left.saturating_neg())),
-            1..SOON => format!("`{}` expires in {}", word.text, span(left)),
+            ..=0 => format!("{what} expired {} ago", span(left.saturating_neg())),
+            1..SOON => format!("{what} expires in {}", span(left)),
             SOON.. => return,
         };
-        word.place.warning(self.report, title, "put a new certificate into this file; a running instance takes it up");
+        place.warning(self.report, title, help);
     }
 
-    /// When the certificates that were read end, a file each.
+    /// Takes note of the end of credentials, in seconds since 1970, as of that of a certificate.
+    pub(super) fn credentials_end(&self, place: &Position, what: &str, end: u64) {
+        let at = i64::try_from(end).unwrap_or(i64::MAX);
+        self.certificates.borrow_mut().push(CertificateEnd { what: what.to_owned(), at });
+        let help = "order new ones, and put them into `[provider.NAME.next]`";
+        self.warn_of_end(place, what, (Some(at), help));
+    }
+
+    /// When the certificates that were read end, a file each, and the credentials whose end the config tells.
     pub(super) fn certificates(&self) -> Vec<CertificateEnd> {
         self.certificates.borrow().clone()
     }

@@ -8,11 +8,12 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::ExposeSecret;
-use crate::base::time::Clock;
-use crate::provider::{CallAs, Module};
+use crate::base::time::{Clock, Now};
+use crate::provider::{CallAs, Module, Settings};
 use crate::route::{Allow, Opens, PathRules, Rate, Reserved, RouteRule, Var, configured_prefix, refused_method};
 use crate::syntax::byte_size::ByteSize;
-use crate::syntax::{Fields, Kind, Node, suggest};
+use crate::syntax::{Diagnostics, Fields, Kind, Node, suggest};
+use crate::token::credential_slots::CredentialSlot;
 
 use super::client::KnownClients;
 use super::listener::{ReadListener, tables};
@@ -35,7 +36,25 @@ pub struct Route {
     /// Destination of requests: the provider's base URL, or the route's `upstream`. The permit's path includes its
     /// path.
     pub upstream: BaseUrl,
+    /// The same route with the provider's next credentials.
+    pub next: Option<Arc<Route>>,
     keys: RouteKeys,
+}
+
+impl Route {
+    /// The route with the credentials that calls use now, and with the other ones if there are any.
+    pub fn by_slot<'a>(self: &'a Arc<Self>, now: Now) -> (&'a Arc<Self>, Option<&'a Arc<Self>>) {
+        match (&self.next, &self.provider.slots) {
+            (Some(next), Some(slots)) if slots.active(now) == CredentialSlot::Next => (next, Some(self)),
+            (next, _) => (self, next.as_ref()),
+        }
+    }
+
+    /// Returns whether both slots have the credentials that those of `other` have.
+    pub fn has_credentials_of(&self, other: &Self) -> bool {
+        let keys = |route: &Self| [Some(route.module.key()), route.next.as_ref().map(|next| next.module.key())];
+        keys(self) == keys(other)
+    }
 }
 
 impl Deref for Route {
@@ -47,7 +66,7 @@ impl Deref for Route {
 }
 
 /// The keys of a `[[route]]` that are finished as soon as its table is read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RouteKeys {
     /// Its name, for logs and metrics.
     pub name: Arc<str>,
@@ -176,6 +195,8 @@ pub(super) struct ReadRoute {
     pub(super) opens: Opens,
     pub(super) upstream: Option<BaseUrl>,
     module: Option<Arc<Module>>,
+    /// The module of the provider's next credentials.
+    next_module: Option<Arc<Module>>,
     stub: bool,
     host: Option<Arc<str>>,
     prefix: Option<Arc<str>>,
@@ -237,7 +258,13 @@ impl ReadRoute {
     /// Makes the route of it, with its provider from among these; `None` if a part of it could not be read.
     pub(super) fn finish(self, providers: &[Arc<ProviderConfig>]) -> Option<Route> {
         let provider = providers.get(self.provider?)?.clone();
-        Some(Route { provider, module: self.module?, upstream: self.upstream?, keys: self.keys })
+        let (module, upstream, keys) = (self.module?, self.upstream?, self.keys);
+        let next = self.next_module.zip(provider.next.clone()).filter(|(next, _)| next.key() != module.key());
+        let next = next.map(|(module, provider)| {
+            let (upstream, keys) = (upstream.clone(), keys.clone());
+            Arc::new(Route { provider, module, upstream, next: None, keys })
+        });
+        Some(Route { provider, module, upstream, next, keys })
     }
 }
 
@@ -249,8 +276,11 @@ pub(super) struct RouteReadContext<'a> {
     pub(super) reader: &'a Reader<'a>,
 }
 
+/// The modules of a route: of the current credentials, and of the next ones.
+type RouteModules = [Option<Arc<Module>>; 2];
+
 /// Modules that were compiled already: by provider, and by the text of the route's settings.
-type Modules = Vec<(usize, CallAs, String, Option<Arc<Module>>)>;
+type Modules = Vec<(usize, CallAs, String, RouteModules)>;
 
 /// Reads all `[[route]]` tables; two routes of one name are a mistake.
 pub(super) fn read(root: &Fields<'_>, around: &RouteReadContext<'_>) -> Vec<ReadRoute> {
@@ -298,7 +328,8 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
     consumed.extend(user.clone());
     let name = name.or(provider_word).map_or_else(|| "route".to_owned(), |word| word.text);
     let caller = if user.is_some() { CallAs::User } else { CallAs::Application };
-    let module = module(&fields, around, (&name, caller), provider, &vars, modules);
+    let [module, next_module] =
+        route_modules(&fields, around, (&name, caller), provider, &vars, modules).unwrap_or_default();
     let headers = headers(&fields, module.as_deref(), reader);
     let replay_limit = fields.or("replay_limit", ByteSize(REPLAY_LIMIT)).0;
     let request_buffering = request_buffering(&fields, replay_limit);
@@ -339,6 +370,7 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
         opens,
         upstream,
         module,
+        next_module,
         stub,
         host,
         prefix,
@@ -612,14 +644,14 @@ fn allow(fields: &Fields<'_>, methods: &[Method]) -> Vec<Allow> {
     lines
 }
 
-fn module(
+fn route_modules(
     fields: &Fields<'_>,
     around: &RouteReadContext<'_>,
     (route, caller): (&str, CallAs),
     provider: Option<usize>,
     vars: &[Var],
     modules: &mut Modules,
-) -> Option<Arc<Module>> {
+) -> Option<RouteModules> {
     let report = around.reader.report;
     let node = fields.take("settings");
     let at = provider?;
@@ -659,15 +691,26 @@ fn module(
         let help = "put them into [provider.NAME], or make a provider of its own";
         Position::of(node).error(report, "a route for users' calls has the provider's settings", help);
     }
-    let same = |(known, called, settings, _): &&(usize, CallAs, String, Option<Arc<Module>>)| {
+    let same = |(known, called, settings, _): &&(usize, CallAs, String, RouteModules)| {
         *known == at && *called == caller && *settings == text
     };
-    if let Some((_, _, _, module)) = modules.iter().find(same) {
-        return module.clone();
+    if let Some((_, _, _, compiled)) = modules.iter().find(same) {
+        return Some(compiled.clone());
     }
     let module = provider.compile(settings, caller, report);
-    modules.push((at, caller, text, module.clone()));
-    module
+    let over = |next: &Settings| match node {
+        None => Some(next.clone()),
+        Some(node) => {
+            // What is wrong there was reported for the current credentials.
+            let silent = Diagnostics::new();
+            let own = Fields::new(node, "settings of [[route]]", &silent);
+            provider.profile.as_ref()?.override_settings(next, &own, around.reader)
+        }
+    };
+    let next = module.as_ref().and_then(|_| provider.compile_next(over, caller, report));
+    let compiled = [module, next];
+    modules.push((at, caller, text, compiled.clone()));
+    Some(compiled)
 }
 
 fn headers(fields: &Fields<'_>, module: Option<&Module>, reader: &Reader<'_>) -> Vec<(HeaderName, HeaderValue)> {

@@ -39,13 +39,14 @@ use crate::base::time::{Clock, Now, Within};
 use crate::config::{ConsentSettings as Settings, ProviderConfig};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
-use crate::provider::{Authorize, CompiledConsent};
+use crate::provider::{Authorize, CodeExchange, CompiledConsent, TokenRequest};
 use crate::store::{Error, Kind, RecordKey, Store};
 use crate::token::consent::{
     CallbackAnswer, CodeVerifier, ConsentOrigin, NotExchanged, PendingConsent, PendingEntry, ReturnTo, RotationRefusal,
     State, UserKey, UserTokens,
 };
 use crate::token::failure::{Class, Failure};
+use crate::token::grant::UserGrant;
 
 /// The most names that a list answers.
 const MOST_LISTED: usize = 10_000;
@@ -210,7 +211,12 @@ impl ConsentHandle {
 impl Registry {
     /// Serves until no handle is left. Must run inside a `LocalSet`.
     pub async fn run(mut self, desk: ConsentService, metrics: Arc<Metrics>, reloads: Reloads) {
-        let means = Means { store: desk.store.clone(), tasks: desk.tasks.clone(), rests: desk.rests.clone() };
+        let means = Means {
+            store: desk.store.clone(),
+            tasks: desk.tasks.clone(),
+            rests: desk.rests.clone(),
+            leases: Some(desk.leases.clone()),
+        };
         let (clock, leases, audit) = (desk.clock.clone(), desk.leases.clone(), desk.audit.clone());
         tokio::task::spawn_local(forgive(reloads.clone(), desk.rests.clone()));
         let upkeeper = RefreshWorker { means, clock, metrics, reloads, leases, audit };
@@ -286,7 +292,7 @@ impl ConsentService {
         Ok(StartedConsent { consent_url, state: state.as_str().to_owned(), expires_at })
     }
 
-    async fn finish(&self, provider: &ProviderConfig, bringer: &CodeSource, callback: CallbackAnswer) -> Finished {
+    async fn finish(&self, provider: &Arc<ProviderConfig>, bringer: &CodeSource, callback: CallbackAnswer) -> Finished {
         let (actor, mut whose) = match bringer {
             CodeSource::Application(key) => (format!("{}:{}", key.owner.kind(), key.owner.name()), Some(key.clone())),
             CodeSource::Browser => ("browser".to_owned(), None),
@@ -304,7 +310,7 @@ impl ConsentService {
     /// `whose` is told as soon as it is known.
     async fn exchange(
         &self,
-        provider: &ProviderConfig,
+        provider: &Arc<ProviderConfig>,
         bringer: &CodeSource,
         callback: CallbackAnswer,
         whose: &mut Option<UserKey>,
@@ -337,18 +343,34 @@ impl ConsentService {
             }
         };
         let sent = self.clock.now();
-        let Ok((request, pending)) = consent.exchange(consenting, &mut RandomIds, sent) else {
+        let (active, other) = provider.by_slot(sent);
+        let consent = match settings(active) {
+            Ok((_, consent)) => consent,
+            Err(failure) => return Finished::Failed(failure),
+        };
+        let of_other = other.and_then(|other| settings(other).ok()).map(|(_, consent)| consent);
+        let exchanged = consent.exchange(of_other, consenting, &mut RandomIds, sent);
+        let Ok((CodeExchange { first, other: again }, pending)) = exchanged else {
             return Finished::Rejected(NotExchanged::Expired, None);
         };
         *whose = Some(pending.key.clone());
-        let answered = match exchange(provider, request, MOST_GRANT, within, sent).await {
-            Ok(response) => {
-                let (head, body) = response.into_parts();
-                let answered = consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now());
-                answered.inspect(|fresh| note_type(provider, &fresh.grant))
-            }
-            Err(failure) => Err(RotationRefusal::Failed(failure)),
+        let ask = async |provider: &Arc<ProviderConfig>, request: TokenRequest| -> Result<UserGrant, RotationRefusal> {
+            let sent = self.clock.now();
+            let response = exchange(provider, request, MOST_GRANT, within, sent).await;
+            let (head, body) = response.map_err(RotationRefusal::Failed)?.into_parts();
+            let answered = consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now());
+            answered.inspect(|fresh| note_type(provider, &fresh.grant))
         };
+        let mut answered = ask(active, first).await;
+        if let (Err(refusal), Some(other), Some(again)) = (&answered, other, again)
+            && refusal.is_of_credentials()
+        {
+            let second = ask(other, again).await;
+            if second.is_ok() {
+                self.leases.promote(other);
+                answered = second;
+            }
+        }
         let name = user_key(&pending.key);
         let before = match &answered {
             Ok(_) | Err(RotationRefusal::Unusable(..)) => {

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use super::Reloaded;
 use crate::base::secret::Fingerprint;
 use crate::base::time::Clock;
+use crate::token::credential_slots::CredentialSlot;
 use crate::token::failure::Class;
 use crate::token::key::TokenKey;
 
@@ -38,6 +39,13 @@ pub enum EventKind {
     ConsentRevoked(ConsentSubject),
     /// A user's consent was started, and is not given yet.
     ConsentStarted(ConsentSubject),
+    /// A provider refused the credentials in use, and accepts those of the other slot.
+    CredentialsPromoted {
+        /// Name of the provider.
+        provider: Arc<str>,
+        /// The slot that calls use from now on.
+        slot: CredentialSlot,
+    },
     /// A key service answers again.
     KeyServiceBack {
         /// Title of the service.
@@ -159,6 +167,7 @@ impl Events {
             EventKind::ConsentGiven(_)
             | EventKind::ConsentRevoked(_)
             | EventKind::ConsentStarted(_)
+            | EventKind::CredentialsPromoted { .. }
             | EventKind::KeyServiceBack { .. }
             | EventKind::KeyServiceGone { .. }
             | EventKind::ProviderClosed { .. }

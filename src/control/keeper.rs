@@ -26,6 +26,7 @@ use crate::base::draw::draw;
 use crate::base::time::{Clock, Now, millis};
 use crate::observe::trace::{Context, Tracer};
 use crate::store::{Kind, RecordKey, Store};
+use crate::token::credential_slots::CredentialSlot;
 use crate::token::failure::{Class, Failure};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::state::{Action, Arrived, Event, PhaseKind};
@@ -82,6 +83,8 @@ pub struct Keeper {
     tasks: Tracker,
     /// Users and providers that are not asked for a while.
     rests: Rests,
+    /// The way to tell that other credentials are accepted.
+    promotions: Option<TokenHandle>,
     keys: KeyMap<TokenEntry>,
     /// The keys of users' tokens, by the record that they come from.
     users: KeyMap<Vec<TokenKey>>,
@@ -140,6 +143,7 @@ impl Keeper {
             store,
             tasks: Tracker::default(),
             rests: Rests::default(),
+            promotions: None,
             keys: KeyMap::default(),
             users: KeyMap::default(),
             fetches: JoinSet::new(),
@@ -165,6 +169,13 @@ impl Keeper {
     #[must_use]
     pub fn with_renewals(mut self, tasks: Tracker, rests: Rests) -> Self {
         (self.tasks, self.rests) = (tasks, rests);
+        self
+    }
+
+    /// The same keeper, with a way back to itself for renewals that find other credentials accepted.
+    #[must_use]
+    pub fn with_promotions(mut self, leases: TokenHandle) -> Self {
+        self.promotions = Some(leases);
         self
     }
 
@@ -267,6 +278,7 @@ impl Keeper {
                     self.advance(key, Event::Forgiven, EventData::None);
                 }
             }
+            KeeperMessage::Promoted { provider, slot, is_change } => self.promoted(provider, slot, is_change),
             KeeperMessage::IdleUsers { answer } => drop(answer.send(self.idle_users(self.clock.now()))),
             // The caller may have hung up.
             KeeperMessage::Ledger { answer } => drop(answer.send(self.ledger())),
@@ -318,6 +330,26 @@ impl Keeper {
         if tracked.token_slot.load().as_ref().is_some_and(|lease| lease.generation == number) {
             let provider = Arc::clone(&tracked.spec.provider);
             self.observer.told(EventKind::TokenRefused(Generation { provider, key, number }));
+        }
+    }
+
+    /// A provider accepts these credentials and has refused the others. Those are asked for at once when the provider goes
+    /// back to them: their rest ends.
+    fn promoted(&mut self, provider: Arc<str>, slot: CredentialSlot, is_change: bool) {
+        let rests =
+            |tracked: &TokenEntry| tracked.spec.provider == provider && tracked.slot.waiting() == PhaseKind::Resting;
+        let resting: Vec<TokenKey> =
+            self.keys.iter().filter(|(_, tracked)| rests(tracked)).map(|(key, _)| *key).collect();
+        for key in resting {
+            self.advance(key, Event::Forgiven, EventData::None);
+        }
+        if is_change {
+            let credentials = slot.as_str();
+            tracing::warn!(
+                %provider, credentials,
+                "the provider refused the credentials in use and accepts the others: calls use those from now on"
+            );
+            self.observer.told(EventKind::CredentialsPromoted { provider, slot });
         }
     }
 
@@ -459,6 +491,7 @@ impl Keeper {
                     let aid = FetchContext {
                         tasks,
                         rests,
+                        leases: self.promotions.clone(),
                         ..tracked.aid(self.store.clone(), self.invalidations.of(&key), now)
                     };
                     let queued = self.slots.queue(&spec.provider);

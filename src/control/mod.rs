@@ -46,6 +46,7 @@ mod token_handle;
 mod token_slot;
 mod token_source;
 mod tracker;
+mod watch_credentials;
 mod watch_key_services;
 
 pub use consents::{
@@ -66,6 +67,7 @@ pub use token_handle::{Inbox, TokenHandle};
 pub use token_slot::TokenSlot;
 pub use token_source::FetchContext;
 pub use tracker::{Tracker, Work};
+pub use watch_credentials::watch_credentials;
 pub use watch_key_services::watch_key_services;
 
 /// A token that was just fetched.

@@ -29,7 +29,7 @@ use crate::config::{ProviderConfig, Route};
 use crate::provider::{DpopServer, LoginProgress, Module, SignatureFailure, TokenRequest, date, is_whole, lacks_nonce};
 use crate::signing::signer::SigningError;
 use crate::store::{Error as StoreError, Store};
-use crate::token::failure::{Class, Failure};
+use crate::token::failure::{Class, Failure, FailureCause};
 use crate::token::grant::{CallCredentials, Grant};
 use crate::token::key::TokenKey;
 use crate::upstream::{AskError, Destination};
@@ -161,6 +161,12 @@ pub(super) async fn exchange(
     now: Now,
 ) -> Result<Response<Bytes>, Failure> {
     call(provider, request, most, within, now).await.map_err(|error| match error {
+        // It may be a server that has not heard of the certificate yet: it is asked again as soon as one that is down.
+        TokenCallError::Ask(error) if error.refuses_certificate() && provider.certificate.is_some() => Failure {
+            cause: Some(FailureCause::Key),
+            backoff: Some(Class::Transient.backoff()),
+            ..Failure::new(Class::Fatal, format!("token endpoint: {error}"))
+        },
         TokenCallError::Ask(error) => transient(format!("token endpoint: {error}")),
         TokenCallError::Malformed(failure) => failure,
     })

@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Issued, TokenSpec, TokenTable, Unavailable};
+use crate::config::ProviderConfig;
 use crate::observe::trace::Context;
+use crate::token::credential_slots::CredentialSlot;
 use crate::token::failure::Class;
 use crate::token::key::{KeyMap, TokenKey};
 
@@ -25,6 +27,7 @@ pub(super) enum KeeperMessage {
     Ledger { answer: oneshot::Sender<TokenTable> },
     Moved { record: TokenKey, generation: Option<u64>, answer: oneshot::Sender<()> },
     Need { spec: Arc<TokenSpec>, cause: Option<Context>, answer: TokenReply },
+    Promoted { provider: Arc<str>, slot: CredentialSlot, is_change: bool },
     Purge { key: TokenKey, answer: oneshot::Sender<bool> },
     Refresh { key: TokenKey, answer: oneshot::Sender<bool> },
     Refused { spec: Arc<TokenSpec>, generation: u64, replaced: bool, cause: Option<Context>, answer: TokenReply },
@@ -193,6 +196,14 @@ impl TokenHandle {
     /// The world has changed in a way that may have cured failures (a reload): all rests end.
     pub fn forgive(&self) {
         self.tell(KeeperMessage::Forgive);
+    }
+
+    /// The provider gave a token for these credentials after it had refused those of the other slot: calls use them from
+    /// now on. The other ones are asked for anew when they are wanted again.
+    pub fn promote(&self, credentials: &ProviderConfig) {
+        let Some(slots) = &credentials.slots else { return };
+        let (provider, slot) = (credentials.name.clone(), credentials.slot);
+        self.tell(KeeperMessage::Promoted { provider, slot, is_change: slots.promote(slot) });
     }
 
     /// All keys as they are now; empty once the keeper has stopped.

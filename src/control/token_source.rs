@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::consents::{lease, patiently};
-use super::{Fetched, KnownToken, Rests, Tracker};
+use super::{Fetched, KnownToken, Rests, TokenHandle, Tracker};
 use crate::base::backoff::Backoff;
 use crate::base::draw::draw;
 use crate::base::planted::{PlantedFault, planted};
@@ -73,6 +73,8 @@ pub struct FetchContext {
     pub(super) tasks: Tracker,
     /// Users and providers that are not asked for a while.
     pub(super) rests: Rests,
+    /// The way to tell that other credentials are accepted.
+    pub(super) leases: Option<TokenHandle>,
 }
 
 /// The place to which a fetch's token goes; closed once the fetch is given up.

@@ -55,6 +55,8 @@ metrics! {
         "unopened_answers", "Answers that were withheld, since they could not be decrypted or verified";
     token_fetches: Family<OutcomeLabels, Counter> = "token_fetches", "Calls of token endpoints";
     token_seconds: Family<ProviderLabel, Histogram> = "token_fetch_duration_seconds", "Duration of token calls";
+    promotions: Family<SlotLabels, Counter> =
+        "credential_promotions", "Changes between a provider's current and next credentials, by those used since";
     token_expiry: Family<ProviderLabel, Gauge> =
         "token_expiry_timestamp_seconds", "When the provider's first live token expires";
     tokens: Family<ProviderLabel, Gauge> = "tokens", "Live tokens";
@@ -63,7 +65,7 @@ metrics! {
     connections: Family<ListenerLabel, Gauge> = "connections", "Open client connections";
     upstream_connections: Family<ProviderLabel, Gauge> = "upstream_connections", "Open connections to a provider";
     certificate_expiry: Family<WhatLabel, Gauge> =
-        "certificate_expiry_timestamp_seconds", "When a configured certificate ends";
+        "certificate_expiry_timestamp_seconds", "When a configured certificate ends, or credentials whose end is written";
     blind_tunnels: Family<ListenerLabel, Gauge> = "blind_tunnels", "Open blind tunnels";
     tunnels: Family<TunnelLabels, Counter> = "tunnels", "CONNECT requests, by what became of them";
     reload_successful: Gauge =
@@ -271,6 +273,12 @@ struct ServiceOutcomeLabels {
 struct OutcomeLabels {
     provider: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SlotLabels {
+    provider: String,
+    credentials: &'static str,
 }
 
 impl Default for Metrics {
@@ -485,6 +493,19 @@ impl Metrics {
         let labels = OutcomeLabels { provider: provider.to_owned(), outcome };
         self.table.token_fetches.get_or_create_owned(&labels).inc();
         self.table.token_seconds.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).observe(took);
+    }
+
+    /// Counts a change between a provider's credentials. `credentials`: the slot that calls use since then.
+    pub fn credentials_promoted(&self, provider: &str, credentials: &'static str) {
+        self.table.promotions.get_or_create_owned(&SlotLabels { provider: provider.to_owned(), credentials }).inc();
+    }
+
+    /// A provider has next credentials: what is counted of them begins at zero.
+    pub fn credentials_wait(&self, provider: &str) {
+        for credentials in ["current", "next"] {
+            let labels = SlotLabels { provider: provider.to_owned(), credentials };
+            self.table.promotions.get_or_create_owned(&labels);
+        }
     }
 
     /// Sets a provider's live tokens and the first expiry among them (seconds since 1970).

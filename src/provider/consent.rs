@@ -33,7 +33,7 @@ use crate::syntax::{Diagnostics, Fields, FromNode, Node, TableEntry, suggest};
 pub use self::callback::BadCallback;
 use self::callback::CallbackKeys;
 pub(super) use self::compiled_consent::ConsentParts;
-pub use self::compiled_consent::{Authorize, CompiledConsent, ConsentWiring, Stale};
+pub use self::compiled_consent::{Authorize, CodeExchange, CompiledConsent, ConsentWiring, Stale};
 
 /// Lifetime of a code if none is specified: RFC 6749 section 4.1.2 recommends ten minutes at most, SCB specifies one.
 const CODE_LIFE: Duration = Duration::from_secs(60);

@@ -62,7 +62,7 @@ pub use coexistence::Coexistence;
 pub use compiled_jose::{JoseBody, MessageOpener, OpenFailure, OpenedMessage};
 pub use compiled_signature::SignatureFailure;
 pub use compiled_verification::{SignedHead, SignedRequestHead, VerificationFailure};
-pub use consent::{Authorize, BadCallback, CompiledConsent, ConsentParams, ConsentWiring, Stale};
+pub use consent::{Authorize, BadCallback, CodeExchange, CompiledConsent, ConsentParams, ConsentWiring, Stale};
 pub use describe::{DeclaredSetting, SigningKeyFacts, StandIn};
 pub use document::is_whole;
 pub use dpop::lacks_nonce;

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::base::id::{Ids, RandomIds};
 use crate::base::origin::{BaseUrl, EndpointUrl};
-use crate::base::secret::{ExposeSecret, Fingerprint, SecretString};
+use crate::base::secret::{ExposeSecret, Fingerprint, SecretString, hex};
 use crate::base::time::{Deadline, Now, Within};
 use crate::base::vars::Vars;
 use crate::provider::body_fields::UnfitBody;
@@ -270,6 +270,12 @@ impl Module {
             judges_bodies: profile.refusal.judges_bodies(),
             settings,
         })
+    }
+
+    /// The same module, whose tokens have a name of their own: they are fetched with another certificate.
+    #[must_use]
+    pub fn narrowed(self, certificate: &[u8; 32]) -> Self {
+        Self { key: self.key.with([("certificate", &*hex(certificate))]), ..self }
     }
 
     /// The name of its token when no route variable goes into it.

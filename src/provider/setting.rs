@@ -104,16 +104,18 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-pub const PROVIDER_KEYS: [&str; 17] = [
+pub const PROVIDER_KEYS: [&str; 19] = [
     "base_url",
     "clients",
     "consent",
+    "credentials_expire",
     "default_ttl",
     "environment",
     "header_case",
     "http",
     "http_proxy",
     "invalid_header_lines",
+    "next",
     "profile",
     "refresh_before",
     "source_address",

@@ -153,16 +153,19 @@ async fn forward(
             other => Fault::from(other),
         })?);
     }
-    let (permit, path_and_query) = Permit::authorize(worker, &route, caller, admitted, &head.headers, log)?;
+    let (mut permit, path_and_query) = Permit::authorize(worker, &route, caller, admitted, &head.headers, log)?;
     let mut now = worker.now();
     let cached = worker.cached_lease(&permit, now);
     let (lease, fetched_for_this, current_route) = match cached {
         Some(lease) => (lease, false, None),
         None => {
             let cause = log.wait_for(TOKEN_WAIT, &route.route.provider.name);
-            let Obtained { lease, fresh, previous } = Box::pin(permit.obtain(worker, &route, cause)).await?;
+            let Obtained { lease, fresh, previous, other } = Box::pin(permit.obtain(worker, &route, cause)).await?;
             log.waited();
             now = worker.now();
+            if let Some(other) = other {
+                route = other;
+            }
             let current_route = previous.map(|previous| std::mem::replace(&mut route, previous));
             (lease, fresh, current_route)
         }

@@ -31,6 +31,8 @@ use crate::serve::page::ForwardPage;
 use crate::serve::reports::stats_collector::StatsCollector;
 use crate::serve::requests::permit::Permit;
 use crate::serve::requests::webhook::WebhookState;
+use crate::token::credential_slots::{CredentialSlot, is_refusal};
+use crate::token::failure::Class;
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
 use crate::upstream::{ConnectionPool, Destination};
@@ -122,6 +124,8 @@ pub struct RouteState {
     pub route: Arc<Route>,
     /// Its position in the configuration.
     pub index: usize,
+    /// The same route with the provider's next credentials.
+    next: Option<Rc<RouteState>>,
     /// The pool of its connections to the provider.
     pub endpoint: Rc<ConnectionPool<RequestBody>>,
     /// The `Host` field of its requests.
@@ -169,8 +173,7 @@ impl WorkerState {
             |listener: &Option<Arc<ListenerConfig>>| listener.as_ref().map_or_else(|| "".into(), |l| l.name.clone());
         let listeners: Vec<Arc<str>> = shared.listeners.iter().map(name).collect();
         let mut pools: Vec<Pool> = Vec::new();
-        let mut routes = Vec::new();
-        for route in &shared.snapshot.routes {
+        let mut state = |route: &Arc<Route>, index: usize, next: Option<Rc<RouteState>>| {
             let place = PoolKey::of(route);
             let older = before.iter().flat_map(|before| &before.endpoints);
             let known = pools.iter().find(|pool| pool.place == place).map(|pool| pool.endpoint.clone());
@@ -187,11 +190,12 @@ impl WorkerState {
             let host = http::HeaderValue::try_from(place.authority).unwrap_or(http::HeaderValue::from_static(""));
             let fixed = token_spec(route, Vars::none(), &shared.clock, shared.serial);
             let previous_route = before.and_then(|before| before.previous_route(route));
-            routes.push(Rc::new(RouteState {
+            Rc::new(RouteState {
                 previous_route: RefCell::new(previous_route),
                 issued: Cell::new(false),
                 route: route.clone(),
-                index: routes.len(),
+                index,
+                next,
                 endpoint,
                 host,
                 websocket: route.websocket.then(|| over_http1(destination(route))),
@@ -203,8 +207,13 @@ impl WorkerState {
                 unopened: shared.metrics.unopened(&route.provider.name),
                 patterns: RefCell::default(),
                 secrets: OnceCell::new(),
-            }));
-        }
+            })
+        };
+        let routes = shared.snapshot.routes.iter().enumerate().map(|(index, route)| {
+            let next = route.next.as_ref().map(|next| state(next, index, None));
+            state(route, index, next)
+        });
+        let routes: Vec<Rc<RouteState>> = routes.collect();
         let unrouted = listeners.iter().map(|name| shared.metrics.route(name, "", "")).collect();
         // Leases are asked for anew, so that the keeper learns what they are fetched with now.
         let (token_slots, previous_slots) = (RefCell::default(), RefCell::default());
@@ -233,7 +242,7 @@ impl WorkerState {
     /// Returns the route whose tokens may stand in for those of this route of the next config: the two may differ only
     /// in the values of secrets.
     fn previous_route(&self, next: &Route) -> Option<Rc<RouteState>> {
-        let known = self.routes.iter().find(|known| known.route.name == next.name)?;
+        let known = self.routes.iter().find(|known| known.route.name == next.name)?.active(self.now());
         let alike = known.route.module.identity() == next.module.identity()
             && known.route.upstream.to_string() == next.upstream.to_string()
             && known.route.user.is_none()
@@ -313,9 +322,28 @@ impl WorkerState {
         Budget { usage: self.shared.buffered.clone(), limit }
     }
 
-    /// A route by its permit.
+    /// A route by its permit, with the credentials that calls use now.
+    #[inline]
     pub fn route(&self, index: usize) -> Option<&Rc<RouteState>> {
-        self.routes.get(index)
+        let route = self.routes.get(index)?;
+        Some(if route.next.is_none() { route } else { route.active(self.now()) })
+    }
+
+    /// Returns the route with the credentials of the other slot, if the provider has refused those of this one. A user's
+    /// token has both in its renewal.
+    pub fn other_credentials(&self, route: &RouteState, refused: Class) -> Option<Rc<RouteState>> {
+        let current = self.routes.get(route.index).filter(|_| is_refusal(refused) && route.route.user.is_none())?;
+        let next = current.next.as_ref()?;
+        match route.route.provider.slot {
+            CredentialSlot::Current => Some(next.clone()),
+            CredentialSlot::Next => Some(current.clone()),
+        }
+    }
+
+    /// The provider gave a token for the credentials of this route after it had refused those of the other slot: calls
+    /// use them from now on.
+    pub fn promote(&self, route: &RouteState) {
+        self.shared.leases.promote(&route.route.provider);
     }
 
     /// Returns a valid lease if this worker knows one: no lock, no message.
@@ -419,6 +447,14 @@ impl WorkerState {
 }
 
 impl RouteState {
+    /// The route with the credentials that calls use now.
+    fn active<'a>(self: &'a Rc<Self>, now: Now) -> &'a Rc<Self> {
+        match (&self.next, &self.route.provider.slots) {
+            (Some(next), Some(slots)) if slots.active(now) == CredentialSlot::Next => next,
+            _ => self,
+        }
+    }
+
     /// The token that a request with these variables needs.
     pub fn token(&self, vars: &Vars, clock: &Clock) -> Arc<TokenSpec> {
         if vars.is_empty() {

@@ -3,7 +3,7 @@
 //! They are drawn afresh at every start, in the shape that the bank really uses, so that they are not mistaken for real
 //! ones that leaked.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretString, hex};
 
@@ -14,12 +14,15 @@ pub struct Credentials {
     secret: SecretString,
     /// A second secret, once the bank has handed one out.
     second: OnceLock<SecretString>,
+    /// The only secrets that are accepted, once the bank has rotated them.
+    rotated: Arc<Mutex<Option<Vec<SecretString>>>>,
 }
 
 impl Credentials {
     /// Creates credentials from an identifier and a secret that are given.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self { id: id.into(), secret: SecretString::from(secret.into()), second: OnceLock::new() }
+        let (secret, second) = (SecretString::from(secret.into()), OnceLock::new());
+        Self { id: id.into(), secret, second, rotated: Arc::default() }
     }
 
     /// The API key or client id.
@@ -32,7 +35,15 @@ impl Credentials {
         &self.secret
     }
 
+    /// From now on these secrets are accepted, and no others.
+    pub(super) fn rotate(&self, accepted: Vec<SecretString>) {
+        *self.rotated.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepted);
+    }
+
     pub(super) fn secret_is(&self, presented: &str) -> bool {
+        if let Some(accepted) = &*self.rotated.lock().unwrap_or_else(PoisonError::into_inner) {
+            return accepted.iter().any(|secret| secret.expose_secret() == presented);
+        }
         let second = self.second.get().is_some_and(|second| second.expose_secret() == presented);
         second || self.secret.expose_secret() == presented
     }
@@ -44,7 +55,13 @@ impl Credentials {
     /// `text` with the secret, wherever it stands in it, replaced by its fingerprint.
     pub(super) fn mask(&self, text: &str) -> String {
         let second = self.second.get().map(|second| text.replace(second.expose_secret(), "‹second secret›"));
-        let text = second.as_deref().unwrap_or(text);
+        let mut text = second.unwrap_or_else(|| text.to_owned());
+        for secret in self.rotated.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten() {
+            text = text.replace(
+                secret.expose_secret(),
+                &format!("‹secret {}›", Fingerprint::of(secret.expose_secret().as_bytes())),
+            );
+        }
         text.replace(self.secret.expose_secret(), &format!("‹secret {}›", self.fingerprint()))
     }
 

@@ -210,6 +210,11 @@ impl SimHandle {
         self.desk.credentials.second()
     }
 
+    /// From now on the bank accepts these secrets of the application, and no others.
+    pub fn rotate_secrets(&self, accepted: &[&str]) {
+        self.desk.credentials.rotate(accepted.iter().map(|secret| SecretString::from(*secret)).collect());
+    }
+
     /// Returns the CA's certificate as PEM.
     pub fn ca_pem(&self) -> String {
         self.authority.pem()

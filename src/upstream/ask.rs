@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::connection::Sent;
 use super::dial::{Destination, DialError};
-use super::exchange_error::ExchangeError;
+use super::exchange_error::{ExchangeError, is_of_certificate};
 use super::received::{BodyError, ReceivedBody};
 use super::request_head::RequestHead;
 use crate::base::time::{Now, Within};
@@ -61,6 +61,22 @@ impl Unclosed {
     /// Returns the response as far as it was read.
     pub fn answer(&self) -> &Response<Bytes> {
         &self.0
+    }
+}
+
+impl AskError {
+    /// Returns whether the other side refused our certificate, or wants one.
+    pub fn refuses_certificate(&self) -> bool {
+        match self {
+            AskError::Dial(DialError::Http(error)) | AskError::Broken(error) => error.refuses_certificate(),
+            AskError::Dial(DialError::Tls(error)) => is_of_certificate(error),
+            AskError::Dial(_)
+            | AskError::Cut(_)
+            | AskError::HungUp
+            | AskError::Timeout(_)
+            | AskError::TooLong(_)
+            | AskError::Unclosed(_) => false,
+        }
     }
 }
 

@@ -141,10 +141,10 @@ impl Destination {
         let pooled = open.is_some();
         let stream = Counted::new(stream, received.clone(), open);
         if h2 {
-            let begun =
-                H2Connection::begin(TokioIo::new(stream), H2Transport { probe, received, authority, origin }, now)
-                    .await;
-            return begun.map(DialedConnection::Shared).map_err(|error| DialError::Http(error.into()));
+            let below = H2Transport { probe, received: received.clone(), authority, origin };
+            let begun = H2Connection::begin(TokioIo::new(stream), below, now).await;
+            let failed = |error| ExchangeError::from(error).of_certificate(received.refuses_certificate());
+            return begun.map(DialedConnection::Shared).map_err(|error| DialError::Http(failed(error)));
         }
         let http1 = &self.path.http1;
         if pooled && !http1.preserves_case() && !http1.drop_invalid {

@@ -1,8 +1,9 @@
 //! The reason for which an exchange broke off, in words for a log.
 
 use std::error::Error as _;
-use std::fmt;
+use std::{fmt, io};
 
+use rustls::{AlertDescription, Error as TlsError};
 use thiserror::Error;
 
 use super::h1_client::H1ClientError;
@@ -14,6 +15,7 @@ pub struct ExchangeError {
     #[source]
     error: Cause,
     renegotiated: bool,
+    is_of_certificate: bool,
 }
 
 /// The error of the client that carried the exchange.
@@ -33,7 +35,18 @@ const RENEGOTIATION: &str = "; the provider asked for a renegotiation (a second 
 impl ExchangeError {
     /// `renegotiated`: whether the other side had begun a second handshake.
     pub(super) fn new(error: impl Into<Cause>, renegotiated: bool) -> Self {
-        Self { error: error.into(), renegotiated }
+        Self { error: error.into(), renegotiated, is_of_certificate: false }
+    }
+
+    /// The same error, with the knowledge whether the other side had refused our certificate before: HTTP/2 keeps no more
+    /// than a text of the errors below it.
+    pub(super) fn of_certificate(self, is_of_certificate: bool) -> Self {
+        Self { is_of_certificate, ..self }
+    }
+
+    /// Returns whether the other side refused our certificate, or wants one.
+    pub fn refuses_certificate(&self) -> bool {
+        self.is_of_certificate || is_of_certificate(self)
     }
 
     /// Returns whether the other side had begun a second TLS handshake, which is not supported.
@@ -72,4 +85,29 @@ impl fmt::Display for ExchangeError {
         }
         if self.renegotiated { f.write_str(RENEGOTIATION) } else { Ok(()) }
     }
+}
+
+/// Returns whether an error comes from an alert of TLS by which the other side refuses our certificate, or wants one (RFC
+/// 8446 section 6.2). Over TLS 1.3 it comes only after the handshake.
+pub(super) fn is_of_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(TlsError::AlertReceived(alert)) = error.downcast_ref::<TlsError>() {
+            return matches!(
+                alert,
+                AlertDescription::AccessDenied
+                    | AlertDescription::BadCertificate
+                    | AlertDescription::CertificateExpired
+                    | AlertDescription::CertificateRequired
+                    | AlertDescription::CertificateRevoked
+                    | AlertDescription::CertificateUnknown
+                    | AlertDescription::UnknownCA
+                    | AlertDescription::UnsupportedCertificate
+            );
+        }
+        // An `io::Error` is not the source of what it holds.
+        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = held.map(|held| held as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+    }
+    false
 }

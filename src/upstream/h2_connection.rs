@@ -53,6 +53,9 @@ type Io = TokioIo<Counted<ProviderStream>>;
 /// A connection for as long as it lives.
 type H2Driver<B> = Rc<RefCell<Option<http2::Connection<Io, Upload<B>, LocalExecutor>>>>;
 
+/// The error that ended a connection.
+type Ending = Rc<Cell<Option<hyper::Error>>>;
+
 /// An HTTP/2 connection that several exchanges share.
 pub(super) struct H2Connection<B> {
     sender: RefCell<http2::SendRequest<Upload<B>>>,
@@ -128,7 +131,8 @@ where
         builder.timer(TokioTimer::new()).keep_alive_interval(ASKED_AFTER).keep_alive_timeout(NEVER);
         let (mut sender, connection) = builder.handshake(io).await?;
         let driver: H2Driver<B> = Rc::new(RefCell::new(Some(connection)));
-        tokio::task::spawn_local(drive(driver.clone(), received.clone(), origin.clone(), now));
+        let ending = Ending::default();
+        tokio::task::spawn_local(drive(driver.clone(), ending.clone(), received.clone(), origin.clone(), now));
         let most = move || Some(driver.borrow().as_ref()?.current_max_send_streams());
         poll_fn(|cx| {
             received.wake_next(cx.waker());
@@ -139,7 +143,8 @@ where
             }
         })
         .await;
-        sender.ready().await?;
+        // What ended the connection says more than that it is closed: an alert of TLS 1.3 about our certificate comes now.
+        sender.ready().await.map_err(|closed| ending.take().unwrap_or(closed))?;
         Ok(Rc::new(Self {
             sender: RefCell::new(sender),
             most: Box::new(most),
@@ -158,7 +163,7 @@ where
 }
 
 /// Polls a connection to its end; how it ended reaches its exchanges, and what it says of HTTP/2 at large is kept.
-async fn drive<B>(driver: H2Driver<B>, received: Rc<ByteCounter>, origin: Rc<Origin>, now: Now)
+async fn drive<B>(driver: H2Driver<B>, ending: Ending, received: Rc<ByteCounter>, origin: Rc<Origin>, now: Now)
 where
     B: Body + Unpin + 'static,
     B::Data: Send,
@@ -169,12 +174,13 @@ where
         None => Poll::Ready(Ok(())),
     })
     .await;
-    if let Err(error) = ended
-        && let Some(error) = h2_error(&error)
-        && error.is_remote()
-        && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)
-    {
-        origin.wants_http1(now);
+    if let Err(error) = ended {
+        let wants_http1 =
+            |error: &h2::Error| error.is_remote() && error.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED);
+        if h2_error(&error).is_some_and(wants_http1) {
+            origin.wants_http1(now);
+        }
+        ending.set(Some(error));
     }
     driver.borrow_mut().take();
     received.wake();

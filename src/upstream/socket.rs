@@ -19,6 +19,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::exchange_error::is_of_certificate;
 use super::records::Records;
 #[cfg(test)]
 use super::simulated::End;
@@ -229,6 +230,7 @@ pub(super) struct ByteCounter {
     listener: Cell<Option<Waker>>,
     exchanges: Cell<u32>,
     refuses_writes: Cell<bool>,
+    refuses_certificate: Cell<bool>,
     abandoned: Cell<bool>,
 }
 
@@ -236,6 +238,11 @@ impl ByteCounter {
     /// Returns the number of bytes received so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// Returns whether the other side has refused our certificate, or wants one.
+    pub(super) fn refuses_certificate(&self) -> bool {
+        self.refuses_certificate.get()
     }
 
     /// Another exchange begins, over HTTP/1.1.
@@ -302,6 +309,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
             let more = buf.filled().len().saturating_sub(before);
             self.received.bytes.set(self.received.bytes.get().saturating_add(more as u64));
             self.received.wake();
+        }
+        if let Poll::Ready(Err(error)) = &read
+            && is_of_certificate(error)
+        {
+            self.received.refuses_certificate.set(true);
         }
         read
     }

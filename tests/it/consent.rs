@@ -142,8 +142,9 @@ impl Harness {
 
     async fn exchange(&self, consenting: Consenting) -> Result<UserTokens, RotationRefusal> {
         let now = self.clock.now();
-        let (request, pending) = self.consent().exchange(consenting, &mut RandomIds, now).expect("a fresh code");
-        let reply = self.ask(request).await;
+        let exchanged = self.consent().exchange(None, consenting, &mut RandomIds, now);
+        let (requests, pending) = exchanged.ok().expect("a fresh code");
+        let reply = self.ask(requests.first).await;
         let status = StatusCode::from_u16(reply.status).expect("a status");
         let grant = self.consent().exchange_answer(status, &reply.headers, &reply.body, now, now)?;
         Ok(UserTokens::consented(pending.key, self.consent().realm(), grant, now, None))
@@ -234,7 +235,7 @@ fn an_scb_users_no_is_heard_and_a_late_code_is_never_sent() {
         let consenting = stage.judge(pending, &query).expect("the user agreed");
         stage.clock.advance(Duration::from_secs(60));
         let calls = stage.sim.token_calls();
-        assert!(stage.consent().exchange(consenting, &mut RandomIds, stage.clock.now()).is_err());
+        assert!(stage.consent().exchange(None, consenting, &mut RandomIds, stage.clock.now()).is_err());
         assert_eq!((stage.sim.token_calls(), stage.sim.tokens_issued()), (calls, 0));
 
         let (pending, query) = stage.go("alice", "user=alice").await;

@@ -50,6 +50,7 @@ mod reload;
 mod renewals;
 mod replicas;
 mod resilience;
+mod rotation;
 mod scripted_server;
 mod sealed_bodies;
 mod secrets;

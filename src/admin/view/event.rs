@@ -20,7 +20,7 @@ pub(crate) struct EventView {
     pub generation: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// The class of a failure; the outcome of a reload.
+    /// The class of a failure; the outcome of a reload; the slot of credentials that was promoted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// The client that a consent is given to, or its group.
@@ -43,6 +43,15 @@ impl EventView {
             EventKind::ConsentGiven(consenter) => view.consent("consent-given", consenter, "user consented"),
             EventKind::ConsentRevoked(consenter) => view.consent("consent-revoked", consenter, "consent revoked"),
             EventKind::ConsentStarted(consenter) => view.consent("consent-started", consenter, "a consent was started"),
+            EventKind::CredentialsPromoted { provider, slot } => {
+                view.kind = "credentials-promoted";
+                view.outcome = Some(slot.as_str().to_owned());
+                view.text = format!(
+                    "{provider} refused the credentials in use; calls use the {} ones from now on",
+                    slot.as_str()
+                );
+                view.provider = Some(provider.to_string());
+            }
             EventKind::KeyServiceBack { service } => {
                 view.kind = "key-service-back";
                 view.text = format!("the key service {service} answers again");

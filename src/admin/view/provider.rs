@@ -45,6 +45,9 @@ pub(crate) struct ProviderView {
     pub fetches: Fetches,
     /// True if users can give a consent at this provider.
     pub consents: bool,
+    /// The credentials that calls use, if the config has next ones: `current` or `next`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<&'static str>,
     /// When the certificate ends that we show to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate_expires_at: Option<String>,

@@ -15,6 +15,8 @@ const STEP_WIDTH: usize = 11;
 pub enum TrialSubject {
     /// An issuer that signs clients' tokens, by its name.
     Issuer(Arc<str>),
+    /// A provider with its next credentials, by its name.
+    NextCredentials(Arc<str>),
     /// A provider, by its name.
     Provider(Arc<str>),
     /// The store that `[store]` configures.
@@ -145,7 +147,10 @@ impl TrialReport {
             TrialSubject::Provider(name) if findings.iter().any(|finding| finding.figures.contains_key("calls")) => {
                 Some(&**name)
             }
-            TrialSubject::Issuer(_) | TrialSubject::Provider(_) | TrialSubject::Store => None,
+            TrialSubject::Issuer(_)
+            | TrialSubject::NextCredentials(_)
+            | TrialSubject::Provider(_)
+            | TrialSubject::Store => None,
         })
     }
 
@@ -155,6 +160,7 @@ impl TrialReport {
             findings.iter().map(move |finding| {
                 let (of, name) = match subject {
                     TrialSubject::Issuer(name) => ("issuer", Value::from(&**name)),
+                    TrialSubject::NextCredentials(name) => ("next credentials", Value::from(&**name)),
                     TrialSubject::Provider(name) => ("provider", Value::from(&**name)),
                     TrialSubject::Store => ("store", Value::Null),
                 };
@@ -163,7 +169,7 @@ impl TrialReport {
                     Mark::Fine | Mark::Warned => Value::Bool(true),
                     Mark::Skipped => Value::Null,
                 };
-                let provider = if of == "provider" { name.clone() } else { Value::Null };
+                let provider = if matches!(of, "next credentials" | "provider") { name.clone() } else { Value::Null };
                 json!({
                     "provider": provider,
                     "of": of,
@@ -186,6 +192,7 @@ impl TrialReport {
 pub fn block(subject: &TrialSubject, findings: &[Finding]) -> String {
     let mut text = match subject {
         TrialSubject::Issuer(name) => format!("\nissuer {name}\n"),
+        TrialSubject::NextCredentials(name) => format!("\nprovider {name}, next credentials\n"),
         TrialSubject::Provider(name) => format!("\nprovider {name}\n"),
         TrialSubject::Store => "\nstore\n".to_owned(),
     };

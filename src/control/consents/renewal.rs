@@ -19,13 +19,14 @@ use crate::config::ProviderConfig;
 use crate::control::journal;
 use crate::control::token_call::{MOST_GRANT, exchange, note_type};
 use crate::control::tracker::{Tracker, Work};
-use crate::control::{FetchContext, FetchProcedure, Fetched, TokenSpec};
+use crate::control::{FetchContext, FetchProcedure, Fetched, TokenHandle, TokenSpec};
 use crate::observe::audit::Auditor;
 use crate::store::{Change, Changes, Error as StoreError, Kind, Lock, RecordKey, Store, Version};
 use crate::token::consent::{
     Asking, Locked, LookResult, Looking, RotationEnding, RotationGoal, RotationRefusal, Saving, UserKey, UserTokens,
 };
 use crate::token::failure::{Class, Failure};
+use crate::token::grant::UserGrant;
 use crate::token::key::TokenKey;
 
 /// Interval between two checks of a lock that another task holds, while no change is notified.
@@ -71,6 +72,8 @@ pub(super) struct Means {
     pub(super) store: Store,
     pub(super) tasks: Tracker,
     pub(super) rests: Rests,
+    /// The way to tell that other credentials are accepted; absent: nobody wants to know.
+    pub(super) leases: Option<TokenHandle>,
 }
 
 impl FetchProcedure for Renewal {
@@ -80,7 +83,7 @@ impl FetchProcedure for Renewal {
             let Some(store) = aid.store else {
                 return Err(Failure::new(Class::Transient, "there is no store for consents"));
             };
-            let means = Means { store, tasks: aid.tasks, rests: aid.rests };
+            let means = Means { store, tasks: aid.tasks, rests: aid.rests, leases: aid.leases };
             let newer_than = aid.known.map_or(0, |known| known.record);
             let (tell, told) = oneshot::channel();
             // The task continues when its caller gives up: the response to the request must be saved.
@@ -212,21 +215,18 @@ impl Renewal {
 
     async fn ask(&self, means: &Means, name: &RecordKey, asking: Asking, version: Version) -> Ended {
         let (store, sent) = (&means.store, self.clock.now());
-        let answer = match settings(&self.provider) {
-            Err(failure) => Err(RotationRefusal::Failed(failure)),
-            Ok((_, consent)) => match consent.refresh(asking.tokens(), &mut RandomIds, sent) {
-                None => Err(RotationRefusal::Dead("this provider renews no tokens".to_owned())),
-                Some(request) => match exchange(&self.provider, request, MOST_GRANT, self.within(), sent).await {
-                    Err(failure) => Err(RotationRefusal::Failed(failure)),
-                    Ok(response) => {
-                        let (head, body) = response.into_parts();
-                        let now = self.clock.now();
-                        let answered = consent.refresh_answer(head.status, &head.headers, &body, sent, now);
-                        answered.inspect(|fresh| note_type(&self.provider, &fresh.grant))
-                    }
-                },
-            },
-        };
+        let (active, other) = self.provider.by_slot(sent);
+        let mut answer = self.refresh(active, &asking).await;
+        if let (Err(refusal), Some(other)) = (&answer, other)
+            && refusal.is_of_credentials()
+        {
+            let second = self.refresh(other, &asking).await;
+            // The new refresh token counts even if the access token beside it is of no use.
+            if matches!(second, Ok(_) | Err(RotationRefusal::Unusable(..))) {
+                means.leases.iter().for_each(|leases| leases.promote(other));
+                answer = second;
+            }
+        }
         let (provider, whose, record) = (&self.provider.name, Some(&self.user), self.user.record_key());
         let outcome = match &answer {
             Ok(_) => "ok",
@@ -252,6 +252,18 @@ impl Renewal {
             Err(ending) => Ended { ending, asked: true },
             Ok(saving) => Ended { ending: self.save(store, name, saving, version).await, asked: true },
         }
+    }
+
+    /// One refresh call, with the credentials of this provider.
+    async fn refresh(&self, provider: &ProviderConfig, asking: &Asking) -> Result<UserGrant, RotationRefusal> {
+        let (_, consent) = settings(provider).map_err(RotationRefusal::Failed)?;
+        let sent = self.clock.now();
+        let request = consent.refresh(asking.tokens(), &mut RandomIds, sent);
+        let request = request.ok_or_else(|| RotationRefusal::Dead("this provider renews no tokens".to_owned()))?;
+        let response = exchange(provider, request, MOST_GRANT, self.within(), sent).await;
+        let (head, body) = response.map_err(RotationRefusal::Failed)?.into_parts();
+        let answered = consent.refresh_answer(head.status, &head.headers, &body, sent, self.clock.now());
+        answered.inspect(|fresh| note_type(provider, &fresh.grant))
     }
 
     /// Saves the new tokens. No caller relies on them until the store has them.

@@ -104,6 +104,14 @@ pub(in crate::provider) struct ConsentParts<'a> {
     pub dpop: Option<&'a Arc<CompiledDpop>>,
 }
 
+/// The exchange of one code: two requests, of which the second is sent only if the provider refused the credentials in the
+/// first one.
+pub struct CodeExchange {
+    pub first: TokenRequest,
+    /// The same with the credentials of the other slot.
+    pub other: Option<TokenRequest>,
+}
+
 impl CompiledConsent {
     pub(in crate::provider) fn compile(profile: &Arc<Profile>, parts: &ConsentParts<'_>) -> Result<Self, String> {
         let ConsentParts { name, base_url, token_url, wiring, dpop, .. } = parts;
@@ -315,13 +323,15 @@ impl CompiledConsent {
         judge(found, &self.provider, &self.realm, self.issuer(), asked, callback, now)
     }
 
-    /// The request for tokens. It uses the permission up; a code that arrived too long ago is never sent.
+    /// The request for tokens, and the same with the credentials of `other`. It uses the permission up; a code that arrived
+    /// too long ago is never sent.
     pub fn exchange(
         &self,
+        other: Option<&Self>,
         consenting: Consenting,
         ids: &mut dyn Ids,
         now: Now,
-    ) -> Result<(TokenRequest, PendingConsent), Stale> {
+    ) -> Result<(CodeExchange, PendingConsent), Stale> {
         let (pending, code) = consenting.into_parts();
         let code = code.spend(self.ceremony().code_life, now).ok_or(Stale)?;
         let pieces = ConsentVariables {
@@ -330,7 +340,9 @@ impl CompiledConsent {
             verifier: Some(pending.verifier.secret().expose_secret()),
             ..ConsentVariables::default()
         };
-        Ok((request(&self.exchange, ids, now, pieces), pending))
+        let first = request(&self.exchange, ids, now, pieces);
+        let other = other.map(|other| request(&other.exchange, ids, now, pieces));
+        Ok((CodeExchange { first, other }, pending))
     }
 
     /// Reads the answer to an exchange.

@@ -222,6 +222,7 @@ impl UpstreamCall<'_> {
         log: &mut RequestLog,
     ) -> Result<UpstreamResponse, Fault> {
         let refused_with = refusal.response.status();
+        let refused_at = self.worker.now();
         let generation = in_use.lease.generation;
         let is_newly_issued = in_use.lease.is_newly_issued(self.worker.now());
         let replaced = is_newly_issued && self.lost_to_another(&in_use).await;
@@ -231,16 +232,25 @@ impl UpstreamCall<'_> {
         let cause = log.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
         let issued = match in_use.current_route {
             None => {
-                let newer = leases.refused_for(in_use.permit.spec().clone(), generation, replaced, cause);
+                let newer = leases.refused_for(in_use.permit.spec().clone(), generation, replaced, cause.clone());
                 self.worker.distrust(&in_use.permit.spec().key, generation);
                 newer.await
             }
             Some(_) => {
                 self.worker.drop_previous(&in_use.lease);
-                leases.need_for(in_use.permit.spec().clone(), cause).await
+                leases.need_for(in_use.permit.spec().clone(), cause.clone()).await
             }
         };
-        let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
+        let issued = match issued {
+            Ok(issued) => issued,
+            Err(refused) => {
+                let current = in_use.current_route.take().unwrap_or_else(|| self.route.clone());
+                let refused = (&refused, Some(refused_at));
+                let (issued, other) = in_use.permit.obtain_other(self.worker, &current, refused, cause).await?;
+                in_use.current_route = Some(other);
+                issued
+            }
+        };
         log.waited();
         self.worker.remember(&issued);
         self.redress(&mut in_use, issued.lease).await?;

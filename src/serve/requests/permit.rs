@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::config::Clients;
-use crate::control::{TokenSpec, user_spec};
+use crate::control::{Issued, TokenSpec, Unavailable, user_spec};
 use crate::observe::trace::Context;
 use crate::route::{Admitted, Caller};
 use crate::serve::fault::{Fault, Refusal, RefusalCause};
@@ -35,6 +36,8 @@ pub struct Obtained {
     pub fresh: bool,
     /// The route before a secret was changed, if the lease is one of its leases.
     pub previous: Option<Rc<RouteState>>,
+    /// The route with the credentials of the other slot, if the lease is one of theirs.
+    pub other: Option<Rc<RouteState>>,
 }
 
 impl Permit {
@@ -88,7 +91,7 @@ impl Permit {
     /// Requests a token from the keeper. If a secret was changed and there is no token of the new one yet, one of the old
     /// secret is used meanwhile.
     pub async fn obtain(
-        &self,
+        &mut self,
         worker: &Rc<WorkerState>,
         route: &Rc<RouteState>,
         cause: Option<Context>,
@@ -101,16 +104,46 @@ impl Permit {
                     route.was_issued();
                 }
             });
-            return Ok(Obtained { lease, fresh: false, previous: Some(previous) });
+            return Ok(Obtained { lease, fresh: false, previous: Some(previous), other: None });
         }
-        match worker.shared.leases.need_for(self.spec.clone(), cause).await {
+        let (issued, other) = match worker.shared.leases.need_for(self.spec.clone(), cause.clone()).await {
             Ok(issued) => {
                 worker.remember(&issued);
                 route.was_issued();
-                Ok(Obtained { lease: issued.lease, fresh: issued.fresh, previous: None })
+                (issued, None)
             }
-            Err(unavailable) => Err(Fault::from(&unavailable)),
+            Err(refused) => {
+                let (issued, other) = self.obtain_other(worker, route, (&refused, None), cause).await?;
+                (issued, Some(other))
+            }
+        };
+        Ok(Obtained { lease: issued.lease, fresh: issued.fresh, previous: None, other })
+    }
+
+    /// Requests a token with the credentials of the other slot, after those of this route were refused. The permit is one
+    /// for that route then. If there is none of them either, the first failure is the one that counts.
+    ///
+    /// `later_than`: a token of theirs that is older than this is renewed first, since the call has no other replay.
+    pub async fn obtain_other(
+        &mut self,
+        worker: &WorkerState,
+        route: &RouteState,
+        (refused, later_than): (&Unavailable, Option<Now>),
+        cause: Option<Context>,
+    ) -> Result<(Issued, Rc<RouteState>), Fault> {
+        let other = worker.other_credentials(route, refused.class).ok_or_else(|| Fault::from(refused))?;
+        let spec = other.token(&self.vars, &worker.shared.clock);
+        let leases = &worker.shared.leases;
+        let mut issued = leases.need_for(spec.clone(), cause.clone()).await.map_err(|_| Fault::from(refused))?;
+        if later_than.is_some_and(|then| issued.lease.issued.boot < then.boot) {
+            let newer = leases.refused_for(spec.clone(), issued.lease.generation, true, cause);
+            issued = newer.await.map_err(|_| Fault::from(refused))?;
         }
+        worker.remember(&issued);
+        worker.promote(&other);
+        other.was_issued();
+        (self.spec, self.standing) = (spec, other.standing().cloned());
+        Ok((issued, other))
     }
 }
 
@@ -135,7 +168,9 @@ fn users_token(worker: &WorkerState, route: &RouteState, caller: Caller, user: &
         return Err(Fault::ClientNotAllowed(Refusal::of(RefusalCause::Client)));
     };
     let client = worker.shared.snapshot.clients.all.get(usize::from(id.0)).ok_or(Fault::Internal)?;
-    let provider = &route.route.provider;
+    // Its renewal knows both slots of credentials.
+    let providers = &worker.shared.snapshot.providers;
+    let provider = providers.get(route.route.provider.index).ok_or(Fault::Internal)?;
     let key = consent::user_key(client, provider, user)?;
     user_spec(provider, key, worker.shared.serial, &worker.shared.clock, &worker.shared.audit).ok_or(Fault::Internal)
 }

@@ -37,6 +37,7 @@ use crate::base::secret::ExposeSecret;
 use crate::base::time::Now;
 use crate::token::consent::tokens::{Upkeep, UserTokens};
 use crate::token::consent::{ConsentRealm, UserKey};
+use crate::token::credential_slots::is_refusal;
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{RefreshGrant, UserGrant};
 
@@ -63,6 +64,13 @@ pub enum RotationRefusal {
     /// be saved: the one that was sent may be spent.
     #[error("{0}")]
     Unusable(#[source] Failure, RefreshGrant),
+}
+
+impl RotationRefusal {
+    /// Returns whether the provider refused the application's credentials: with others, the same call may succeed.
+    pub const fn is_of_credentials(&self) -> bool {
+        matches!(self, RotationRefusal::Failed(failure) if is_refusal(failure.class))
+    }
 }
 
 /// The purpose of a rotation.

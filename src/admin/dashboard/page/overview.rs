@@ -9,6 +9,7 @@ use super::super::format::{ShownMoment, count, format_span, rate, share, took};
 use super::super::session::SessionVisitor;
 use super::{LATELY, StatusBadge, Top, ends, quantile};
 use crate::base::time::Now;
+use crate::token::credential_slots::CredentialSlot;
 
 /// The chart: so many bars of so many milliseconds.
 const BARS: usize = 90;
@@ -65,6 +66,15 @@ struct Blamed {
 /// Lists what is wrong now: banks without tokens, a store out of reach, a refused config, certificates that have ended.
 fn problems(status: &StatusView, providers: &[ProviderView], now: Now) -> Vec<CurrentProblem> {
     let mut problems = Vec::new();
+    for view in providers.iter().filter(|view| view.credentials == Some(CredentialSlot::Next.as_str())) {
+        let badge = StatusBadge::new("warn", "Next credentials");
+        let detail = format!(
+            "the bank refuses the current credentials, and calls use those of `[provider.{}.next]`: write them in their \
+             place",
+            view.name
+        );
+        problems.push(CurrentProblem { name: view.name.clone(), badge, detail, page: "/ui/providers" });
+    }
     for view in providers {
         let badge = match view.state {
             "closed" => StatusBadge::new("warn", "Closed"),

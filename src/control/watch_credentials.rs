@@ -1,0 +1,38 @@
+//! Trial of a provider's other credentials as soon as a renewal is refused, while the old token still serves.
+
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{EventKind, Events, Reloads, TokenHandle, token_spec};
+use crate::base::time::Clock;
+use crate::base::vars::Vars;
+use crate::provider::CallAs;
+use crate::token::credential_slots::is_refusal;
+
+/// Hears of refused renewals until there are no more events. A token without route variables is fetched with the other
+/// credentials at once; others are when a request wants them.
+pub async fn watch_credentials(events: Events, reloads: Reloads, leases: TokenHandle, clock: Clock) {
+    let mut heard = events.listen();
+    loop {
+        let event = match heard.recv().await {
+            Ok(event) => event,
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let EventKind::TokenFailed { key, class, .. } = &event.what else { continue };
+        if !is_refusal(*class) {
+            continue;
+        }
+        let snapshot = reloads.current();
+        let now = clock.now();
+        let refused = snapshot.routes.iter().map(|route| route.by_slot(now)).find(|(active, other)| {
+            other.is_some() && active.module.caller() == CallAs::Application && active.module.key() == *key
+        });
+        let Some(other) = refused.and_then(|(_, other)| other).filter(|other| !other.module.has_vars()) else {
+            continue;
+        };
+        // A request of the config in force takes the place of this spec with its own.
+        if leases.need(token_spec(other, Vars::none(), &clock, 0)).await.is_ok() {
+            leases.promote(&other.provider);
+        }
+    }
+}
