@@ -94,9 +94,16 @@ struct Notes(Rc<RefCell<TrialOutput>>);
 struct TrialOutput {
     place: Option<Arc<str>>,
     findings: Vec<Finding>,
+    /// True for credentials that the provider need not accept yet.
+    may_be_refused: bool,
 }
 
 impl Notes {
+    /// Notes of credentials that the provider need not accept yet: a token call that fails is a warning.
+    fn of_next_credentials() -> Self {
+        Self(Rc::new(RefCell::new(TrialOutput { may_be_refused: true, ..TrialOutput::default() })))
+    }
+
     /// Sets the place of the findings that follow.
     fn at(&self, place: String) {
         self.0.borrow_mut().place = Some(place.into());
@@ -105,6 +112,9 @@ impl Notes {
     fn add(&self, mut finding: Finding) {
         let mut page = self.0.borrow_mut();
         finding.place = page.place.clone();
+        if page.may_be_refused && finding.step == "token" && finding.mark == Mark::Failed {
+            finding.mark = Mark::Warned;
+        }
         page.findings.push(finding);
     }
 }
@@ -117,30 +127,29 @@ async fn try_all(
     tell: &mut dyn FnMut(&TrialSubject, &[Finding]),
 ) -> TrialReport {
     let mut trials: Vec<(TrialSubject, Notes, Trying)> = Vec::new();
-    let mut add = |subject: TrialSubject, trial: &dyn Fn(Notes) -> Trying| {
-        let notes = Notes::default();
+    let mut add = |notes: Notes, subject: TrialSubject, trial: &dyn Fn(Notes) -> Trying| {
         trials.push((subject, notes.clone(), trial(notes)));
     };
     for known in &snapshot.providers {
         let plan = provider::ProviderTrial::of(known, &snapshot.routes);
-        add(TrialSubject::Provider(known.name.clone()), &|notes| {
+        add(Notes::default(), TrialSubject::Provider(known.name.clone()), &|notes| {
             Box::pin(provider::attempt(plan.clone(), options.clone(), notes))
         });
         // Before the provider changes it is told whether it accepts them already.
         if let Some(next) = &known.next {
             let routes: Vec<_> = snapshot.routes.iter().filter_map(|route| route.next.clone()).collect();
             let plan = provider::ProviderTrial::of(next, &routes);
-            add(TrialSubject::NextCredentials(known.name.clone()), &|notes| {
+            add(Notes::of_next_credentials(), TrialSubject::NextCredentials(known.name.clone()), &|notes| {
                 Box::pin(provider::attempt(plan.clone(), options.clone(), notes))
             });
         }
     }
     for known in &snapshot.clients.issuers {
-        add(TrialSubject::Issuer(known.name.as_str().into()), &|notes| {
+        add(Notes::default(), TrialSubject::Issuer(known.name.as_str().into()), &|notes| {
             Box::pin(issuer::try_issuer(known.clone(), options.clone(), notes))
         });
     }
-    add(TrialSubject::Store, &|notes| {
+    add(Notes::default(), TrialSubject::Store, &|notes| {
         Box::pin(store::try_store(snapshot.store.settings.clone(), options.clock.clone(), notes))
     });
     let room = Arc::new(Semaphore::new(AT_ONCE));

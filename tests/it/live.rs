@@ -186,6 +186,33 @@ fn every_bank_is_tried_with_one_token_call_and_all_is_well() {
     assert_eq!(order[5], &TrialSubject::Store);
 }
 
+/// Before the bank changes it accepts the current credentials alone, and that is no failure; afterwards the next ones.
+#[test]
+fn both_sets_of_credentials_are_tried() {
+    let sim = good_bank();
+    let (first, second) = (sim.credentials().secret().expose_secret().to_owned(), "the-next-secret-0123456789");
+    for (accepted, holds, of_current, of_next) in [
+        (vec![&*first], true, Mark::Fine, Mark::Warned),
+        (vec![&*first, second], true, Mark::Fine, Mark::Fine),
+        (vec![second], false, Mark::Failed, Mark::Fine),
+    ] {
+        sim.rotate_secrets(&accepted);
+        let report = Site::of(&sim, &format!("next = {{ client_secret = \"{second}\" }}")).try_it();
+        let mark = |next: bool| {
+            let of = |subject: &TrialSubject| matches!(subject, TrialSubject::NextCredentials(_)) == next;
+            let found = report.groups.iter().filter(|(subject, _)| of(subject)).flat_map(|(_, found)| found);
+            found.filter(|finding| finding.step == "token").map(|finding| finding.mark).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (report.holds(), mark(false), mark(true)),
+            (holds, vec![of_current], vec![of_next]),
+            "{}",
+            report.text()
+        );
+        assert!(report.text().contains(", next credentials\n"), "{}", report.text());
+    }
+}
+
 // Names and addresses.
 
 #[test]

@@ -184,8 +184,8 @@ fn a_refused_certificate_is_followed_by_the_next_one() {
 fn refuse_certificate(only_http1: bool) {
     let now = now();
     let (old, new) = (SimAuthority::new("old CA", now).expect("a CA"), SimAuthority::new("new CA", now).expect("a CA"));
-    let sim =
-        Sim::start(Bank::OAuth2, SimOptions { client_ca: Some(new.pem()), only_http1, ..SimOptions::default() }).expect("started");
+    let sim = Sim::start(Bank::OAuth2, SimOptions { client_ca: Some(new.pem()), only_http1, ..SimOptions::default() })
+        .expect("started");
     let leaf = |authority: &SimAuthority| authority.issue(&LeafSpec::client("erp", now)).expect("a certificate");
     let (current, following) = (leaf(&old), leaf(&new));
     let mut plan = Plan::default().with(

@@ -6,6 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use countersign::base::secret::ExposeSecret;
 use countersign::config::InMemory;
 use countersign::sim::{Bank, SimEndpoint, SimHandle};
 use http_body_util::Full;
@@ -324,4 +325,37 @@ fn start_named(sim: &SimHandle, folder: &Path) -> Harness {
     plan.listener += "names = [\"gateway.corp\"]\n";
     plan.config = plan.config.replace("mode = \"callback\"\n", "mode = \"callback\"\nnames = [\"app.example\"]\n");
     plan.start()
+}
+
+/// The bank changes the application's secret between a consent and its end, and once more before the token is renewed.
+#[test]
+fn codes_and_refresh_tokens_are_brought_with_the_credentials_that_the_bank_accepts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = bank(Bank::Scb);
+    let first = sim.credentials().secret().expose_secret().to_owned();
+    let second = "the-second-secret-of-users-0123456";
+    let mut plan = plan(&sim, folder.path(), "", InMemory::new());
+    plan.config = plan.config.replace(
+        "[provider.scb.consent]",
+        &format!("next = {{ application_secret = \"{second}\" }}\n[provider.scb.consent]"),
+    );
+    let stage = plan.start();
+    converse(async {
+        let client = &stage.client;
+        sim.rotate_secrets(&[&first, second]);
+        let started = begin(client, KEY, &json!({ "user": "alice" })).await;
+        assert_eq!(started.status, 200, "{started:?}");
+        let code = agree(&sim, &started, "alice");
+        sim.rotate_secrets(&[second]);
+        let done = finish(client, KEY, "alice", &started, &code).await;
+        assert_eq!((done.status, &done.json()["consented"]), (200, &true.into()), "{done:?}");
+        assert_eq!(call(client, KEY, "alice").await.status, 200);
+        sim.rotate_secrets(&[&first]);
+        sim.revoke_all();
+        let renewed = call(client, KEY, "alice").await;
+        assert_eq!(renewed.status, 200, "{renewed:?}");
+        let told = stage.admin("/api/v1/providers").await.json();
+        assert_eq!(told["providers"][0]["credentials"], "current", "it went there and back");
+    });
+    assert_eq!(sim.violations(), Vec::<String>::new());
 }

@@ -19,7 +19,7 @@ type SecretId = u8;
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Move {
+enum RotationMove {
     /// The bank accepts one more secret.
     Accept(SecretId),
     /// A request needs a token.
@@ -34,20 +34,20 @@ enum Move {
     Revoke,
 }
 
-const MOVES: [Move; 13] = [
-    Move::Accept(0),
-    Move::Accept(1),
-    Move::Accept(2),
-    Move::Call,
-    Move::Configure { current: 0, next: None },
-    Move::Configure { current: 0, next: Some(1) },
-    Move::Configure { current: 1, next: None },
-    Move::Configure { current: 1, next: Some(2) },
-    Move::Expire,
-    Move::Retire(0),
-    Move::Retire(1),
-    Move::Retire(2),
-    Move::Revoke,
+const MOVES: [RotationMove; 13] = [
+    RotationMove::Accept(0),
+    RotationMove::Accept(1),
+    RotationMove::Accept(2),
+    RotationMove::Call,
+    RotationMove::Configure { current: 0, next: None },
+    RotationMove::Configure { current: 0, next: Some(1) },
+    RotationMove::Configure { current: 1, next: None },
+    RotationMove::Configure { current: 1, next: Some(2) },
+    RotationMove::Expire,
+    RotationMove::Retire(0),
+    RotationMove::Retire(1),
+    RotationMove::Retire(2),
+    RotationMove::Revoke,
 ];
 
 /// The token of one secret, as the keeper holds it.
@@ -59,7 +59,7 @@ struct HeldToken {
 }
 
 #[derive(Clone, Debug)]
-struct World {
+struct RotationWorld {
     now: Now,
     accepted: BTreeSet<SecretId>,
     current: SecretId,
@@ -74,7 +74,7 @@ struct World {
     token_calls: u32,
 }
 
-impl World {
+impl RotationWorld {
     fn new() -> Self {
         Self {
             now: Now::at(1_000_000_000, 1_700_000_000_000),
@@ -208,12 +208,12 @@ impl World {
     }
 
     /// Returns whether this move keeps the promise.
-    fn make(&mut self, what: Move) -> Result<(), String> {
+    fn make(&mut self, what: RotationMove) -> Result<(), String> {
         match what {
-            Move::Accept(secret) => drop(self.accepted.insert(secret)),
-            Move::Retire(secret) => drop(self.accepted.remove(&secret)),
-            Move::Revoke => self.revoked = self.issued,
-            Move::Expire => {
+            RotationMove::Accept(secret) => drop(self.accepted.insert(secret)),
+            RotationMove::Retire(secret) => drop(self.accepted.remove(&secret)),
+            RotationMove::Revoke => self.revoked = self.issued,
+            RotationMove::Expire => {
                 self.now = self.now.plus(Duration::from_secs(7200));
                 self.is_blocked = false;
                 let known: Vec<SecretId> = self.tokens.keys().copied().collect();
@@ -221,7 +221,7 @@ impl World {
                     self.advance(secret, Event::Tick { used: false });
                 }
             }
-            Move::Configure { current, next } => {
+            RotationMove::Configure { current, next } => {
                 let same = (self.current, self.next) == (current, next);
                 (self.current, self.next, self.is_next) = (current, next, self.is_next && same);
                 self.is_blocked = false;
@@ -230,7 +230,7 @@ impl World {
                     self.advance(secret, Event::Forgiven);
                 }
             }
-            Move::Call => {
+            RotationMove::Call => {
                 let usable = [Some(self.current), self.next].into_iter().flatten();
                 let can_work = usable.clone().any(|secret| self.accepted.contains(&secret));
                 let done = self.call();
@@ -251,7 +251,7 @@ impl World {
 }
 
 /// Tries every sequence of moves up to `depth`. Returns the number of states.
-fn explore(world: &World, depth: u32, path: &mut Vec<Move>) -> u64 {
+fn explore(world: &RotationWorld, depth: u32, path: &mut Vec<RotationMove>) -> u64 {
     let mut states = 1;
     if depth == 0 {
         return states;
@@ -272,15 +272,25 @@ fn explore(world: &World, depth: u32, path: &mut Vec<Move>) -> u64 {
 #[test]
 fn no_order_of_changes_fails_a_call_that_could_succeed() {
     let mut states = 0;
-    let beginnings: [&[Move]; 3] = [
+    let beginnings: [&[RotationMove]; 3] = [
         &[],
         // Two tokens live.
-        &[Move::Call, Move::Accept(1), Move::Configure { current: 1, next: None }, Move::Call],
+        &[
+            RotationMove::Call,
+            RotationMove::Accept(1),
+            RotationMove::Configure { current: 1, next: None },
+            RotationMove::Call,
+        ],
         // The next secret is in use.
-        &[Move::Configure { current: 0, next: Some(1) }, Move::Accept(1), Move::Retire(0), Move::Call],
+        &[
+            RotationMove::Configure { current: 0, next: Some(1) },
+            RotationMove::Accept(1),
+            RotationMove::Retire(0),
+            RotationMove::Call,
+        ],
     ];
     for beginning in beginnings {
-        let mut world = World::new();
+        let mut world = RotationWorld::new();
         for what in beginning {
             world.make(*what).expect("a beginning that holds");
         }
@@ -296,7 +306,7 @@ proptest::proptest! {
     fn no_long_history_fails_a_call_that_could_succeed(
         moves in proptest::collection::vec(proptest::sample::select(MOVES.to_vec()), 0..60),
     ) {
-        let mut world = World::new();
+        let mut world = RotationWorld::new();
         for (at, what) in moves.iter().enumerate() {
             proptest::prop_assert_eq!(world.make(*what), Ok(()), "{:?}", &moves[..=at]);
         }
