@@ -305,20 +305,45 @@ fn the_error_page_is_the_error_table() {
 }
 
 #[test]
-fn the_page_on_reliability_names_tests_that_exist() {
+fn the_pages_of_promises_name_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/reliability.md")).expect("readable");
     let mut code: String = source().into_iter().map(|(_, text)| text).collect();
     let mut tests = Vec::new();
     walk(&root.join("tests/it"), &mut tests);
     for path in tests {
         code += &fs::read_to_string(path).expect("readable");
     }
-    let named: BTreeSet<&str> =
-        page.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3).collect();
-    assert!(named.len() > 40, "{named:?}");
     // A row of a macro, too, names a test.
     let is_there = |name: &str| code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}: "));
-    let missing: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
-    assert!(missing.is_empty(), "{missing:#?}");
+    for page in ["docs/reliability.md", "docs/threat-model.md"] {
+        let text = fs::read_to_string(root.join(page)).expect("readable");
+        let named: BTreeSet<&str> =
+            text.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3).collect();
+        assert!(named.len() > 40, "{page}: {named:?}");
+        let missing: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
+        assert!(missing.is_empty(), "{page}: {missing:#?}");
+    }
+}
+
+/// Whoever is woken by an alert or shown an error finds a page of its name.
+#[test]
+fn every_alert_and_every_error_has_a_runbook() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_else(|_| panic!("{path} is missing"));
+    let alerts = text("deploy/prometheus/alerts.yaml");
+    let alerts = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let errors = text("docs/errors.md");
+    let errors = errors.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).map(str::to_owned);
+    let wanted: BTreeSet<String> = alerts.map(|name| format!("alert-{name}")).chain(errors).collect();
+    let pages = fs::read_dir(root.join("docs/runbooks")).expect("the folder");
+    let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().trim_end_matches(".md").to_owned();
+    let found: BTreeSet<String> =
+        pages.map(|entry| name(entry.expect("an entry"))).filter(|name| name != "README").collect();
+    assert_eq!(found, wanted);
+    let index = text("docs/runbooks/README.md");
+    for name in &wanted {
+        assert!(index.contains(&format!("({name}.md)")), "the index does not lead to {name}");
+        let title = name.trim_start_matches("alert-");
+        assert!(text(&format!("docs/runbooks/{name}.md")).starts_with(&format!("# {title}\n")), "{name}");
+    }
 }

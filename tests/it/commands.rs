@@ -1261,8 +1261,10 @@ fn every_command_in_the_docs_exists() {
         .get_subcommands()
         .flat_map(|sub| sub.get_all_aliases().map(str::to_owned).chain([sub.get_name().to_owned()]).collect::<Vec<_>>())
         .collect();
-    let mut pages: Vec<PathBuf> = fs::read_dir(root("docs"))
-        .expect("the docs")
+    let folders = ["docs", "docs/runbooks"].map(|folder| fs::read_dir(root(folder)).expect("the docs"));
+    let mut pages: Vec<PathBuf> = folders
+        .into_iter()
+        .flatten()
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
         .collect();
