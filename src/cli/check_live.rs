@@ -2,8 +2,8 @@
 //!
 //! All providers, issuers of clients' tokens and the store are tried concurrently, each step by step; a failed step is
 //! reported with what was found and what to do. It opens no listener. A connection whose certificate does not verify is
-//! inspected and closed: no secret is sent if TLS does not verify. A provider's token endpoint is called at most once,
-//! because a bank may lock an application that presents a wrong secret too often; its other places get a HEAD request
+//! inspected and closed: no secret is sent if TLS does not verify. A provider's token endpoint is called at most once
+//! with each set of credentials, because a bank may lock an application that presents a wrong secret too often; its other places get a HEAD request
 //! without any credential. Consent endpoints are not called.
 //!
 //! I/O is in [`provider`], [`issuer`] and [`store`]; [`connect_trial`], [`certificates`], [`clock`] and [`token`] judge
