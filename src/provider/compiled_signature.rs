@@ -278,6 +278,8 @@ pub(super) struct CompiledSignature {
     places: Vec<CallPlace>,
     /// The header field without which it is not made: that of a challenge.
     pub only_with: Option<HeaderName>,
+    /// The methods of the requests that it is made for; empty: all.
+    methods: Vec<String>,
 }
 
 /// Checks that a key has what a template says of it.
@@ -350,7 +352,13 @@ impl CompiledSignature {
             form,
             places: rule.places(),
             only_with: None,
+            methods: rule.methods.clone(),
         }))
+    }
+
+    /// Returns whether it is made for requests of this method.
+    pub(super) fn is_for(&self, method: &str) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|known| known == method)
     }
 
     /// Its places on a message: its own, and those of what it needs beside it.
@@ -633,7 +641,8 @@ pub(super) async fn sign_message(
         }
     }
     for signature in signatures {
-        if signature.only_with.as_ref().is_some_and(|name| !headers.contains_key(name)) {
+        let lacks_challenge = signature.only_with.as_ref().is_some_and(|name| !headers.contains_key(name));
+        if lacks_challenge || !signature.is_for(method) {
             continue;
         }
         let digest = signature.digest_of(body)?;

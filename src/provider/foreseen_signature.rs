@@ -181,7 +181,7 @@ impl Module {
             let encoded = utf8_percent_encode(value, NON_ALPHANUMERIC).to_string();
             made.extend([(value.to_owned(), "‹signature›"), (encoded, "‹signature›")]);
         }
-        let signers = marked.signers();
+        let signers = marked.signers(method.as_str());
         for (place, form, _) in &signers {
             let shown = if *form == "dpop" { "‹proof of possession›" } else { "‹signature›" };
             let value = place.as_header().and_then(|name| headers.get(name)).and_then(|value| value.to_str().ok());

@@ -762,11 +762,12 @@ impl Injection {
         self
     }
 
-    /// What is signed, in its order: the place, the word of the form, the algorithm.
-    pub(super) fn signers(&self) -> Vec<(CallPlace, &'static str, SigningAlgorithm)> {
+    /// What is signed of a request of this method, in its order: the place, the word of the form, the algorithm.
+    pub(super) fn signers(&self, method: &str) -> Vec<(CallPlace, &'static str, SigningAlgorithm)> {
         let proof = self.dpop.iter().map(|dpop| (CallPlace::Header(DPOP), "dpop", dpop.algorithm()));
         // Those over a challenge are made only after one.
-        let usual = self.signatures.iter().filter(|signature| signature.only_with.is_none());
+        let usual =
+            self.signatures.iter().filter(|signature| signature.only_with.is_none() && signature.is_for(method));
         let outlines = usual.map(CompiledSignature::outline);
         proof.chain(outlines.map(|(place, form, algorithm)| (place.clone(), form, algorithm))).collect()
     }

@@ -29,7 +29,7 @@ use crate::syntax::{Diagnostics, Fields, Kind, Node, SourceText, TableEntry};
 pub use lint::LintFinding;
 
 /// The profiles that come with countersign: their names and texts.
-const BUILTIN: [(&str, &str); 56] = [
+const BUILTIN: [(&str, &str); 55] = [
     ("abbeycross", include_str!("profiles/abbeycross.toml")),
     ("adyen", include_str!("profiles/adyen.toml")),
     ("airtel-money", include_str!("profiles/airtel-money.toml")),
@@ -37,7 +37,6 @@ const BUILTIN: [(&str, &str); 56] = [
     ("arab-bank", include_str!("profiles/arab-bank.toml")),
     ("bangkok-bank", include_str!("profiles/bangkok-bank.toml")),
     ("bank-of-london", include_str!("profiles/bank-of-london.toml")),
-    ("bank-of-london-read", include_str!("profiles/bank-of-london-read.toml")),
     ("bca", include_str!("profiles/bca.toml")),
     ("berlin-group", include_str!("profiles/berlin-group.toml")),
     ("berlin-group-certificate", include_str!("profiles/berlin-group-certificate.toml")),

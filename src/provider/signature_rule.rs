@@ -130,6 +130,8 @@ pub(super) struct SignatureRule {
     pub value: Template,
     pub digest: Option<DigestRule>,
     pub form: SignatureForm,
+    /// The methods of the requests that it is made for; empty: all.
+    pub methods: Vec<String>,
 }
 
 /// The surroundings of a list of signatures.
@@ -323,6 +325,17 @@ impl JwtTemplate {
     pub(super) fn templates<'a>(&'a self, found: &mut Vec<&'a Template>) {
         self.header.iter().chain(&self.claims).for_each(|(_, field)| field.templates(found));
     }
+}
+
+/// Reads `methods`, a list of methods in capitals (RFC 9110 section 9.1).
+fn methods(node: &Node, report: &Diagnostics) -> Vec<String> {
+    let words = OneOrManyValues::<String>::from_node(node, report).map_or_else(Vec::new, |words| words.0);
+    let is_method =
+        |word: &String| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    if words.is_empty() || !words.iter().all(is_method) {
+        node.error(report, "these are no methods", "write them in capitals, as in `[\"POST\", \"PUT\"]`", None);
+    }
+    words
 }
 
 fn life(fields: &Fields<'_>) -> Duration {
@@ -560,8 +573,9 @@ impl SignatureRule {
         let mut own = context.own.map(|own| own.to_vec());
         for node in super::refusal::tables(node, context.table, report) {
             let Some(rule) = Self::read(node, context, own.as_mut(), report) else { continue };
-            if rules.iter().any(|known| known.place == rule.place) {
-                node.error(report, format!("`{}` is signed twice", rule.place), "give each its own place", None);
+            if rules.iter().any(|known| known.place == rule.place && known.meets(&rule)) {
+                let label = "give each its own place, or `methods` that differ";
+                node.error(report, format!("`{}` is signed twice", rule.place), label, None);
             }
             rules.push(rule);
         }
@@ -581,6 +595,9 @@ impl SignatureRule {
         let form = word.and_then(|word| SignatureForm::take(&fields, word, key.as_ref(), scope));
         let digest = fields.take("digest").map(|node| DigestRule::read(node, report));
         let client_headers = fields.or("client_headers", OneOrManyValues::<FieldName>(Vec::new())).0;
+        // The method of a token request is the profile's.
+        let methods_node = context.own.is_some().then(|| fields.take("methods")).flatten();
+        let methods = methods_node.map_or_else(Vec::new, |node| methods(node, report));
         let (header, query) = (fields.opt::<FieldName>("header"), fields.opt::<String>("query"));
         let (has_header, query_node) = (fields.take("header").is_some(), fields.take("query"));
         // A call's own body is the client's.
@@ -624,7 +641,7 @@ impl SignatureRule {
         ) {
             query_node.error(report, "this form of signature stands in a header", "", None);
         }
-        let rule = Self { key, place, value, digest, form };
+        let rule = Self { key, place, value, digest, form, methods };
         let mut signed = Vec::new();
         rule.form.templates(&mut signed);
         if signed.iter().any(|template| template.parts().any(|part| *part == MessagePart::Signature)) {
@@ -641,6 +658,12 @@ impl SignatureRule {
             own.extend(rule.headers());
         }
         Some(rule)
+    }
+
+    /// Returns whether a request can have this signature and `other`.
+    fn meets(&self, other: &Self) -> bool {
+        let any = self.methods.is_empty() || other.methods.is_empty();
+        any || self.methods.iter().any(|method| other.methods.contains(method))
     }
 
     /// The header fields that it covers.

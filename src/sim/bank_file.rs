@@ -33,14 +33,13 @@ use drawn::SettingText;
 use text::Values;
 
 /// The files that come with countersign: names and texts.
-const BUILTIN: [(&str, &str); 47] = [
+const BUILTIN: [(&str, &str); 46] = [
     ("adyen", include_str!("banks/adyen.toml")),
     ("airtel-money", include_str!("banks/airtel-money.toml")),
     ("apigee", include_str!("banks/apigee.toml")),
     ("arab-bank", include_str!("banks/arab-bank.toml")),
     ("bangkok-bank", include_str!("banks/bangkok-bank.toml")),
     ("bank-of-london", include_str!("banks/bank-of-london.toml")),
-    ("bank-of-london-read", include_str!("banks/bank-of-london-read.toml")),
     ("bca", include_str!("banks/bca.toml")),
     ("berlin-group", include_str!("banks/berlin-group.toml")),
     ("berlin-group-certificate", include_str!("banks/berlin-group-certificate.toml")),

@@ -524,3 +524,31 @@ proptest! {
 fn a_child_of_a_child_has_what_its_first_parent_has() {
     assert_eq!(mistakes("name = \"mine\"\nextends = \"bri\"\n"), Vec::<String>::new());
 }
+
+/// Two signatures for one place are told apart by the method alone.
+#[test]
+fn signatures_of_methods_may_share_a_place_only_if_they_share_no_method() {
+    let profile = |one: &str, other: &str| {
+        let sign = |methods: &str, text: &str| {
+            format!(
+                "[[request.sign]]\nkey = \"k\"\nalgorithm = \"HS256\"\nheader = \"x-sign\"\ntext = \"{text}\"\n{methods}\n"
+            )
+        };
+        format!(
+            "name = \"a\"\n[settings.k]\nsecret = true\n[request]\ninject = []\n{}{}",
+            sign(one, "{path}"),
+            sign(other, "{path}{body}")
+        )
+    };
+    let told = |one: &str, other: &str| mistakes(&profile(one, other)).join("\n");
+    assert_eq!(told("methods = \"GET\"", "methods = [\"POST\", \"PUT\"]"), "");
+    for (one, other, said) in [
+        ("", "", "signed twice"),
+        ("", "methods = \"GET\"", "signed twice"),
+        ("methods = [\"GET\", \"PUT\"]", "methods = [\"POST\", \"PUT\"]", "signed twice"),
+        ("methods = []", "methods = \"POST\"", "no methods"),
+        ("methods = \"get\"", "methods = \"POST\"", "no methods"),
+    ] {
+        assert!(told(one, other).contains(said), "{one} {other}: {}", told(one, other));
+    }
+}
