@@ -42,8 +42,11 @@ mod life;
 mod login;
 mod message_values;
 mod module;
+mod pack;
+mod pack_manifest;
 mod parameters;
 mod profile;
+mod profile_diff;
 mod provenance;
 mod public_key_setting;
 mod refusal;
@@ -73,7 +76,12 @@ pub use injection::{CallInputs, SentIds};
 pub use life::date;
 pub use login::LoginProgress;
 pub use module::{CallAs, Module, UnsignedCall, Wiring};
+pub use pack::{
+    PackDemand, PackFault, PackFolder, PackKey, PackTrust, ProfilePack, SIGNATURE_FILE, describe_folder, sign_manifest,
+};
+pub use pack_manifest::{MANIFEST_FILE, PackVersion};
 pub use profile::{LintFinding, Profile};
+pub use profile_diff::{ChangeKind, ProfileChange, ProfileText, profile_changes};
 pub use provenance::{Basis, Provenance};
 pub use refusal::Verdict;
 pub use setting::{FileContent, PROVIDER_KEYS, ReadValue, RemoteKind, Settings};
