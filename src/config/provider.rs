@@ -37,7 +37,7 @@ pub struct ProviderConfig {
     pub name: Arc<str>,
     /// Index of the provider in [`super::SnapshotFields::providers`].
     pub index: usize,
-    /// Name of the profile that the provider uses.
+    /// Name of the profile that the provider uses; that of a pack as `PACK/NAME`.
     pub profile: Arc<str>,
     /// Base URL of the provider's API.
     pub base_url: BaseUrl,
@@ -96,7 +96,7 @@ pub(super) const KEYS: SchemaSection = (
             MAY,
             "what becomes of a malformed line in an answer's head; drop: it is taken out and logged; refuse",
         ),
-        ("profile", SchemaShape::Text, MUST, "a built-in profile, or the path of one of your own"),
+        ("profile", SchemaShape::Text, MUST, "a built-in profile, PACK/NAME of a pack, or the path of one of your own"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
         ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
         ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),
@@ -140,6 +140,8 @@ pub(super) struct ReadProvider {
     pub(super) name: Arc<str>,
     pub(super) position: Position,
     pub(super) profile: Option<Arc<Profile>>,
+    /// The name by which the config knows a profile of a pack; `None`: it has the profile's own.
+    pack_name: Option<Arc<str>>,
     pub(super) settings: Option<Settings>,
     /// The clients to which its use is limited; `None`: it is not limited.
     pub(super) bounds: Option<Vec<ClientId>>,
@@ -223,7 +225,7 @@ impl ReadProvider {
         Some(ProviderConfig {
             name: self.name.clone(),
             index,
-            profile: self.profile.as_ref()?.name().into(),
+            profile: self.pack_name.clone().unwrap_or(self.profile.as_ref()?.name().into()),
             base_url,
             tls: transport.tls.clone(),
             server_name: transport.server_name.clone(),
@@ -256,7 +258,10 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let position = Position::new(&entry.value.source, entry.key_span.clone());
     SpannedText { text: entry.key.clone(), place: position.clone() }.judge_name(report);
     let fields = Fields::new(&entry.value, format!("[provider.{}]", entry.key), report);
-    let profile = fields.req::<SpannedText>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
+    let profile_word = fields.req::<SpannedText>("profile", "\"scb\"");
+    let pack_name =
+        profile_word.as_ref().filter(|word| reader.names_pack(&word.text)).map(|word| word.text.as_str().into());
+    let profile = profile_word.and_then(|word| reader.profile(&word));
     let base_url = base_url(&fields, profile.as_ref(), report);
     let token_url = fields.opt::<SpannedText>("token_url").and_then(|word| endpoint_url(&word, report));
     let only_http1 = choice(&fields, "http", &[("1.1", true)]).unwrap_or(false);
@@ -290,6 +295,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         name,
         position,
         profile,
+        pack_name,
         settings,
         bounds,
         timeouts,

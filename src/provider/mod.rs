@@ -79,7 +79,7 @@ pub use module::{CallAs, Module, UnsignedCall, Wiring};
 pub use pack::{
     PackDemand, PackFault, PackFolder, PackKey, PackTrust, ProfilePack, SIGNATURE_FILE, describe_folder, sign_manifest,
 };
-pub use pack_manifest::{MANIFEST_FILE, PackVersion};
+pub use pack_manifest::{MANIFEST_FILE, PackManifest, PackVersion};
 pub use profile::{LintFinding, Profile};
 pub use profile_diff::{ChangeKind, ProfileChange, ProfileText, profile_changes};
 pub use provenance::{Basis, Provenance};

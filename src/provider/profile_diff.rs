@@ -84,12 +84,12 @@ fn changes(old: &Node, new: &Node) -> Vec<ProfileChange> {
 
 /// One step of a path: a key, or an item of a list.
 #[derive(Clone)]
-enum Step {
+enum PathStep {
     Item(String),
     Key(String),
 }
 
-fn compare(path: &mut Vec<Step>, old: &Node, new: &Node, found: &mut Vec<ProfileChange>) {
+fn compare(path: &mut Vec<PathStep>, old: &Node, new: &Node, found: &mut Vec<ProfileChange>) {
     match (&old.kind, &new.kind) {
         (Kind::Table(old), Kind::Table(new)) => compare_tables(path, old, new, found),
         (Kind::Array(old), Kind::Array(new)) => compare_lists(path, old, new, found),
@@ -109,9 +109,9 @@ const fn alone(items: &[Node]) -> Option<&Node> {
     if let [only] = items { Some(only) } else { None }
 }
 
-fn compare_tables(path: &mut Vec<Step>, old: &Table, new: &Table, found: &mut Vec<ProfileChange>) {
+fn compare_tables(path: &mut Vec<PathStep>, old: &Table, new: &Table, found: &mut Vec<ProfileChange>) {
     for entry in &old.entries {
-        path.push(Step::Key(entry.key.clone()));
+        path.push(PathStep::Key(entry.key.clone()));
         match new.find(&entry.key) {
             Some(other) => compare(path, &entry.value, &other.value, found),
             None => leaves(path, &entry.value, ChangeKind::Removed, found),
@@ -119,7 +119,7 @@ fn compare_tables(path: &mut Vec<Step>, old: &Table, new: &Table, found: &mut Ve
         path.pop();
     }
     for entry in new.entries.iter().filter(|entry| old.find(&entry.key).is_none()) {
-        path.push(Step::Key(entry.key.clone()));
+        path.push(PathStep::Key(entry.key.clone()));
         leaves(path, &entry.value, ChangeKind::Added, found);
         path.pop();
     }
@@ -136,11 +136,26 @@ fn compare_tables(path: &mut Vec<Step>, old: &Table, new: &Table, found: &mut Ve
 }
 
 /// Notes a value that only one side has: a table key by key, anything else whole.
-fn leaves(path: &mut Vec<Step>, node: &Node, kind: ChangeKind, found: &mut Vec<ProfileChange>) {
+fn leaves(path: &mut Vec<PathStep>, node: &Node, kind: ChangeKind, found: &mut Vec<ProfileChange>) {
+    if let ([PathStep::Key(section), PathStep::Key(_)], Some(table)) = (path.as_slice(), node.as_table())
+        && section == "settings"
+    {
+        // A setting is there or not, whatever is said about it.
+        let may_lack = ["default", "optional"].iter().any(|key| table.find(key).is_some());
+        let meaning = match (kind, may_lack) {
+            (ChangeKind::Removed, _) => "a config that sets it is refused: take it out there",
+            (_, true) => "a config may set it",
+            (_, false) => "a config has to set it",
+        };
+        let text = Some(value_text(node));
+        let (old, new) = if kind == ChangeKind::Removed { (text, None) } else { (None, text) };
+        found.push(ProfileChange { path: path_text(path), kind, old, new, meaning });
+        return;
+    }
     match &node.kind {
-        Kind::Table(table) if !table.entries.is_empty() && !matches!(path.last(), Some(Step::Item(_))) => {
+        Kind::Table(table) if !table.entries.is_empty() && !matches!(path.last(), Some(PathStep::Item(_))) => {
             for entry in &table.entries {
-                path.push(Step::Key(entry.key.clone()));
+                path.push(PathStep::Key(entry.key.clone()));
                 leaves(path, &entry.value, kind, found);
                 path.pop();
             }
@@ -167,13 +182,14 @@ struct Rest {
     gap: usize,
 }
 
-fn compare_lists(path: &mut Vec<Step>, old: &[Node], new: &[Node], found: &mut Vec<ProfileChange>) {
+fn compare_lists(path: &mut Vec<PathStep>, old: &[Node], new: &[Node], found: &mut Vec<ProfileChange>) {
     if old.len() == new.len() && old.iter().zip(new).all(|(old, new)| equal(old, new)) {
         return;
     }
     if old.iter().chain(new).all(|item| item.as_table().is_none()) {
         // A list of plain values is one value.
-        let key = path.iter().rev().find_map(|step| if let Step::Key(key) = step { Some(key.as_str()) } else { None });
+        let key =
+            path.iter().rev().find_map(|step| if let PathStep::Key(key) = step { Some(key.as_str()) } else { None });
         let is_set = key.is_some_and(|key| SETS.contains(&key)) && !is_verbatim(path);
         let within = |items: &[Node], others: &[Node]| items.iter().all(|item| others.iter().any(|o| equal(item, o)));
         if !(is_set && within(old, new) && within(new, old)) {
@@ -275,14 +291,14 @@ fn name_of(item: &Node) -> Option<&str> {
     NAMES.iter().find_map(|key| table.find(key)?.value.as_str())
 }
 
-fn item_step(item: &Node, number: usize) -> Step {
-    Step::Item(name_of(item).map_or_else(|| number.to_string(), |name| name.to_ascii_lowercase()))
+fn item_step(item: &Node, number: usize) -> PathStep {
+    PathStep::Item(name_of(item).map_or_else(|| number.to_string(), |name| name.to_ascii_lowercase()))
 }
 
 /// Returns whether the value stands in the body of a request, where its order and form count. `body` of a condition
 /// stands in an item of a list.
-fn is_verbatim(path: &[Step]) -> bool {
-    path.windows(2).any(|pair| matches!(pair, [Step::Key(_), Step::Key(key)] if key == "body"))
+fn is_verbatim(path: &[PathStep]) -> bool {
+    path.windows(2).any(|pair| matches!(pair, [PathStep::Key(_), PathStep::Key(key)] if key == "body"))
 }
 
 fn equal(old: &Node, new: &Node) -> bool {
@@ -305,20 +321,20 @@ fn equal(old: &Node, new: &Node) -> bool {
     }
 }
 
-fn note(path: &[Step], kind: ChangeKind, old: Option<&Node>, new: Option<&Node>, found: &mut Vec<ProfileChange>) {
+fn note(path: &[PathStep], kind: ChangeKind, old: Option<&Node>, new: Option<&Node>, found: &mut Vec<ProfileChange>) {
     push(path, kind, old.map(value_text), new.map(value_text), found);
 }
 
-fn push(path: &[Step], kind: ChangeKind, old: Option<String>, new: Option<String>, found: &mut Vec<ProfileChange>) {
+fn push(path: &[PathStep], kind: ChangeKind, old: Option<String>, new: Option<String>, found: &mut Vec<ProfileChange>) {
     found.push(ProfileChange { path: path_text(path), kind, old, new, meaning: meaning(path) });
 }
 
-fn path_text(path: &[Step]) -> String {
+fn path_text(path: &[PathStep]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
-            Step::Item(name) => text += &format!("[{name}]"),
-            Step::Key(key) => {
+            PathStep::Item(name) => text += &format!("[{name}]"),
+            PathStep::Key(key) => {
                 if !text.is_empty() {
                     text.push('.');
                 }
@@ -356,8 +372,8 @@ fn string_text(text: &str) -> String {
 }
 
 /// The consequence of a change, by the first keys of its path.
-fn meaning(path: &[Step]) -> &'static str {
-    let keys = path.iter().filter_map(|step| if let Step::Key(key) = step { Some(key.as_str()) } else { None });
+fn meaning(path: &[PathStep]) -> &'static str {
+    let keys = path.iter().filter_map(|step| if let PathStep::Key(key) = step { Some(key.as_str()) } else { None });
     let keys: Vec<&str> = keys.collect();
     // Text for people, wherever it stands; in a body it is a field like any other.
     if matches!(keys.last(), Some(&("note" | "confirmed" | "description"))) && !is_verbatim(path) {
@@ -367,7 +383,7 @@ fn meaning(path: &[Step]) -> &'static str {
         ["title" | "version" | "basis" | "sources", ..] => "",
         ["name", ..] => "logs name it so, and every token is fetched anew",
         ["settings", _, "secret"] => "decides whether the value is masked, and where it may go",
-        ["settings", ..] => "a config may have to set other keys, or other values are accepted",
+        ["settings", ..] => "other values are accepted, or another one is the default",
         ["environments", ..] => "providers with this environment call another place",
         ["guarded", ..] => "other paths are refused to routes",
         ["times" | "ids", ..] => "values that requests carry are made differently",
@@ -491,6 +507,23 @@ mod tests {
                 ("settings.x.description", false),
                 ("settings.x.secret", true),
                 ("token.request.body.note", true)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_setting_that_comes_or_goes_says_what_a_config_has_to_do() {
+        let found = changes(
+            &tree("[settings.a]\ndescription = \"a\""),
+            &tree("[settings.b]\ndescription = \"b\"\n[settings.c]\noptional = true"),
+        );
+        let seen: Vec<(&str, &str)> = found.iter().map(|change| (change.path.as_str(), change.meaning)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("settings.a", "a config that sets it is refused: take it out there"),
+                ("settings.b", "a config has to set it"),
+                ("settings.c", "a config may set it")
             ]
         );
     }
