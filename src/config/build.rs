@@ -100,7 +100,7 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
         .iter()
         .zip(consents)
         .enumerate()
-        .map(|(index, (provider, consents))| provider.finished(index, consents).map(Arc::new))
+        .map(|(index, (provider, consents))| provider.finished(index, consents, reader).map(Arc::new))
         .collect();
     let providers = finished?;
     let routes: Option<Vec<Arc<Route>>> =

@@ -28,6 +28,7 @@ mod route;
 mod runtime;
 pub mod schema;
 mod service_key;
+mod shadow;
 mod snapshot;
 mod sources;
 mod spanned_text;

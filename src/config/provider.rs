@@ -11,7 +11,7 @@ use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::key_service::SERVICE_PARALLEL;
 use crate::observe::once::Once;
-use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, Wiring};
+use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, ShadowCounts, Wiring};
 use crate::route::{ClientId, Opens};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientIdentity, ClientTls, KEY_EXCHANGES};
@@ -25,6 +25,7 @@ use super::listener::{client_identity_with, only_tls13};
 use super::reader::{Reader, pem_help};
 use super::remote_identity::remote_identity;
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
+use super::shadow::{self, ReadShadow};
 use super::snapshot::CertificateEnd;
 use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
 use super::timeouts::{self, Timeouts};
@@ -67,6 +68,8 @@ pub struct ProviderConfig {
     pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
+    /// What was found of its shadow; `None`: it has none.
+    pub shadow: Option<Arc<ShadowCounts>>,
 }
 
 pub(super) const KEYS: SchemaSection = (
@@ -98,6 +101,12 @@ pub(super) const KEYS: SchemaSection = (
         ),
         ("profile", SchemaShape::Text, MUST, "a built-in profile, PACK/NAME of a pack, or the path of one of your own"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
+        (
+            "shadow_profile",
+            SchemaShape::Text,
+            MAY,
+            "a profile that is compared with this one at each call, and never sent",
+        ),
         ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
         ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),
         ("tls", SchemaShape::Table("provider_tls"), MAY, "for token and resource calls alike"),
@@ -147,8 +156,10 @@ pub(super) struct ReadProvider {
     pub(super) bounds: Option<Vec<ClientId>>,
     pub(super) timeouts: Timeouts,
     pub(super) base_url: Option<BaseUrl>,
-    token_url: Option<EndpointUrl>,
-    default_ttl: Option<Duration>,
+    pub(super) token_url: Option<EndpointUrl>,
+    pub(super) default_ttl: Option<Duration>,
+    /// A second profile, to be compared.
+    pub(super) shadow: Option<ReadShadow>,
     refresh_before: Duration,
     transport: Option<ProviderTransport>,
     way: ReadEgressPath,
@@ -213,7 +224,12 @@ impl ReadProvider {
     }
 
     /// Builds the part of it that the snapshot keeps.
-    pub(super) fn finished(&self, index: usize, consents: Option<ConsentSettings>) -> Option<ProviderConfig> {
+    pub(super) fn finished(
+        &self,
+        index: usize,
+        consents: Option<ConsentSettings>,
+        reader: &Reader<'_>,
+    ) -> Option<ProviderConfig> {
         let (base_url, transport) = (self.base_url.clone()?, self.transport.as_ref()?);
         let mut inputs = transport.digest.to_vec();
         inputs.extend(self.way.digest);
@@ -221,6 +237,7 @@ impl ReadProvider {
         inputs.extend(base_url.port().to_be_bytes());
         // Its mistakes were reported at the places that use it.
         let alone = || self.compile(self.settings.clone()?, CallAs::Application, &Diagnostics::new());
+        let module = alone();
         let transport_id = sha256(&inputs).first_chunk().copied().map_or(0, u64::from_be_bytes);
         Some(ProviderConfig {
             name: self.name.clone(),
@@ -238,7 +255,8 @@ impl ReadProvider {
             nonces: DpopNonces::default(),
             transport_id,
             consents,
-            module: alone(),
+            shadow: self.shadow_counts(module.as_ref(), reader),
+            module,
             certificate: transport.certificate.clone(),
         })
     }
@@ -289,6 +307,11 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
             None
         }
     };
+    let shadow = settings.as_ref().and_then(|_| shadow::read(&fields, reader));
+    if settings.is_none() {
+        // Its settings are unknown, and what is wrong with the present profile was told.
+        fields.take("shadow_profile");
+    }
     fields.finish();
     let name = entry.key.as_str().into();
     ReadProvider {
@@ -302,6 +325,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         base_url,
         token_url,
         default_ttl,
+        shadow,
         refresh_before,
         transport,
         way,

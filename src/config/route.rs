@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::base::origin::BaseUrl;
 use crate::base::secret::ExposeSecret;
 use crate::base::time::Clock;
-use crate::provider::{CallAs, Module};
+use crate::provider::{CallAs, Module, Shadow};
 use crate::route::{Allow, Opens, PathRules, Rate, Reserved, RouteRule, Var, configured_prefix, refused_method};
 use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Fields, Kind, Node, suggest};
@@ -32,6 +32,8 @@ pub struct Route {
     pub provider: Arc<ProviderConfig>,
     /// Module for the provider's protocol, with the route's own settings.
     pub module: Arc<Module>,
+    /// The shadow of the provider, with the route's own settings; `None`: it has none, or the calls are users'.
+    pub shadow: Option<Arc<Shadow>>,
     /// Destination of requests: the provider's base URL, or the route's `upstream`. The permit's path includes its
     /// path.
     pub upstream: BaseUrl,
@@ -176,6 +178,7 @@ pub(super) struct ReadRoute {
     pub(super) opens: Opens,
     pub(super) upstream: Option<BaseUrl>,
     module: Option<Arc<Module>>,
+    shadow: Option<Arc<Shadow>>,
     stub: bool,
     host: Option<Arc<str>>,
     prefix: Option<Arc<str>>,
@@ -237,7 +240,7 @@ impl ReadRoute {
     /// Makes the route of it, with its provider from among these; `None` if a part of it could not be read.
     pub(super) fn finish(self, providers: &[Arc<ProviderConfig>]) -> Option<Route> {
         let provider = providers.get(self.provider?)?.clone();
-        Some(Route { provider, module: self.module?, upstream: self.upstream?, keys: self.keys })
+        Some(Route { provider, module: self.module?, shadow: self.shadow, upstream: self.upstream?, keys: self.keys })
     }
 }
 
@@ -299,6 +302,10 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
     let name = name.or(provider_word).map_or_else(|| "route".to_owned(), |word| word.text);
     let caller = if user.is_some() { CallAs::User } else { CallAs::Application };
     let module = module(&fields, around, (&name, caller), provider, &vars, modules);
+    let shadowed = module.as_ref().filter(|_| caller == CallAs::Application);
+    let shadow = shadowed
+        .zip(provider_read)
+        .and_then(|(module, provider)| provider.shadow_of(module, Some((&fields, &vars)), reader, report));
     let headers = headers(&fields, module.as_deref(), reader);
     let replay_limit = fields.or("replay_limit", ByteSize(REPLAY_LIMIT)).0;
     let request_buffering = request_buffering(&fields, replay_limit);
@@ -339,6 +346,7 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
         opens,
         upstream,
         module,
+        shadow,
         stub,
         host,
         prefix,

@@ -104,7 +104,7 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-pub const PROVIDER_KEYS: [&str; 17] = [
+pub const PROVIDER_KEYS: [&str; 18] = [
     "base_url",
     "clients",
     "consent",
@@ -116,6 +116,7 @@ pub const PROVIDER_KEYS: [&str; 17] = [
     "invalid_header_lines",
     "profile",
     "refresh_before",
+    "shadow_profile",
     "source_address",
     "timeouts",
     "tls",

@@ -332,3 +332,116 @@ fn a_new_version_of_a_pack_is_taken_at_a_reload_and_a_spoilt_one_is_not() {
         assert!(String::from_utf8_lossy(&shown.body).contains("banks/meed"), "the API names the pack");
     });
 }
+
+/// A proxy with the provider `meed` as the program has it, and a shadow of a pack.
+fn shadowed(sim: &SimHandle, shadow: String) -> Harness {
+    let mut plan = Plan::default().with(sim, "meed", "shadow_profile = \"banks/meed\"\n", "");
+    plan.files = plan.files.with_file("stage/pack.pub", fs::read(PUBLIC).expect("a key"));
+    for (name, bytes) in pack("1", &[("meed", shadow)]) {
+        plan.files = plan.files.with_file(format!("stage/banks/{name}"), bytes);
+    }
+    plan.config += "[profile_pack.banks]\npath = \"banks\"\npublic_key = \"pack.pub\"\n";
+    plan.start()
+}
+
+async fn shadow_of(stage: &Harness) -> Value {
+    let answer = stage.admin("/api/v1/providers").await;
+    let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    answer["providers"][0]["shadow"].clone()
+}
+
+#[test]
+fn a_shadow_is_compared_with_each_call_and_never_sent() {
+    let sim = bank(Bank::Meed);
+    let other = builtin("meed")
+        .replace(
+            "inject = [{ header",
+            "inject = [{ header = \"x-new\", value = \"hush-hush\" }, { query = \"v\", value = \"2\" }, { header",
+        )
+        .replace("path     = \"/v1/oauth/token\"", "path     = \"/v2/oauth/token\"")
+        .replace("grant_type    = \"client_credentials\"", "grant_type    = \"client_credentials\"\nscope = \"all\"");
+    let stage = shadowed(&sim, other);
+    converse(async {
+        for path in ["/meed/echo/a", "/meed/echo/b?mine=1", "/meed/echo/c"] {
+            assert_eq!(stage.client.send(get(path, KEY)).await.status, 200);
+        }
+        let received = sim.received();
+        assert!(
+            received.iter().all(|call| call.header("x-new").is_none() && !call.path.contains("/v2/")),
+            "{received:?}"
+        );
+        assert!(received.iter().all(|call| !call.query.as_deref().unwrap_or_default().contains("v=2")));
+        assert_eq!(sim.token_calls(), 1);
+        let found = shadow_of(&stage).await;
+        assert_eq!(found["profile"], "banks/meed");
+        assert_eq!((&found["compared"], &found["differing"]), (&Value::from(3), &Value::from(3)));
+        let parts = serde_json::json!([{ "part": "header x-new", "count": 3 }, { "part": "query v", "count": 3 }]);
+        assert_eq!(found["parts"], parts);
+        assert_eq!(found["unseen"], serde_json::json!(["token request url", "token request body scope"]));
+        let metrics = stage.admin("/metrics").await;
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        assert!(metrics.contains("countersign_shadow_calls_total{provider=\"meed\"} 3"), "{metrics}");
+        let line = "countersign_shadow_differences_total{provider=\"meed\",part=\"header x-new\"} 3";
+        assert!(metrics.contains(line), "{metrics}");
+        let page = stage.admin("/ui/providers").await;
+        let page = String::from_utf8_lossy(&page.body).into_owned();
+        assert!(page.contains("3 of 3 calls differ") && page.contains("header x-new"), "{page}");
+        for text in [&metrics, &page, &found.to_string()] {
+            assert!(!text.contains("hush-hush"), "no value is shown");
+        }
+    });
+}
+
+#[test]
+fn a_shadow_judges_answers_and_changes_nothing() {
+    let sim = bank(Bank::Meed);
+    // It would take no 401 for a refusal.
+    let (head, _) =
+        builtin("meed").split_once("[[refusal.match]]").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a rule");
+    let stage = shadowed(&sim, head + "[[refusal.match]]\nstatus = 418\n");
+    converse(async {
+        assert_eq!(stage.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        let same = shadow_of(&stage).await;
+        assert_eq!((&same["differing"], &same["parts"]), (&Value::from(0), &serde_json::json!([])));
+        sim.revoke_all();
+        assert_eq!(
+            stage.client.send(get("/meed/echo/a", KEY)).await.status,
+            200,
+            "the present profile has it replayed"
+        );
+        assert_eq!(sim.token_calls(), 2);
+        let found = shadow_of(&stage).await;
+        let part = found["parts"][0]["part"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(part, "verdict unknown instead of refused", "{found}");
+    });
+}
+
+#[test]
+fn a_shadow_that_cannot_work_is_a_mistake_of_the_config() {
+    let plain = CONFIG.replace("\"banks/meed\"", "\"meed\"");
+    let with = |shadow: &str| {
+        plain.replace("profile = \"meed\"\n", &format!("profile = \"meed\"\nshadow_profile = \"{shadow}\"\n"))
+    };
+    let files = |profile: String| world(&pack("1", &[("meed", profile)]));
+    let snapshot = read(&with("banks/meed"), &files(builtin("meed"))).expect("a good config");
+    let shadow = snapshot.providers[0].shadow.as_ref().expect("a shadow");
+    assert_eq!((shadow.unseen().len(), snapshot.routes[0].shadow.is_some()), (0, true));
+    assert_eq!(&*snapshot.providers[0].profile, "meed");
+    let told = |config: &str, files: &InMemory| read(config, files).expect_err("a mistake");
+    let more = builtin("meed") + "\n[settings.region]\ndescription = \"where\"\n";
+    let found = told(&with("banks/meed"), &files(more.clone()));
+    assert!(found.len() == 1 && found[0].contains("`region`"), "its settings are the provider's: {found:#?}");
+    let given = with("banks/meed").replace("client_id = \"id\"", "client_id = \"id\"\nregion = \"eu\"");
+    assert!(read(&given, &files(more)).is_ok());
+    assert!(
+        read(&plain.replace("client_id = \"id\"", "client_id = \"id\"\nregion = \"eu\""), &files(builtin("meed")))
+            .is_err()
+    );
+    let found = told(&with("banks/mede"), &files(builtin("meed")));
+    assert!(found.len() == 1 && found[0].contains("did you mean `banks/meed`?"), "{found:#?}");
+    let found = told(&with("rakbank"), &files(builtin("meed")));
+    assert!(found.iter().any(|line| line.contains("token_url")), "{found:#?}");
+    // What is wrong with both is told once.
+    let found = told(&with("banks/meed").replace("client_id = \"id\"\n", ""), &files(builtin("meed")));
+    assert!(found.len() == 1 && found[0].contains("client_id"), "{found:#?}");
+}
