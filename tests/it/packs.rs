@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use countersign::base::secret::{hex, sha256};
-use countersign::config::{InMemory, Snapshot, build};
+use countersign::config::{AsRead, InMemory, Snapshot, build};
 use countersign::control::ReloadOutcome;
 use countersign::provider::{Profile, sign_manifest};
 use countersign::sim::{Bank, SimHandle};
@@ -283,6 +283,20 @@ fn a_config_takes_a_profile_of_a_pack_that_it_believes() {
     mistaken(&unsigned, &with("meed.toml", ""), "its `meed.toml` is not the one of its manifest");
 }
 
+#[test]
+fn a_renewed_secret_is_read_with_the_pack_as_it_was() {
+    let files = world(&pack("1", &[("meed", builtin("meed"))]));
+    let before = read(CONFIG, &files).expect("a good config");
+    // The pack is being copied while a secret is renewed.
+    let now = files.with_file("etc/packs/banks/meed.toml", "half of").with_file("etc/secret", "new-hush");
+    assert!(read(CONFIG, &now).is_err());
+    let (snapshot, found) =
+        build(Path::new("etc/proxy.toml"), CONFIG, &AsRead { sources: &before.sources, files: &now });
+    let snapshot = snapshot.unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(snapshot.digest, before.digest);
+    assert_ne!(snapshot.sources.fingerprint, before.sources.fingerprint);
+}
+
 /// A proxy with the provider `meed` as a pack has it.
 fn stage(sim: &SimHandle, pack: &BTreeMap<String, Vec<u8>>) -> Harness {
     let mut plan = Plan::default().with(sim, "meed", "", "");
@@ -398,7 +412,7 @@ fn a_shadow_judges_answers_and_changes_nothing() {
     // It would take no 401 for a refusal.
     let (head, _) =
         builtin("meed").split_once("[[refusal.match]]").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a rule");
-    let stage = shadowed(&sim, head + "[[refusal.match]]\nstatus = 418\n");
+    let stage = shadowed(&sim, head + "[[refusal.match]]\nstatus = 418\nbare = true\n");
     converse(async {
         assert_eq!(stage.client.send(get("/meed/echo/a", KEY)).await.status, 200);
         let same = shadow_of(&stage).await;
@@ -439,7 +453,8 @@ fn a_shadow_that_cannot_work_is_a_mistake_of_the_config() {
     );
     let found = told(&with("banks/mede"), &files(builtin("meed")));
     assert!(found.len() == 1 && found[0].contains("did you mean `banks/meed`?"), "{found:#?}");
-    let found = told(&with("rakbank"), &files(builtin("meed")));
+    let scoped = with("rakbank").replace("client_id = \"id\"", "client_id = \"id\"\nscope = \"s\"");
+    let found = told(&scoped, &files(builtin("meed")));
     assert!(found.iter().any(|line| line.contains("token_url")), "{found:#?}");
     // What is wrong with both is told once.
     let found = told(&with("banks/meed").replace("client_id = \"id\"\n", ""), &files(builtin("meed")));
