@@ -86,5 +86,5 @@ pub use profile_diff::{ChangeKind, ProfileChange, ProfileText, profile_changes};
 pub use provenance::{Basis, Provenance};
 pub use refusal::Verdict;
 pub use setting::{FileContent, PROVIDER_KEYS, ReadValue, RemoteKind, Settings};
-pub use shadow::{DressedCall, SameId, Shadow, ShadowCounts, call_differences};
+pub use shadow::{DressedBody, DressedCall, SameId, Shadow, ShadowCounts, call_differences};
 pub use stub::STUB_TOKEN;

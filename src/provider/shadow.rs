@@ -67,9 +67,18 @@ impl fmt::Debug for Shadow {
 pub struct DressedCall<'a> {
     pub headers: &'a HeaderMap,
     pub path_and_query: &'a str,
-    /// The body with the profile's fields in it; `None`: the profile leaves it as it is, or it is not known. An error: the
-    /// fields cannot be put into it.
-    pub body: Option<Result<&'a [u8], ()>>,
+    pub body: DressedBody<'a>,
+}
+
+/// The body of a call as one of the two profiles makes it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DressedBody<'a> {
+    /// The profile leaves it as the client sent it.
+    AsSent,
+    /// The profile's fields are in it.
+    Made(&'a [u8]),
+    /// The profile's fields cannot be put into it.
+    Unfit,
 }
 
 impl Shadow {
@@ -451,8 +460,8 @@ mod tests {
         let call = |(headers, target): &'_ (HeaderMap, String)| (headers.clone(), target.clone());
         let (before, after) = (call(before), call(after));
         call_differences(
-            &DressedCall { headers: &before.0, path_and_query: &before.1, body: None },
-            &DressedCall { headers: &after.0, path_and_query: &after.1, body: None },
+            &DressedCall { headers: &before.0, path_and_query: &before.1, body: DressedBody::AsSent },
+            &DressedCall { headers: &after.0, path_and_query: &after.1, body: DressedBody::AsSent },
         )
     }
 

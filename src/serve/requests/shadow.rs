@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::base::time::Now;
 use crate::config::Route;
-use crate::provider::{DressedCall, SameId, Shadow, call_differences};
+use crate::provider::{DressedBody, DressedCall, SameId, Shadow, call_differences};
 use crate::serve::exchanges::replay_body::ReplayBody;
 use crate::serve::requests::dress::{RequestDress, dress_by};
 use crate::serve::worker_state::WorkerState;
@@ -65,7 +65,11 @@ impl ShadowedCall {
                 let [present, candidate] = [present, candidate].map(|(headers, path_and_query, body)| DressedCall {
                     headers,
                     path_and_query,
-                    body: body.as_ref().map(|body| body.as_ref().map(|bytes| bytes.as_slice()).map_err(|()| ())),
+                    body: match body {
+                        None => DressedBody::AsSent,
+                        Some(Ok(made)) => DressedBody::Made(made),
+                        Some(Err(())) => DressedBody::Unfit,
+                    },
                 });
                 call_differences(&present, &candidate)
             }
