@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Admin;
 use super::view::{
     CertificateView, ConsentsView, Counts, FailureView, Fetches, KeyServiceView, ListenerView, ProviderView,
-    ProvidersView, ReloadView, RouteView, RoutesView, StatusClasses, StatusView, StoreView, TokensView,
+    ProvidersView, ReloadView, RouteView, RoutesView, ShadowView, StatusClasses, StatusView, StoreView, TokensView,
 };
 use crate::base::time::{Now, rfc3339};
 use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Snapshot};
@@ -166,6 +166,7 @@ fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenT
         fetches,
         consents: provider.consents.is_some(),
         credentials: credentials.map(CredentialSlot::as_str),
+        shadow: provider.shadow.as_deref().map(ShadowView::of),
         client_certificate_days_left: certificate.as_ref().map(|certificate| certificate.days_left),
         client_certificate_expires_at: certificate.map(|certificate| certificate.expires_at),
     }

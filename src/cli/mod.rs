@@ -137,12 +137,12 @@ enum Command {
     /// Load a PKCS#11 module, for a countersign that starts this; standard input is a socket
     #[command(name = "pkcs11-module", hide = true)]
     Pkcs11Module,
-    /// List the built-in provider profiles, print one, play a profile's tests, or look a profile through
+    /// List provider profiles, print or compare them, play their tests, look one through, make packs of them
     #[command(args_conflicts_with_subcommands = true)]
     Profiles {
         #[command(subcommand)]
-        command: Option<ProfilesCommand>,
-        /// Print this one; default: list them all
+        command: Option<profiles::ProfilesCommand>,
+        /// Print this one, or list those of this folder of a pack; default: list the built-in ones
         name: Option<String>,
         /// Print the answer as JSON
         #[arg(long)]
@@ -202,31 +202,6 @@ enum KeyCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum ProfilesCommand {
-    /// Warn about what is no mistake and may cost dearly: refusals that fetch for ever, payments that are made twice
-    Lint {
-        /// The profile: a file, or the name of a built-in one
-        #[arg(value_name = "FILE")]
-        profile: String,
-        /// Print the answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Play the conversations of a profile; without any named, those in the folder beside FILE that is called like it
-    Test {
-        /// The profile: a file, or the name of a built-in one
-        #[arg(value_name = "FILE")]
-        profile: String,
-        /// Files of the conversations to play
-        #[arg(value_name = "CONVERSATION")]
-        conversations: Vec<PathBuf>,
-        /// Print the answer as JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
 /// Set once a result could not be written to standard output.
 static RESULT_LOST: AtomicBool = AtomicBool::new(false);
 
@@ -259,12 +234,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Learn(arguments) => learn::run(&arguments),
         Command::Man { words } => completions::man(command_line(), &words),
         Command::Pkcs11Module => run_module_process(),
-        Command::Profiles { command: Some(ProfilesCommand::Test { profile, conversations, json }), .. } => {
-            profiles::test(&profile, &conversations, json)
-        }
-        Command::Profiles { command: Some(ProfilesCommand::Lint { profile, json }), .. } => {
-            profiles::lint(&profile, json)
-        }
+        Command::Profiles { command: Some(command), .. } => profiles::run(&command),
         Command::Profiles { command: None, name, json } => profiles::show(name.as_deref(), json),
         Command::Reload { admin_listener } => status::reload(&admin_listener),
         Command::Run { config } => run::run(&config),

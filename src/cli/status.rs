@@ -84,6 +84,18 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
         })
         .collect();
     let _ = write!(text, "\n{}", table(&["LISTENER", "MODE", "ADDRESS", "TLS"], &listeners));
+    let shadows: Vec<Vec<String>> = list(providers, "providers")
+        .iter()
+        .filter_map(|one| {
+            let shadow = one.get("shadow")?;
+            let seen = list(shadow, "parts").iter();
+            let seen = seen.map(|part| format!("{} ({})", word(part, "part"), number(part, "count")));
+            let unseen = list(shadow, "unseen").iter().filter_map(Value::as_str).map(ToOwned::to_owned);
+            let parts: Vec<String> = seen.chain(unseen).collect();
+            let calls = format!("{} of {}", number(shadow, "differing"), number(shadow, "compared"));
+            Some(row(&[word(one, "name"), word(shadow, "profile"), &calls, &parts.join(", ")]))
+        })
+        .collect();
     let providers: Vec<Vec<String>> = list(providers, "providers")
         .iter()
         .map(|one| {
@@ -105,6 +117,10 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
         .collect();
     let _ =
         write!(text, "\n{}", table(&["PROVIDER", "PROFILE", "STATE", "LIVE TOKENS", "ASKED AGAIN", "WHY"], &providers));
+    if !shadows.is_empty() {
+        let head = ["PROVIDER", "SHADOW", "CALLS THAT DIFFER", "IN"];
+        let _ = write!(text, "\n{}", table(&head, &shadows));
+    }
     let services: Vec<Vec<String>> = list(status, "key_services")
         .iter()
         .map(|one| {
@@ -171,6 +187,8 @@ mod tests {
         }, {
             "name": "meed", "profile": "meed", "state": "resting", "live_tokens": 0, "token_keys": 1,
             "last_failure": { "reason": "503" },
+            "shadow": { "profile": "ours/meed", "compared": 12, "differing": 3, "unseen": ["token request url"],
+                        "parts": [{ "part": "header x-a", "count": 3 }] },
         }] });
         let text = told(&status, &providers, Now::at(0, 1_709_164_800_000));
         for wanted in [
@@ -180,6 +198,7 @@ mod tests {
             "gateway   reverse  127.0.0.1:1  yes\n",
             "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300; set the clock\n",
             "meed      meed     resting  0 of 1       with the next call              503\n",
+            "meed      ours/meed  3 of 12            header x-a (3), token request url\n",
             "kms:eu-central-1  closed   7 and 0         -\n",
             "pkcs11:bank       open     1 and 2         1 min ago (2024-02-28T23:59:00Z)  the process has ended\n",
             "server.crt   in 10 d (2024-03-10T00:00:00Z)\n",

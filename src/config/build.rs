@@ -20,6 +20,7 @@ use super::include;
 use super::limits;
 use super::listener::{self, ListenerAccess, ListenerConfig, ReadListener, ServedRoute, ServedRoutes};
 use super::log;
+use super::profile_pack;
 use super::provider::{self, ProviderConfig, ReadProvider};
 use super::reader::Reader;
 use super::redact::redact_all;
@@ -60,6 +61,7 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
     let report = reader.report;
     let fields = Fields::new(root, "the file", report);
     let known = client::read(&fields, reader);
+    profile_pack::read(&fields, reader);
     let providers = provider::read(&fields, &known, reader);
     let mut listeners = listener::read(&fields, &known, reader);
     let around = RouteReadContext { known: &known, listeners: &listeners, providers: &providers, reader };
@@ -98,7 +100,7 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
         .iter()
         .zip(consents)
         .enumerate()
-        .map(|(index, (provider, consents))| provider.finished(index, consents).map(Arc::new))
+        .map(|(index, (provider, consents))| provider.finished(index, consents, reader).map(Arc::new))
         .collect();
     let providers = finished?;
     let routes: Option<Vec<Arc<Route>>> =

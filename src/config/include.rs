@@ -1,6 +1,7 @@
 //! `include`: a config in several files.
 //!
-//! The files are read as if they were one: lists of tables go on, `[provider.NAME]` and `[client.NAME]` gather, and
+//! The files are read as if they were one: lists of tables go on, `[provider.NAME]`, `[client.NAME]` and `[profile_pack.NAME]`
+//! gather, and
 //! everything else stands in one file only. Every value keeps its place, so messages name the right file. Relative paths
 //! start at the folder of the config itself, whichever file they stand in.
 
@@ -211,7 +212,9 @@ fn merge(root: &mut Node, part: Node, report: &Diagnostics) {
             (Kind::Array(items), Kind::Array(more)) if matches!(&*entry.key, "listener" | "route") => {
                 items.extend(more)
             }
-            (Kind::Table(table), Kind::Table(more)) if matches!(&*entry.key, "client" | "provider") => {
+            (Kind::Table(table), Kind::Table(more))
+                if matches!(&*entry.key, "client" | "profile_pack" | "provider") =>
+            {
                 add(table, more, &entry.key, report);
             }
             (

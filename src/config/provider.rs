@@ -12,7 +12,7 @@ use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Now;
 use crate::key_service::SERVICE_PARALLEL;
 use crate::observe::once::Once;
-use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, Wiring};
+use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, ShadowCounts, Wiring};
 use crate::route::{ClientId, Opens};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientIdentity, ClientTls, KEY_EXCHANGES};
@@ -28,6 +28,7 @@ use super::next_credentials::{self, NextCredentials, OwnCredentials, credentials
 use super::reader::{Reader, pem_help};
 use super::remote_identity::remote_identity;
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
+use super::shadow::{self, ReadShadow};
 use super::snapshot::CertificateEnd;
 use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
 use super::timeouts::{self, Timeouts};
@@ -40,7 +41,7 @@ pub struct ProviderConfig {
     pub name: Arc<str>,
     /// Index of the provider in [`super::SnapshotFields::providers`].
     pub index: usize,
-    /// Name of the profile that the provider uses.
+    /// Name of the profile that the provider uses; that of a pack as `PACK/NAME`.
     pub profile: Arc<str>,
     /// Base URL of the provider's API.
     pub base_url: BaseUrl,
@@ -70,6 +71,8 @@ pub struct ProviderConfig {
     pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
+    /// What was found of its shadow; `None`: it has none.
+    pub shadow: Option<Arc<ShadowCounts>>,
     /// The slot of its credentials.
     pub slot: CredentialSlot,
     /// The slots of its credentials; `None`: there is only the current one.
@@ -127,8 +130,14 @@ pub(super) const KEYS: SchemaSection = (
             MAY,
             "the credentials that follow: settings, tls and credentials_expire in place of the provider's own",
         ),
-        ("profile", SchemaShape::Text, MUST, "a built-in profile, or the path of one of your own"),
+        ("profile", SchemaShape::Text, MUST, "a built-in profile, PACK/NAME of a pack, or the path of one of your own"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
+        (
+            "shadow_profile",
+            SchemaShape::Text,
+            MAY,
+            "a profile that is compared with this one at each call, and never sent",
+        ),
         ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
         ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),
         ("tls", SchemaShape::Table("provider_tls"), MAY, "for token and resource calls alike"),
@@ -171,13 +180,17 @@ pub(super) struct ReadProvider {
     pub(super) name: Arc<str>,
     pub(super) position: Position,
     pub(super) profile: Option<Arc<Profile>>,
+    /// The name by which the config knows a profile of a pack; `None`: it has the profile's own.
+    pack_name: Option<Arc<str>>,
     pub(super) settings: Option<Settings>,
     /// The clients to which its use is limited; `None`: it is not limited.
     pub(super) bounds: Option<Vec<ClientId>>,
     pub(super) timeouts: Timeouts,
     pub(super) base_url: Option<BaseUrl>,
-    token_url: Option<EndpointUrl>,
-    default_ttl: Option<Duration>,
+    pub(super) token_url: Option<EndpointUrl>,
+    pub(super) default_ttl: Option<Duration>,
+    /// A second profile, to be compared.
+    pub(super) shadow: Option<ReadShadow>,
     refresh_before: Duration,
     transport: Option<ProviderTransport>,
     next: Option<NextCredentials>,
@@ -283,25 +296,24 @@ impl ReadProvider {
     }
 
     /// Builds the part of it that the snapshot keeps, with its next credentials if it has any.
-    pub(super) fn finished(&self, index: usize, consents: [Option<ConsentSettings>; 2]) -> Option<ProviderConfig> {
+    pub(super) fn finished(
+        &self,
+        index: usize,
+        consents: [Option<ConsentSettings>; 2],
+        reader: &Reader<'_>,
+    ) -> Option<ProviderConfig> {
         let transport = self.transport.as_ref()?;
         let [of_current, of_next] = consents;
-        let Some(NextCredentials { settings, transport: next_transport }) = &self.next else {
-            return self.with_credentials(
-                index,
-                CredentialSlot::Current,
-                (self.settings.as_ref(), transport),
-                of_current,
-            );
-        };
+        let credentials = (self.settings.as_ref(), transport);
+        let current = self.with_credentials(index, CredentialSlot::Current, credentials, of_current)?;
+        let current = ProviderConfig { shadow: self.shadow_counts(current.module.as_ref(), reader), ..current };
+        let Some(NextCredentials { settings, transport: next_transport }) = &self.next else { return Some(current) };
         let ends = [transport, next_transport]
             .map(|transport| transport.certificate.as_ref().and_then(|end| u64::try_from(end.at).ok()));
         let slots = Some(Arc::new(CredentialSlots::new(ends)));
         let credentials = (Some(settings), next_transport);
         let next = self.with_credentials(index, CredentialSlot::Next, credentials, of_next)?;
         let next = Some(Arc::new(ProviderConfig { slots: slots.clone(), ..next }));
-        let credentials = (self.settings.as_ref(), transport);
-        let current = self.with_credentials(index, CredentialSlot::Current, credentials, of_current)?;
         Some(ProviderConfig { slots, next, ..current })
     }
 
@@ -323,7 +335,7 @@ impl ReadProvider {
         Some(ProviderConfig {
             name: self.name.clone(),
             index,
-            profile: self.profile.as_ref()?.name().into(),
+            profile: self.pack_name.clone().unwrap_or(self.profile.as_ref()?.name().into()),
             base_url,
             tls: transport.tls.clone(),
             server_name: transport.server_name.clone(),
@@ -336,6 +348,7 @@ impl ReadProvider {
             nonces: DpopNonces::default(),
             transport_id,
             consents,
+            shadow: None,
             module: alone(),
             certificate: transport.certificate.clone(),
             slot,
@@ -359,7 +372,10 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let position = Position::new(&entry.value.source, entry.key_span.clone());
     SpannedText { text: entry.key.clone(), place: position.clone() }.judge_name(report);
     let fields = Fields::new(&entry.value, format!("[provider.{}]", entry.key), report);
-    let profile = fields.req::<SpannedText>("profile", "\"scb\"").and_then(|word| reader.profile(&word));
+    let profile_word = fields.req::<SpannedText>("profile", "\"scb\"");
+    let pack_name =
+        profile_word.as_ref().filter(|word| reader.names_pack(&word.text)).map(|word| word.text.as_str().into());
+    let profile = profile_word.and_then(|word| reader.profile(&word));
     let base_url = base_url(&fields, profile.as_ref(), report);
     let token_url = fields.opt::<SpannedText>("token_url").and_then(|word| endpoint_url(&word, report));
     let only_http1 = choice(&fields, "http", &[("1.1", true)]).unwrap_or(false);
@@ -397,18 +413,25 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         // What is wrong with the provider itself was reported.
         _ => None,
     };
+    let shadow = settings.as_ref().and_then(|_| shadow::read(&fields, reader));
+    if settings.is_none() {
+        // Its settings are unknown, and what is wrong with the present profile was told.
+        fields.take("shadow_profile");
+    }
     fields.finish();
     let name = entry.key.as_str().into();
     ReadProvider {
         name,
         position,
         profile,
+        pack_name,
         settings,
         bounds,
         timeouts,
         base_url,
         token_url,
         default_ttl,
+        shadow,
         refresh_before,
         transport,
         next,

@@ -11,13 +11,14 @@ use crate::base::counted::counted;
 use crate::base::secret::SecretString;
 use crate::base::time::Clock;
 use crate::key_service::KeyServices;
-use crate::provider::{FileContent, Profile, ReadValue, RemoteKind};
+use crate::provider::{FileContent, PackDemand, PackFault, Profile, ProfilePack, ReadValue, RemoteKind};
 use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::signer::Signer;
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText, suggest};
 use crate::tls::{self, ForeignForm, TlsConfigError};
 
 use super::files::Files;
+use super::profile_pack::PackFiles;
 use super::redact::is_variable;
 use super::service_key;
 use super::snapshot::CertificateEnd;
@@ -35,6 +36,10 @@ pub(super) struct Reader<'a> {
     files: &'a dyn Files,
     directory: PathBuf,
     profiles: RefCell<HashMap<PathBuf, Option<Arc<Profile>>>>,
+    /// The packs by the names that the config gives them; `None`: one that could not be read, which was reported.
+    packs: RefCell<HashMap<String, Option<Arc<ProfilePack>>>>,
+    /// The profiles of packs by `PACK/NAME`.
+    pack_profiles: RefCell<HashMap<String, Option<Arc<Profile>>>>,
     /// Settings for outgoing TLS, by a digest of all that went into them: reading the system's CAs takes its time.
     transports: RefCell<HashMap<[u8; 32], Arc<rustls::ClientConfig>>>,
     /// Contents read besides the config itself that are not secret, for the digest.
@@ -51,6 +56,8 @@ impl<'a> Reader<'a> {
             files,
             directory,
             profiles: RefCell::default(),
+            packs: RefCell::default(),
+            pack_profiles: RefCell::default(),
             transports: RefCell::default(),
             texts: RefCell::default(),
             certificates: RefCell::default(),
@@ -278,7 +285,36 @@ impl<'a> Reader<'a> {
         Ok(made)
     }
 
-    /// A built-in profile by name, or one's own by path. A file is read once, so its mistakes are told once.
+    /// The bytes of the file that `word` names, which are no secret, nor of a kind that ends.
+    pub(super) fn text_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
+        let path = self.resolve(&word.text);
+        self.file(word, &path).inspect(|bytes| self.included(&path, bytes))
+    }
+
+    /// Reads and verifies the pack in a folder. Its files are texts of the config.
+    pub(super) fn open_pack(&self, folder: &Path, demand: &PackDemand<'_>) -> Result<ProfilePack, Vec<PackFault>> {
+        let pack = ProfilePack::open(&PackFiles { files: self.files, path: folder }, demand)?;
+        for (name, bytes) in pack.contents() {
+            self.included(&folder.join(name), bytes);
+        }
+        if let Ok(names) = self.files.list(folder) {
+            self.looked_into(folder, &names);
+        }
+        Ok(pack)
+    }
+
+    /// Makes a pack known under the name that the config gives it; `None` if it could not be read.
+    pub(super) fn add_pack(&self, name: &str, pack: Option<Arc<ProfilePack>>) {
+        self.packs.borrow_mut().insert(name.to_owned(), pack);
+    }
+
+    /// Returns whether a `profile` of the config means one of a pack.
+    pub(super) fn names_pack(&self, profile: &str) -> bool {
+        profile.split_once('/').is_some_and(|(pack, _)| self.packs.borrow().contains_key(pack))
+    }
+
+    /// A built-in profile by name, one of a pack by `PACK/NAME`, or one's own by path. A text is read once, so its mistakes
+    /// are told once.
     pub(super) fn profile(&self, word: &SpannedText) -> Option<Arc<Profile>> {
         if !word.text.contains('/') && !word.text.ends_with(".toml") {
             return Profile::builtin(&word.text).or_else(|| {
@@ -291,15 +327,26 @@ impl<'a> Reader<'a> {
                 None
             });
         }
+        if let Some((pack, name)) = word.text.split_once('/').filter(|_| self.names_pack(&word.text)) {
+            let known = self.pack_profiles.borrow().get(&word.text).cloned();
+            return known.unwrap_or_else(|| {
+                let profile = self.pack_profile(word, pack, name);
+                self.pack_profiles.borrow_mut().insert(word.text.clone(), profile.clone());
+                profile
+            });
+        }
         let path = self.resolve(&word.text);
         if let Some(known) = self.profiles.borrow().get(&path) {
             return known.clone();
         }
-        let bytes = self.file(word, &path).inspect(|bytes| {
-            self.texts.borrow_mut().push(bytes.clone());
-            self.read_text(&path, bytes);
-        });
-        let profile = bytes.and_then(|bytes| match utf8(bytes) {
+        let bytes = match self.unknown_pack(&word.text, &path) {
+            Some((title, help)) => {
+                word.place.error(self.report, title, help);
+                None
+            }
+            None => self.file(word, &path),
+        };
+        let profile = bytes.inspect(|bytes| self.included(&path, bytes)).and_then(|bytes| match utf8(bytes) {
             Ok(text) => Profile::parse(&SourceText::new(path.display().to_string(), text), self.report),
             Err(why) => {
                 word.place.error(self.report, format!("`{}` {why}", word.text), "a profile is a TOML file");
@@ -308,6 +355,35 @@ impl<'a> Reader<'a> {
         });
         self.profiles.borrow_mut().insert(path, profile.clone());
         profile
+    }
+
+    /// The profile of a pack that is there.
+    fn pack_profile(&self, word: &SpannedText, pack: &str, name: &str) -> Option<Arc<Profile>> {
+        let pack = self.packs.borrow().get(pack).cloned()??;
+        if pack.text(name).is_none() {
+            let help = match suggest(name, pack.names()) {
+                Some(near) => format!("did you mean `{}/{near}`?", pack.name()),
+                None => format!("it has {}", pack.names().collect::<Vec<_>>().join(", ")),
+            };
+            let title = format!("the pack `{}` has no profile called `{}`", pack.name(), name.escape_debug());
+            word.place.error(self.report, title, help);
+        }
+        pack.profile(name, self.report)
+    }
+
+    /// The mistake of a text like `PACK/NAME` that is neither the path of a file nor of a known pack.
+    fn unknown_pack(&self, text: &str, path: &Path) -> Option<(String, String)> {
+        let (pack, name) = text.split_once('/')?;
+        let looks_so = !pack.starts_with('.') && !pack.is_empty() && !name.contains(['/', '.']);
+        if !looks_so || self.files.read(path).is_ok() {
+            return None;
+        }
+        let packs = self.packs.borrow();
+        let help = match suggest(pack, packs.keys().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}/{name}`?"),
+            None => format!("add [profile_pack.{pack}] with its `path`, or name the file of a profile"),
+        };
+        Some((format!("`{text}` is no file, and there is no pack called `{pack}`"), help))
     }
 }
 

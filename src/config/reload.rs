@@ -9,7 +9,7 @@ use super::spanned_text::choice;
 /// `[reload]`: the files whose change is a reload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WatchConfig {
-    /// Those, and the config, what it includes, and profiles.
+    /// Those, and the config, what it includes, profiles and packs of them.
     All,
     /// Certificates, keys and secrets. The config's own text stays as it was read last.
     Secrets,

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::base::origin::BaseUrl;
 use crate::base::secret::ExposeSecret;
 use crate::base::time::{Clock, Now};
-use crate::provider::{CallAs, Module, Settings};
+use crate::provider::{CallAs, Module, Settings, Shadow};
 use crate::route::{Allow, Opens, PathRules, Rate, Reserved, RouteRule, Var, configured_prefix, refused_method};
 use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, suggest};
@@ -33,6 +33,8 @@ pub struct Route {
     pub provider: Arc<ProviderConfig>,
     /// Module for the provider's protocol, with the route's own settings.
     pub module: Arc<Module>,
+    /// The shadow of the provider, with the route's own settings; `None`: it has none, or the calls are users'.
+    pub shadow: Option<Arc<Shadow>>,
     /// Destination of requests: the provider's base URL, or the route's `upstream`. The permit's path includes its
     /// path.
     pub upstream: BaseUrl,
@@ -197,6 +199,7 @@ pub(super) struct ReadRoute {
     module: Option<Arc<Module>>,
     /// The module of the provider's next credentials.
     next_module: Option<Arc<Module>>,
+    shadow: Option<Arc<Shadow>>,
     stub: bool,
     host: Option<Arc<str>>,
     prefix: Option<Arc<str>>,
@@ -262,9 +265,9 @@ impl ReadRoute {
         let next = self.next_module.zip(provider.next.clone()).filter(|(next, _)| next.key() != module.key());
         let next = next.map(|(module, provider)| {
             let (upstream, keys) = (upstream.clone(), keys.clone());
-            Arc::new(Route { provider, module, upstream, next: None, keys })
+            Arc::new(Route { provider, module, shadow: None, upstream, next: None, keys })
         });
-        Some(Route { provider, module, upstream, next, keys })
+        Some(Route { provider, module, shadow: self.shadow, upstream, next, keys })
     }
 }
 
@@ -330,6 +333,10 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
     let caller = if user.is_some() { CallAs::User } else { CallAs::Application };
     let [module, next_module] =
         route_modules(&fields, around, (&name, caller), provider, &vars, modules).unwrap_or_default();
+    let shadowed = module.as_ref().filter(|_| caller == CallAs::Application);
+    let shadow = shadowed
+        .zip(provider_read)
+        .and_then(|(module, provider)| provider.shadow_of(module, Some((&fields, &vars)), reader, report));
     let headers = headers(&fields, module.as_deref(), reader);
     let replay_limit = fields.or("replay_limit", ByteSize(REPLAY_LIMIT)).0;
     let request_buffering = request_buffering(&fields, replay_limit);
@@ -371,6 +378,7 @@ fn read_one(node: &Node, around: &RouteReadContext<'_>, modules: &mut Modules) -
         upstream,
         module,
         next_module,
+        shadow,
         stub,
         host,
         prefix,

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, limits, listener, log, provider, reload, route, runtime, service_key,
-    store, timeouts, tracing, variable, webhook, wrapped_key,
+    admin, audit, client, consent, credentials, limits, listener, log, profile_pack, provider, reload, route, runtime,
+    service_key, store, timeouts, tracing, variable, webhook, wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -81,7 +81,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 27] = [
+const SECTIONS: [SchemaSection; 28] = [
     (
         "file",
         &[
@@ -97,6 +97,7 @@ const SECTIONS: [SchemaSection; 27] = [
             ),
             ("listener", SchemaShape::List("listener"), MUST, "where countersign listens"),
             ("log", SchemaShape::Table("log"), MAY, "how and where it logs"),
+            ("profile_pack", SchemaShape::Named("profile_pack"), MAY, "profiles in a folder outside the program"),
             ("provider", SchemaShape::Named("provider"), MAY, "whom it calls"),
             ("reload", SchemaShape::Table("reload"), MAY, "when the config is read anew"),
             ("route", SchemaShape::List("route"), MAY, "what leads from a request to a provider"),
@@ -117,6 +118,7 @@ const SECTIONS: [SchemaSection; 27] = [
     ("intercept", &listener::INTERCEPT_KEYS),
     ("listener_tls", &listener::TLS_KEYS),
     log::KEYS,
+    profile_pack::KEYS,
     provider::KEYS,
     provider::TLS_KEYS,
     route::KEYS,

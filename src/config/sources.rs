@@ -15,11 +15,11 @@ use crate::syntax::{Kind, Node};
 pub struct Sources {
     /// Digest of everything that was read, secrets and private keys included: equal ones mean equal configs.
     pub fingerprint: [u8; 32],
-    /// The config itself, what it includes, and profiles; in the order of reading.
+    /// The config itself, what it includes, profiles and packs of them; in the order of reading.
     pub texts: Vec<(PathBuf, Vec<u8>)>,
     /// Certificates, keys and secrets, each with a digest.
     pub secrets: Vec<(PathBuf, [u8; 32])>,
-    /// Folders that `include` looked into, each with a digest of the names there.
+    /// Folders that `include` looked into, and those of packs, each with a digest of the names there.
     pub folders: Vec<(PathBuf, [u8; 32])>,
     /// The sections of the config, by what a person calls them, each with a digest.
     pub outline: Vec<(String, [u8; 32])>,
@@ -68,7 +68,7 @@ pub(super) fn outline(root: &Node) -> Vec<(String, [u8; 32])> {
     let mut sections = Vec::new();
     for entry in root.as_table().iter().flat_map(|table| &table.entries) {
         match (entry.key.as_str(), &entry.value.kind) {
-            (key @ ("client" | "provider"), Kind::Table(table)) => {
+            (key @ ("client" | "profile_pack" | "provider"), Kind::Table(table)) => {
                 let named = table.entries.iter();
                 sections.extend(named.map(|named| (format!("[{key}.{}]", named.key), digest(&named.value))));
             }

@@ -53,6 +53,10 @@ metrics! {
     reflections: Family<ProviderLabel, Counter> = "reflections", "Answers that held a credential";
     unopened: Family<ProviderLabel, Counter> =
         "unopened_answers", "Answers that were withheld, since they could not be decrypted or verified";
+    shadow_calls: Family<ProviderLabel, Counter> =
+        "shadow_calls", "Calls that were dressed by the shadow of a provider's profile, too";
+    shadow_differences: Family<ShadowLabels, Counter> =
+        "shadow_differences", "Parts of calls that the shadow of a provider's profile makes or judges differently";
     token_fetches: Family<OutcomeLabels, Counter> = "token_fetches", "Calls of token endpoints";
     token_seconds: Family<ProviderLabel, Histogram> = "token_fetch_duration_seconds", "Duration of token calls";
     promotions: Family<SlotLabels, Counter> =
@@ -124,6 +128,12 @@ struct RouteLabel {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ProviderLabel {
     provider: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ShadowLabels {
+    provider: String,
+    part: String,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -480,6 +490,17 @@ impl Metrics {
     /// The counter of a provider's answers that could not be decrypted or verified.
     pub fn unopened(&self, provider: &str) -> Counter {
         self.table.unopened.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() })
+    }
+
+    /// Counts a call that was dressed by a shadow, too.
+    pub fn shadow_call(&self, provider: &str) {
+        self.table.shadow_calls.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).inc();
+    }
+
+    /// Counts a part of a call in which a shadow differs. Its name comes of the profiles.
+    pub fn shadow_difference(&self, provider: &str, part: &str) {
+        let labels = ShadowLabels { provider: provider.to_owned(), part: part.to_owned() };
+        self.table.shadow_differences.get_or_create_owned(&labels).inc();
     }
 
     /// The counter of a webhook's calls with this outcome.

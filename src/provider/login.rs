@@ -100,6 +100,19 @@ impl LoginStep {
     }
 }
 
+/// The requests of a login, each made as if those before it had been answered: with a stand-in for what is captured.
+pub(super) fn sample_requests(module: &Module, vars: &Vars, ids: &mut dyn Ids, now: Now) -> Vec<TokenRequest> {
+    let names = module.steps.iter().flat_map(|step| &step.captures).map(|capture| capture.name.clone());
+    let captured = names.map(|name| (name.clone(), SecretString::from(format!("captured-{name}"))));
+    let mut login = LoginProgress { captured: captured.collect(), ..LoginProgress::default() };
+    let mut requests = Vec::new();
+    while login.done <= module.steps.len() {
+        requests.extend(login.request(module, vars, ids, now));
+        login.done += 1;
+    }
+    requests
+}
+
 /// A login under way.
 #[derive(Default)]
 pub struct LoginProgress {

@@ -5,17 +5,17 @@ mod lint;
 use std::sync::Arc;
 
 use crate::base::origin::BaseUrl;
-use crate::base::secret::sha256;
 use crate::provider::challenge_rule::ChallengeRule;
 use crate::provider::coexistence::Coexistence;
 use crate::provider::consent::{ConsentParams, ConsentProfile};
 use crate::provider::dpop::DpopRule;
 use crate::provider::exchange::{RequestKind, RequestTemplate};
-use crate::provider::extends::{merge_extends, parent};
+use crate::provider::extends::Lineage;
 use crate::provider::id_rule::IdRule;
 use crate::provider::injection::InjectionRules;
 use crate::provider::jose_rule::OpeningRules;
 use crate::provider::login::LoginStep;
+use crate::provider::pack::ProfilePack;
 use crate::provider::provenance::Provenance;
 use crate::provider::refusal::RefusalRules;
 use crate::provider::setting::{ReadValue, Setting, Settings};
@@ -183,21 +183,28 @@ struct Environment {
 impl Profile {
     /// Reads a profile's text. Every mistake goes to `report`; `None` when there was one.
     pub fn parse(source: &Arc<SourceText>, report: &Diagnostics) -> Option<Arc<Profile>> {
+        Self::parse_in(source, None, report)
+    }
+
+    /// Reads the text of a profile that stands in a pack, if in any, as [`Profile::parse`] does.
+    pub fn parse_in(
+        source: &Arc<SourceText>,
+        pack: Option<&ProfilePack>,
+        report: &Diagnostics,
+    ) -> Option<Arc<Profile>> {
         let before = report.errors();
-        let own = Node::parse(source, report);
-        let mut digested = Vec::from(sha256(source.text.as_bytes()));
-        let node = match own.as_table().and_then(|table| table.find("extends")) {
-            None => own,
-            Some(entry) => {
-                let parent = parent(&entry.value, report, &mut digested)?;
-                merge_extends(parent, own)
-            }
-        };
-        let profile = Self::read(&node, sha256(&digested), report).map(|mut profile| {
+        let mut lineage = Lineage::new(source, pack);
+        let node = lineage.resolve(Node::parse(source, report), report)?;
+        let profile = Self::read(&node, lineage.digest(), report).map(|mut profile| {
             header_names(&node, &mut profile.header_names);
             profile
         });
         if report.errors() == before { profile.map(Arc::new) } else { None }
+    }
+
+    /// Returns the content of a profile's text with its parents under it, unread: to be compared with another.
+    pub(super) fn resolved(source: &Arc<SourceText>, pack: Option<&ProfilePack>, report: &Diagnostics) -> Option<Node> {
+        Lineage::new(source, pack).resolve(Node::parse(source, report), report)
     }
 
     /// The profile of this name that comes with countersign.

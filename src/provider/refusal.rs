@@ -22,6 +22,18 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Challenged => "challenged",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The `[refusal]` of a profile.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RefusalRules {

@@ -104,7 +104,7 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-pub const PROVIDER_KEYS: [&str; 19] = [
+pub const PROVIDER_KEYS: [&str; 20] = [
     "base_url",
     "clients",
     "consent",
@@ -118,6 +118,7 @@ pub const PROVIDER_KEYS: [&str; 19] = [
     "next",
     "profile",
     "refresh_before",
+    "shadow_profile",
     "source_address",
     "timeouts",
     "tls",

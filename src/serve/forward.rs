@@ -33,6 +33,7 @@ use crate::serve::requests::consent;
 use crate::serve::requests::dress::{RequestDress, dress, dress_body, dressed_target};
 use crate::serve::requests::hop_options::{HopOptions, take_in, turn};
 use crate::serve::requests::permit::{Obtained, Permit};
+use crate::serve::requests::shadow::ShadowedCall;
 use crate::serve::requests::webhook;
 use crate::serve::worker_state::{RouteState, WorkerState};
 use crate::upstream::ReceivedBody;
@@ -171,6 +172,7 @@ async fn forward(
         }
     };
 
+    let shadowed = ShadowedCall::begin(&route.route, &head, replay_body.as_deref());
     let with = RequestDress { host: &route.host, lease: &lease, vars: permit.vars(), now, body: client_sent_body, hop };
     let inputs = with.inputs();
     let ids = dress(&mut head, &route.route, with, &mut RandomIds)?;
@@ -178,6 +180,9 @@ async fn forward(
     let dressed_target = dressed_target(&target, &route.route, inputs, &ids, &mut RandomIds)?;
     if let Some(gathered) = &replay_body {
         dress_body(gathered, &mut head.headers, &route.route, inputs, &ids, &mut RandomIds)?;
+    }
+    if let Some(shadowed) = shadowed {
+        shadowed.compare(worker, &route.route, &target, with);
     }
 
     match &replay_body {

@@ -133,6 +133,19 @@ impl Diagnostics {
         self.found.borrow_mut().retain(|found| found.title != title || !Arc::ptr_eq(&found.source, source));
     }
 
+    /// Adds what another reading of the same texts found, but for what is known already.
+    pub fn join(&self, other: Diagnostics) {
+        for found in other.into_diagnostics() {
+            let is_same = |known: &Diagnostic| {
+                known.title == found.title && known.source.name == found.source.name && known.span == found.span
+            };
+            let known = self.found.borrow().iter().any(is_same);
+            if !known {
+                self.push(found);
+            }
+        }
+    }
+
     /// Returns the number of errors found so far, without warnings.
     pub fn errors(&self) -> usize {
         self.found.borrow().iter().filter(|d| d.severity == Severity::Error).count()

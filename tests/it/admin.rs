@@ -429,7 +429,7 @@ fn as_many_streams_as_there_are_places() {
 // ── the document ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Members that no answer of [`the_document_says_what_is_answered`] has.
-const UNSEEN: [&str; 23] = [
+const UNSEEN: [&str; 31] = [
     "Consent.access_expires_at",
     "Consent.consented_at",
     "Consent.owner",
@@ -452,6 +452,14 @@ const UNSEEN: [&str; 23] = [
     "Provider.client_certificate_expires_at",
     "Provider.closed_until",
     "Provider.credentials",
+    "Provider.shadow",
+    "Shadow.compared",
+    "Shadow.differing",
+    "Shadow.parts",
+    "Shadow.profile",
+    "Shadow.unseen",
+    "ShadowPart.count",
+    "ShadowPart.part",
     "Store.error",
 ];
 

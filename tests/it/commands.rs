@@ -1052,7 +1052,7 @@ fn the_schema_knows_the_readers_keys() {
     let probe = format!(
         "{odd}[[listener]]\n{odd}tls = {{ {inline} }}\n[provider.x]\nprofile = \"oauth2\"\n{odd}[provider.x.tls]\n{odd}\
          [provider.x.timeouts]\n{odd}[[route]]\n{odd}[route.vars.v]\n{odd}[route.timeouts]\n{odd}[route.rate_limit]\n{odd}[client.x]\n{odd}[client.x.jwt]\n{odd}\
-         [admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[runtime]\n{odd}[limits]\n{odd}"
+         [profile_pack.x]\n{odd}[admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[runtime]\n{odd}[limits]\n{odd}"
     );
     let (_, found) = build(Path::new("proxy.toml"), probe, &InMemory::new());
     let settings: Vec<String> = countersign::provider::Profile::builtin("oauth2")
@@ -1074,6 +1074,7 @@ fn the_schema_knows_the_readers_keys() {
         ("rate_limit of [[route]]", "rate_limit"),
         ("[client.x]", "client"),
         ("jwt of [client]", "jwt"),
+        ("[profile_pack.x]", "profile_pack"),
         ("[admin]", "admin"),
         ("[admin.token.x]", "admin_token"),
         ("[log]", "log"),

@@ -40,6 +40,7 @@ mod new_tokens;
 mod oauth_servers;
 mod operator_view;
 mod outside_server;
+mod packs;
 mod profile_language;
 mod provider;
 mod raw_server;

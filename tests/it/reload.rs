@@ -455,6 +455,41 @@ fn a_config_that_is_watched_as_a_whole_is_read_when_it_changes() {
 }
 
 #[test]
+fn a_pack_that_is_put_in_place_is_noticed() {
+    let sim = bank(Bank::Meed);
+    converse(async {
+        let pod = Pod::start(&sim, "reload = { watch = \"all\" }\n").await;
+        let folder = pod.folder.path().join("banks");
+        fs::create_dir(&folder).expect("made");
+        let builtin = countersign::provider::Profile::builtin_text("meed").expect("a profile");
+        let put = |version: &str, text: &str| {
+            fs::write(folder.join("meed.toml"), text).expect("written");
+            let digest = hex(&sha256(text.as_bytes()));
+            let manifest =
+                format!("name = \"banks\"\nversion = \"{version}\"\n[files]\n\"meed.toml\" = \"{digest}\"\n");
+            fs::write(folder.join("pack.toml"), manifest).expect("written");
+        };
+        put("1", builtin);
+        let config = pod.folder.path().join("proxy.toml");
+        let text = fs::read_to_string(&config).expect("read").replace("profile = \"meed\"", "profile = \"banks/meed\"");
+        fs::write(&config, text + "[profile_pack.banks]\npath = \"banks\"\nunsigned = true\n").expect("written");
+        pod.says("added banks/pack.toml").await;
+        let carries = async |value: &str| {
+            assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+            sim.received().last().is_some_and(|call| call.header("x-pack") == Some(value))
+        };
+        assert!(!carries("two").await);
+        let injected = "inject = [{ header = \"x-pack\", value = \"two\" }, { header";
+        put("2", &builtin.replace("inject = [{ header", injected));
+        until("the new version is used", async || carries("two").await).await;
+        // A file that the manifest does not name is a mistake, and the old version goes on.
+        fs::write(folder.join("other.toml"), builtin).expect("written");
+        pod.says("its `other.toml` is not in its manifest").await;
+        assert!(carries("two").await);
+    });
+}
+
+#[test]
 fn a_connection_from_before_other_cas_of_clients_counted_is_made_anew() {
     let sim = bank(Bank::Meed);
     let stage = Plan::default().with(&sim, "meed", "", "").start();

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::token::Fetches;
 use crate::base::time::rfc3339;
 use crate::control::LedgerFailure;
+use crate::provider::ShadowCounts;
 use crate::token::failure::FailureCause;
 
 /// The response body of `GET /api/v1/providers`.
@@ -54,6 +55,40 @@ pub(crate) struct ProviderView {
     /// Likewise, in whole days from now; negative once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate_days_left: Option<i64>,
+    /// What was found of the profile that is compared with its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowView>,
+}
+
+/// What was found of a provider's shadow since the config was read.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ShadowView {
+    pub profile: String,
+    /// Calls that both profiles dressed.
+    pub compared: u64,
+    /// Those of them in which something differs.
+    pub differing: u64,
+    /// The parts that differ, sorted by name.
+    pub parts: Vec<ShadowPartView>,
+    /// Differing parts that no call shows: of the token request, and signatures.
+    pub unseen: Vec<String>,
+}
+
+/// A part of calls in which a shadow differs.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ShadowPartView {
+    /// Its name, as in `header x-request-id`.
+    pub part: String,
+    pub count: u64,
+}
+
+impl ShadowView {
+    pub(crate) fn of(counts: &ShadowCounts) -> Self {
+        let (compared, differing) = counts.calls();
+        let (profile, unseen) = (counts.profile().to_string(), counts.unseen().to_vec());
+        let parts = counts.parts().into_iter().map(|(part, count)| ShadowPartView { part, count }).collect();
+        Self { profile, compared, differing, parts, unseen }
+    }
 }
 
 /// A failed call of a token endpoint.

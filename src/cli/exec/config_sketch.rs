@@ -12,7 +12,7 @@ use std::sync::Arc;
 use toml::{Table, Value};
 
 use crate::base::origin::BaseUrl;
-use crate::config::{Files as _, MachineFiles, sketch};
+use crate::config::{Files as _, MachineFiles, sketch, sketched_pack};
 use crate::provider::Profile;
 use crate::syntax::{Diagnostics, SourceText};
 
@@ -54,7 +54,7 @@ impl ConfigSketch {
             .filter_map(|route| {
                 let upstream = text(route, "upstream").and_then(|url| BaseUrl::parse(url).ok());
                 let provider = || named("provider")?.get(text(route, "provider")?)?.as_table();
-                upstream.or_else(|| base_url(provider()?, folder)).map(|url| url.bare_host().to_owned())
+                upstream.or_else(|| base_url(provider()?, table, folder)).map(|url| url.bare_host().to_owned())
             })
             .collect();
         routed.sort();
@@ -73,18 +73,23 @@ fn text<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
     table.get(key).and_then(Value::as_str)
 }
 
-fn base_url(provider: &Table, folder: &Path) -> Option<BaseUrl> {
+fn base_url(provider: &Table, config: &Table, folder: &Path) -> Option<BaseUrl> {
     if let Some(url) = text(provider, "base_url") {
         return BaseUrl::parse(url).ok();
     }
     let (profile, environment) = (text(provider, "profile")?, text(provider, "environment")?);
-    profile_named(profile, folder)?.environment(environment).cloned()
+    profile_named(profile, config, folder)?.environment(environment).cloned()
 }
 
-/// A built-in profile, or one's own by path.
-fn profile_named(name: &str, folder: &Path) -> Option<Arc<Profile>> {
+/// A built-in profile, one of a pack, or one's own by path.
+fn profile_named(name: &str, config: &Table, folder: &Path) -> Option<Arc<Profile>> {
     if !name.contains('/') && !name.ends_with(".toml") {
         return Profile::builtin(name);
+    }
+    let of_pack =
+        name.split_once('/').and_then(|(pack, own)| Some((sketched_pack(config, folder, pack, &MachineFiles)?, own)));
+    if let Some((pack, own)) = of_pack {
+        return pack.ok()?.profile(own, &Diagnostics::default());
     }
     let text = String::from_utf8(MachineFiles.read(&folder.join(name)).ok()?).ok()?;
     Profile::parse(&SourceText::new(name.to_owned(), text), &Diagnostics::default())

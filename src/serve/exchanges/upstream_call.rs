@@ -35,6 +35,7 @@ use crate::serve::requests::dress::{dress_body, dressed_target};
 use crate::serve::requests::headers;
 use crate::serve::requests::hop_options::HopOptions;
 use crate::serve::requests::permit::Permit;
+use crate::serve::requests::shadow;
 use crate::serve::worker_state::{RouteState, WorkerState};
 use crate::signing::jwe::LibraryEntropy;
 use crate::token::lease::Lease;
@@ -450,6 +451,11 @@ impl UpstreamCall<'_> {
         let body = peeked.as_ref().filter(|_| wants_body).and_then(|peeked| decode(response.headers(), peeked));
         let verdict = module.judge(status, response.headers(), body.as_deref());
         log.came_back(status, verdict);
+        if let Some(known) = &self.route.route.shadow {
+            let part = known.verdict_difference(status, response.headers(), body.as_deref(), verdict);
+            known.counts().note_parts(part.as_slice());
+            shadow::tell(self.worker, &self.route.route, known, part.as_slice(), self.worker.now());
+        }
         let upstream_response = UpstreamResponse {
             response,
             peeked,

@@ -11,7 +11,7 @@ use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::config::Route;
 use crate::observe::trace::{TRACEPARENT, TRACESTATE};
-use crate::provider::{CallInputs, SentIds};
+use crate::provider::{CallInputs, Module, SentIds};
 use crate::serve::exchanges::replay_body::ReplayBody;
 use crate::serve::fault::Fault;
 use crate::serve::requests::headers;
@@ -19,6 +19,7 @@ use crate::serve::requests::hop_options::HopOptions;
 use crate::token::lease::Lease;
 
 /// The values that a request is dressed with, besides its route.
+#[derive(Clone, Copy)]
 pub(in crate::serve) struct RequestDress<'a> {
     /// The `Host` field at the provider.
     pub host: &'a HeaderValue,
@@ -39,8 +40,19 @@ pub(in crate::serve) fn dress(
     with: RequestDress<'_>,
     ids: &mut dyn Ids,
 ) -> Result<SentIds, Fault> {
+    dress_by(&route.module, head, route, with, ids)
+}
+
+/// Does the same by another module than the route's: that of its shadow.
+pub(in crate::serve) fn dress_by(
+    module: &Module,
+    head: &mut Parts,
+    route: &Route,
+    with: RequestDress<'_>,
+    ids: &mut dyn Ids,
+) -> Result<SentIds, Fault> {
     headers::join_cookies(&mut head.headers);
-    headers::strip_request_headers(&mut head.headers, &route.module, &route.consumed)
+    headers::strip_request_headers(&mut head.headers, module, &route.consumed)
         .map_err(|_| Fault::Malformed("The Connection field names too much, or something that is no field."))?;
     if !route.provider.trace_context {
         head.headers.remove(TRACEPARENT);
@@ -54,11 +66,11 @@ pub(in crate::serve) fn dress(
     for (name, value) in &route.headers {
         head.headers.insert(name.clone(), value.clone());
     }
-    if route.module.reads_bodies() {
+    if module.reads_bodies() {
         limit_codings(&mut head.headers);
     }
     head.headers.insert(HOST, with.host.clone());
-    Ok(route.module.dress(&mut head.headers, with.inputs(), ids))
+    Ok(module.dress(&mut head.headers, with.inputs(), ids))
 }
 
 impl<'a> RequestDress<'a> {

@@ -13,6 +13,7 @@
 //! | `identify` | proofs of identity |
 //! | `jwt` | identification by a signed token |
 //! | `permit` | permission after all authorisation, and the way to a lease |
+//! | `shadow` | a second profile's call, compared and never sent |
 //! | `webhook` | calls by a provider, verified for an application |
 
 pub(super) mod admit;
@@ -26,4 +27,5 @@ pub(super) mod hop_options;
 pub(super) mod identify;
 pub(super) mod jwt;
 pub(super) mod permit;
+pub(super) mod shadow;
 pub(super) mod webhook;
