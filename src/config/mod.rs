@@ -20,6 +20,7 @@ mod listener;
 mod log;
 mod provider;
 mod reader;
+mod record;
 mod redact;
 mod reload;
 mod remote_identity;

@@ -11,7 +11,7 @@ use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::key_service::SERVICE_PARALLEL;
 use crate::observe::once::Once;
-use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, Wiring};
+use crate::provider::{CallAs, DpopNonces, Module, Profile, RecordSettings, Recording, Settings, Wiring};
 use crate::route::{ClientId, Opens};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientIdentity, ClientTls, KEY_EXCHANGES};
@@ -23,6 +23,7 @@ use super::client::KnownClients;
 use super::consent::{self, ConsentSettings, ReadConsent};
 use super::listener::{client_identity_with, only_tls13};
 use super::reader::{Reader, pem_help};
+use super::record;
 use super::remote_identity::remote_identity;
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
 use super::snapshot::CertificateEnd;
@@ -67,6 +68,8 @@ pub struct ProviderConfig {
     pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
+    /// The recording of its exchanges; `None`: nothing is recorded.
+    pub recording: Option<Recording>,
 }
 
 pub(super) const KEYS: SchemaSection = (
@@ -97,6 +100,7 @@ pub(super) const KEYS: SchemaSection = (
             "what becomes of a malformed line in an answer's head; drop: it is taken out and logged; refuse",
         ),
         ("profile", SchemaShape::Text, MUST, "a built-in profile, or the path of one of your own"),
+        ("record", SchemaShape::Table("record"), MAY, "where its exchanges are recorded, without secrets"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
         ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
         ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),
@@ -152,6 +156,7 @@ pub(super) struct ReadProvider {
     way: ReadEgressPath,
     trace_context: bool,
     user_agent: Option<HeaderValue>,
+    record: Option<RecordSettings>,
     /// Settings of its users' consents; `None` if absent or unreadable.
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
@@ -238,6 +243,7 @@ impl ReadProvider {
             consents,
             module: alone(),
             certificate: transport.certificate.clone(),
+            recording: self.record.clone().map(Recording::new),
         })
     }
 }
@@ -273,6 +279,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let way = way(&fields, profile.as_deref(), reader);
     let trace_context = fields.or("trace_context", true);
     let user_agent = user_agent(&fields);
+    let record = record::read(&fields, reader);
     let consent_node = fields.take("consent");
     let consent = consent_node.and_then(|node| consent::read(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
@@ -301,6 +308,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         way,
         trace_context,
         user_agent,
+        record,
         consent,
         consent_unread,
     }

@@ -46,6 +46,7 @@ mod parameters;
 mod profile;
 mod provenance;
 mod public_key_setting;
+mod recording;
 mod refusal;
 mod setting;
 mod signature_rule;
@@ -75,6 +76,10 @@ pub use login::LoginProgress;
 pub use module::{CallAs, Module, UnsignedCall, Wiring};
 pub use profile::{LintFinding, Profile};
 pub use provenance::{Basis, Provenance};
+pub use recording::{
+    MOST_RECORDED_BODY, RecordSettings, RecordedExchange, RecordedKind, RecordedSetting, Recording, RecordingChannel,
+    RecordingCopy, RecordingTurn, credentials_of,
+};
 pub use refusal::Verdict;
 pub use setting::{FileContent, PROVIDER_KEYS, ReadValue, RemoteKind, Settings};
 pub use stub::STUB_TOKEN;

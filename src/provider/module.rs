@@ -523,7 +523,7 @@ impl Module {
     }
 
     /// Returns the URL under which the provider's API lies.
-    pub(super) const fn base_url(&self) -> &BaseUrl {
+    pub const fn base_url(&self) -> &BaseUrl {
         &self.guard.base
     }
 

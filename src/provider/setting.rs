@@ -104,7 +104,7 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-pub const PROVIDER_KEYS: [&str; 17] = [
+pub const PROVIDER_KEYS: [&str; 18] = [
     "base_url",
     "clients",
     "consent",
@@ -115,6 +115,7 @@ pub const PROVIDER_KEYS: [&str; 17] = [
     "http_proxy",
     "invalid_header_lines",
     "profile",
+    "record",
     "refresh_before",
     "source_address",
     "timeouts",

@@ -43,6 +43,7 @@ mod outside_server;
 mod profile_language;
 mod provider;
 mod raw_server;
+mod record;
 mod real_clients;
 mod redis_server;
 mod refusals;

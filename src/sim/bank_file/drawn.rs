@@ -23,6 +23,13 @@ pub(super) enum SettingText {
     Key(KeyText),
 }
 
+impl SettingText {
+    /// A setting with this value.
+    pub(super) fn of(value: &str, is_secret: bool) -> Self {
+        if is_secret { Self::Secret(SecretText { secret: value.to_owned() }) } else { Self::Plain(value.to_owned()) }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SecretText {
