@@ -121,7 +121,7 @@ verdict = "accepted"
                 "GET /a/{}: 200: `/owner` (object) is gone",
                 "GET /a/{}: 404: the code `E2` is new",
                 "GET /a/{}: 404: the code `E1` is gone",
-                "POST /token: tokens lived 900s and live 60s",
+                "POST /token: 200: tokens lived 900s and live 60s",
             ]
         );
         assert_eq!(report.alone, ["PUT /b: only in the new one"]);

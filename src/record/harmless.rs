@@ -12,8 +12,7 @@ pub(super) enum ScrubTrust {
 }
 
 /// Members whose plain texts and short numbers are kept: they say how a call went, not about whom.
-const MEMBERS: [&str; 40] = [
-    "category",
+const MEMBERS: [&str; 37] = [
     "code",
     "count",
     "currency",
@@ -31,7 +30,6 @@ const MEMBERS: [&str; 40] = [
     "httpcode",
     "httpstatus",
     "httpstatuscode",
-    "limit",
     "offset",
     "page",
     "pagesize",
@@ -50,7 +48,6 @@ const MEMBERS: [&str; 40] = [
     "statuscode",
     "success",
     "tokentype",
-    "total",
     "ttl",
     "type",
 ];

@@ -130,8 +130,13 @@ impl RecordingThread {
     fn write(&self) -> io::Result<()> {
         let Some(text) = self.book.text() else { return Ok(()) };
         let beside = self.path.with_extension("toml.new");
+        // A leftover may be a link to elsewhere, or readable for others.
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
+        options.write(true).create_new(true).mode(0o600);
         options.open(&beside)?.write_all(text.as_bytes())?;
         fs::rename(&beside, &self.path)
     }

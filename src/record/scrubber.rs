@@ -33,12 +33,13 @@ pub(super) const TOKEN_PLACE: &str = "{token}";
 /// Stands for a segment of a path that was replaced.
 pub(super) const ANY_SEGMENT: &str = "{}";
 
-/// Fields of an answer that say something about one connection or one moment.
-const PASSING: [&str; 9] = [
+/// Fields that say something about one connection or one moment.
+const PASSING: [&str; 10] = [
     "connection",
     "content-encoding",
     "content-length",
     "date",
+    "host",
     "keep-alive",
     "proxy-status",
     "trailer",
@@ -46,8 +47,8 @@ const PASSING: [&str; 9] = [
     "upgrade",
 ];
 /// Fields whose plain values are kept.
-const PLAIN_FIELDS: [&str; 8] =
-    ["accept", "allow", "cache-control", "content-language", "content-type", "pragma", "retry-after", "vary"];
+const PLAIN_FIELDS: [&str; 9] =
+    ["accept", "accept-encoding", "allow", "cache-control", "content-language", "content-type", "pragma", "retry-after", "vary"];
 /// Parameters of a challenge whose plain values are kept (RFC 6750 section 3).
 const CHALLENGE: [&str; 4] = ["algs", "charset", "error", "scope"];
 
@@ -292,8 +293,11 @@ impl Scrubber {
         }
         // A number in another notation, or one beyond what is exact, is any other.
         let other = if text.contains(['e', 'E']) { "1.5".to_owned() } else { self.stand_in(&text) };
+        let is_whole = |number: &Number| number.is_i64() || number.is_u64();
         match serde_json::from_str::<Number>(&other) {
-            Ok(other) => other,
+            Ok(other) if is_whole(&number) == is_whole(&other) => other,
+            // Too great a number of as many digits.
+            Ok(_) => serde_json::from_str(&lowered(&other)).unwrap_or(Number::from(1)),
             Err(_) => Number::from(1),
         }
     }
@@ -310,6 +314,12 @@ fn remember(known: &mut VecDeque<Zeroizing<String>>, text: String) {
         known.pop_front();
     }
     known.push_back(text);
+}
+
+/// A number with a one as its first digit.
+fn lowered(number: &str) -> String {
+    let first = number.find(|c: char| c.is_ascii_digit());
+    number.char_indices().map(|(at, c)| if Some(at) == first { '1' } else { c }).collect()
 }
 
 fn is_media_type(text: &str) -> bool {

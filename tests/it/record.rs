@@ -91,7 +91,7 @@ fn no_secret_and_nothing_personal_reaches_the_disk() {
     let stage = stage(&sim, &folder);
     let [iban, _, name, mail, _, _, account, id, jwt, _, opaque, _] = PERSONAL;
     let (path, text) = converse(async {
-        let call = async |request: Request<Full<Bytes>>| stage.client.send(request).await.status.as_u16();
+        let call = async |request: Request<Full<Bytes>>| stage.client.send(request).await.status;
         answers(&sim, Some(Verbatim::json(200, body())));
         let target = format!("/bank/v1/accounts/{iban}/transactions?from=1984-02-29&user={mail}&token={opaque}");
         assert_eq!(call(get(&target, KEY)).await, 200);
@@ -130,7 +130,7 @@ fn no_secret_and_nothing_personal_reaches_the_disk() {
         assert!(shown.contains(written), "{shown}");
         (path.clone(), fs::read_to_string(&path).expect("readable"))
     });
-    for kept in ["insufficient_scope", "currency = \"EUR\"", "code = 1000", "Bearer {token}", "<Status>OK</Status>"] {
+    for kept in ["insufficient_scope", "\"currency\":\"EUR\"", "\"code\":1000", "Bearer {token}", "<Status>OK</Status>"] {
         assert!(text.contains(kept), "{kept} in {text}");
     }
     let settings = sim.settings_toml();
@@ -186,25 +186,25 @@ fn a_reload_switches_it_on_and_off_and_equal_calls_are_recorded_a_few_times() {
             let outcome = stage.running.reloads.reload("test").await.expect("an answer").outcome;
             assert!(matches!(outcome, ReloadOutcome::Applied(_)), "{outcome:?}");
         };
-        call("/bank/accounts").await;
+        call("/bank/echo/accounts").await;
         assert!(files(&folder).is_empty());
         stage.papers.edit(|config| config.replace("[provider.bank]\n", &format!("[provider.bank]\n{line}\n")));
         reload().await;
         for _ in 0..5 {
-            call("/bank/accounts").await;
+            call("/bank/echo/accounts").await;
         }
         let (path, read) = recorded(&folder, 2).await;
         assert_eq!(read.calls.len(), 2, "two of a kind are enough");
         // Another change of the config leaves the recording as it is.
-        stage.papers.edit(|config| config + "[[route]]\nname = \"more\"\npath = \"/more\"\nprovider = \"bank\"\n");
+        stage.papers.edit(|config| config.to_owned() + "[[route]]\nname = \"more\"\npath = \"/more\"\nprovider = \"bank\"\n");
         reload().await;
-        call("/more/balances").await;
+        call("/more/echo/balances").await;
         assert_eq!(recorded(&folder, 3).await.0, path);
         stage.papers.edit(|config| config.replace(&line, ""));
         reload().await;
-        call("/bank/payments").await;
+        call("/bank/echo/payments").await;
         let before = fs::read(&path).expect("readable");
-        call("/bank/payments").await;
+        call("/bank/echo/payments").await;
         assert_eq!(fs::read(&path).expect("readable"), before);
         assert_eq!(files(&folder), [path]);
     });
@@ -229,6 +229,81 @@ fn an_answer_of_another_shape_is_counted() {
         };
         tokio::time::timeout(PATIENCE, counted).await.expect("the changes are counted");
     });
+}
+
+#[test]
+fn a_recording_stands_in_for_its_bank() {
+    let original = bank(Bank::OAuth2);
+    let home = tempfile::tempdir().expect("a folder");
+    let first = stage(&original, home.path());
+    let (path, read) = converse(async {
+        let list = r#"{"accounts":[{"id":"0188000049916","currency":"EUR"}]}"#;
+        for (calls, path, answer) in [
+            (2, "/bank/v1/accounts", Verbatim::json(200, list)),
+            (3, "/bank/v1/accounts/0188000049916/balances", Verbatim::json(200, r#"{"amount":"1520.77"}"#)),
+            (4, "/bank/v1/cards", Verbatim::json(403, r#"{"error":"insufficient_scope"}"#)),
+        ] {
+            answers(&original, Some(answer));
+            first.client.send(get(path, KEY)).await;
+            recorded(home.path(), calls).await;
+        }
+        // A dead token is recorded as well: the refusal, the second token, and the answer to that.
+        answers(&original, None);
+        original.revoke_all();
+        assert_eq!(first.client.send(get("/bank/echo/again", KEY)).await.status, 200);
+        recorded(home.path(), 7).await
+    });
+    drop(first);
+    let profile = Profile::builtin("oauth2").expect("a profile");
+    let text = fs::read_to_string(&path).expect("readable");
+    assert_eq!(fixture::play("recorded", &text, Some(&profile)), Vec::<String>::new(), "{text}");
+    assert!(read.calls.iter().any(|call| call.verdict.as_deref() == Some("refused")), "{text}");
+    let twin = bank(Bank::of_recordings("oauth2", &[&read]).expect("a bank"));
+    let second = Plan::default().with(&twin, "bank", "", "").start();
+    converse(async {
+        let call = async |path: &str| second.client.send(get(path, KEY)).await;
+        let accounts = call("/bank/v1/accounts").await;
+        assert_eq!((accounts.status, accounts.header("content-type")), (200, "application/json"));
+        let account = accounts.json()["accounts"][0]["id"].as_str().expect("an id").to_owned();
+        assert!(account.len() == 13 && account != "0188000049916", "{account}");
+        for id in [account.as_str(), "77"] {
+            let balance = call(&format!("/bank/v1/accounts/{id}/balances")).await;
+            assert_eq!(balance.json()["amount"].as_str().map(str::len), Some(7), "{balance:?}");
+        }
+        let denied = call("/bank/v1/cards").await;
+        assert_eq!((denied.status, denied.json()["error"].as_str()), (403, Some("insufficient_scope")));
+        let unknown = call("/bank/v1/loans").await;
+        assert_eq!(unknown.status, 404);
+        let said = unknown.json();
+        assert!(said["error"].as_str().is_some_and(|error| error.contains("/v1/loans is not in the recording")), "{said}");
+        assert!(said["recorded"].to_string().contains("/v1/accounts/{}/balances"), "{said}");
+        assert_eq!(twin.token_calls(), 1);
+        twin.revoke_all();
+        assert_eq!(call("/bank/v1/accounts").await.status, 200);
+        assert_eq!(twin.token_calls(), 2, "the recorded refusal is one: the token is replaced");
+    });
+}
+
+#[test]
+fn check_warns_of_a_recording_and_sim_writes_a_config_for_one() {
+    let home = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| home.path().join(name).display().to_string();
+    let config = "[[listener]]\nname = \"g\"\nbind = \"127.0.0.1:0\"\nclients = \"anyone\"\n\
+                  [[route]]\nname = \"r\"\npath = \"/r\"\nprovider = \"p\"\n\
+                  [provider.p]\nprofile = \"meed\"\nbase_url = \"https://meed.example\"\nclient_id = \"i\"\n\
+                  client_secret = { env = \"SECRET\" }\nrecord = { folder = \"recordings\" }\n";
+    fs::write(path("proxy.toml"), config).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let output = command.args(["check", "-c", &path("proxy.toml")]).env("SECRET", "s").output().expect("it runs");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(said.contains("traffic is recorded in `recordings`"), "{said}");
+    assert!(!home.path().join("recordings").exists(), "check records nothing");
+    fs::write(path("proxy.toml"), config.replace("folder = \"recordings\"", "per_call = 0")).expect("written");
+    let (_, said) = told(&["check", "-c", &path("proxy.toml")]);
+    assert!(said.contains("`per_call` is a number from 1 to 2000") && said.contains("folder"), "{said}");
+    fs::write(path("bare.toml"), "about = \"x\"\n").expect("written");
+    let (code, said) = told(&["sim", "--from", &path("bare.toml")]);
+    assert!(code == 2 && said.contains("was not recorded"), "{said}");
 }
 
 fn told(arguments: &[&str]) -> (i32, String) {
