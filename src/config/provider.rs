@@ -279,7 +279,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let way = way(&fields, profile.as_deref(), reader);
     let trace_context = fields.or("trace_context", true);
     let user_agent = user_agent(&fields);
-    let record = record::read(&fields, reader);
+    let record = record::read_record(&fields, reader);
     let consent_node = fields.take("consent");
     let consent = consent_node.and_then(|node| consent::read(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();

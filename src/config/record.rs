@@ -24,7 +24,7 @@ pub(super) const KEYS: SchemaSection = (
 );
 
 /// Reads `record`. That it is there is worth a warning: it is meant for a while.
-pub(super) fn read(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<RecordSettings> {
+pub(super) fn read_record(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<RecordSettings> {
     let node = fields.take("record")?;
     let report = reader.report;
     let own = Fields::new(node, format!("record of {}", fields.what()), report);

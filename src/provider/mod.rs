@@ -77,8 +77,8 @@ pub use module::{CallAs, Module, UnsignedCall, Wiring};
 pub use profile::{LintFinding, Profile};
 pub use provenance::{Basis, Provenance};
 pub use recording::{
-    MOST_RECORDED_BODY, RecordSettings, RecordedExchange, RecordedKind, RecordedSetting, Recording, RecordingChannel,
-    RecordingCopy, RecordingTurn, credentials_of,
+    MOST_RECORDED_BODY, RecordSettings, RecordedExchange, RecordedKind, RecordedSetting, RecordedValue, Recording,
+    RecordingChannel, RecordingCopy, RecordingTurn, credentials_of,
 };
 pub use refusal::Verdict;
 pub use setting::{FileContent, PROVIDER_KEYS, ReadValue, RemoteKind, Settings};

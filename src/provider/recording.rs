@@ -19,8 +19,11 @@ use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
 use crate::provider::module::Module;
 use crate::provider::refusal::Verdict;
+use crate::provider::setting::Setting;
 use crate::provider::setting::SettingMember;
 use crate::provider::setting::SettingValue;
+use crate::signing::algorithm::KeyType;
+use crate::signing::key_material::KeyStatement;
 use crate::token::lease::Lease;
 
 /// The most bytes of a body that are copied. A longer body is left out.
@@ -240,36 +243,57 @@ pub fn credentials_of(lease: &Lease) -> Vec<SecretString> {
     values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, token)| token)]).flatten().map(SecretString::from).collect()
 }
 
-/// A text setting of a module, for a recording.
+/// A setting of a module, for a recording.
+#[derive(Debug)]
 pub struct RecordedSetting {
     /// Its name.
     pub name: Arc<str>,
-    pub value: SecretString,
-    /// True if the profile says that it is secret.
-    pub secret: bool,
-    /// The pattern that its value must match.
-    pub pattern: Option<String>,
-    pub default: Option<String>,
+    pub value: RecordedValue,
+}
+
+/// What a recording has to know of a setting's value.
+#[derive(Debug)]
+pub enum RecordedValue {
+    /// A private key.
+    Key {
+        kind: KeyType,
+        /// Its name at the bank.
+        id: Option<SecretString>,
+        /// True if there is a certificate.
+        certificate: bool,
+    },
+    Text {
+        value: SecretString,
+        /// True if the profile says that it is secret.
+        secret: bool,
+        /// The pattern that the value must match.
+        pattern: Option<String>,
+        default: Option<String>,
+    },
+    /// Anything else: it has no stand-in.
+    Other,
 }
 
 impl Module {
-    /// The module's text settings. `None` if it has others: keys and tables have no stand-ins.
-    pub fn recorded_settings(&self) -> Option<Vec<RecordedSetting>> {
-        let mut found = Vec::new();
-        for declared in &self.profile.settings {
-            match self.settings.find(&declared.name) {
-                None => {}
-                Some(SettingValue::Text(value)) => found.push(RecordedSetting {
-                    name: declared.name.clone(),
-                    value: value.clone(),
-                    secret: declared.secret,
-                    pattern: declared.pattern.as_ref().map(|pattern| pattern.text.clone()),
-                    default: declared.default.clone(),
-                }),
-                Some(SettingValue::Key(_) | SettingValue::PublicKeys(_) | SettingValue::Table(_)) => return None,
-            }
-        }
-        Some(found)
+    /// The module's settings.
+    pub fn recorded_settings(&self) -> Vec<RecordedSetting> {
+        let value = |declared: &Setting| match self.settings.find(&declared.name)? {
+            SettingValue::Key(key) => Some(RecordedValue::Key {
+                kind: key.key_type(),
+                id: key.id().map(SecretString::from),
+                certificate: key.statement(KeyStatement::Serial).is_some(),
+            }),
+            SettingValue::PublicKeys(_) | SettingValue::Table(_) => Some(RecordedValue::Other),
+            SettingValue::Text(value) => Some(RecordedValue::Text {
+                value: value.clone(),
+                secret: declared.secret,
+                pattern: declared.pattern.as_ref().map(|pattern| pattern.text.clone()),
+                default: declared.default.clone(),
+            }),
+        };
+        let recorded =
+            |declared: &Setting| Some(RecordedSetting { name: declared.name.clone(), value: value(declared)? });
+        self.profile.settings.iter().filter_map(recorded).collect()
     }
 
     /// All settings that are texts, and whether each is secret. Defaults of the profile are not among them.
@@ -286,6 +310,7 @@ impl Module {
                         SettingMember::Var { .. } => None,
                     }));
                 }
+                Some(SettingValue::Key(key)) => found.extend(key.id().map(|id| (SecretString::from(id), false))),
                 Some(_) | None => {}
             }
         }

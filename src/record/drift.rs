@@ -1,6 +1,6 @@
 //! What has changed between two recordings.
 
-use super::call_shape::{AnswerShape, joined, shapes, shown};
+use super::answer_shape::{AnswerShape, joined, shapes, shown};
 use super::recorded_call::{CallPurpose, RecordedCall};
 
 /// Compares the calls of two recordings, or of a recording and a profile's conversations. One line for each difference;

@@ -170,6 +170,17 @@ impl RecordedCall {
     }
 }
 
+/// A setting that is a private key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RecordedKey {
+    /// `rsa`, `p256`, `p384` or `ed25519`.
+    pub kind: String,
+    /// Its name at the bank: a stand-in.
+    pub id: Option<String>,
+    /// True if there is a certificate.
+    pub certificate: bool,
+}
+
 /// The calls of one conversation file.
 #[derive(Clone, Debug)]
 pub struct RecordedConversation {
@@ -183,6 +194,8 @@ pub struct RecordedConversation {
     pub settings: BTreeMap<String, String>,
     /// The names of the settings that are secret.
     pub secrets: Vec<String>,
+    /// Settings that are keys.
+    pub keys: BTreeMap<String, RecordedKey>,
     pub calls: Vec<RecordedCall>,
 }
 
@@ -196,11 +209,11 @@ struct FileText {
     #[serde(default)]
     settings: toml::Table,
     #[serde(default)]
-    answer: Vec<CallText>,
+    answer: Vec<RecordedCallText>,
     #[serde(default)]
-    login: Vec<CallText>,
+    login: Vec<RecordedCallText>,
     #[serde(default)]
-    resource: Vec<CallText>,
+    resource: Vec<RecordedCallText>,
 }
 
 #[derive(Default, Deserialize)]
@@ -212,12 +225,14 @@ struct RecordedText {
     profile: String,
     #[serde(default)]
     secrets: Vec<String>,
+    #[serde(default)]
+    keys: BTreeMap<String, String>,
     #[serde(rename = "began", default)]
     _began: String,
 }
 
 #[derive(Deserialize)]
-struct CallText {
+struct RecordedCallText {
     #[serde(default)]
     about: String,
     asked: Option<AskedText>,
@@ -281,7 +296,7 @@ fn body(json: Option<toml::Table>, body: Option<String>) -> (Option<Value>, Opti
     }
 }
 
-impl CallText {
+impl RecordedCallText {
     fn read(self, purpose: CallPurpose) -> RecordedCall {
         let (json, text) = body(self.json, self.body);
         let mut purpose = purpose;
@@ -324,6 +339,13 @@ impl RecordedConversation {
         let calls = file.answer.into_iter().map(|call| call.read(CallPurpose::Token));
         let calls = calls.chain(file.login.into_iter().map(|call| call.read(CallPurpose::Step(0))));
         let calls = calls.chain(file.resource.into_iter().map(|call| call.read(CallPurpose::Resource))).collect();
+        let key = |(name, kind): (String, String)| {
+            let table = file.settings.get(&name).and_then(toml::Value::as_table);
+            let text = |member: &str| table.and_then(|table| table.get(member)?.as_str().map(str::to_owned));
+            let (id, certificate) = (text("id"), text("certificate").is_some());
+            (name, RecordedKey { kind, id, certificate })
+        };
+        let keys = file.recorded.keys.into_iter().map(key).collect();
         let settings =
             file.settings.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect();
         Ok(Self {
@@ -333,6 +355,7 @@ impl RecordedConversation {
             token_url: file.token_url,
             settings,
             secrets: file.recorded.secrets,
+            keys,
             calls,
         })
     }

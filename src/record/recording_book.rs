@@ -8,17 +8,20 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use regex::Regex;
+use zeroize::Zeroizing;
 
-use super::call_shape::{AnswerShape, AnswerShapes, error_code};
+use super::answer_shape::{AnswerShape, AnswerShapes, error_code};
 use super::harmless::ScrubTrust;
 use super::recorded_call::{AskedCall, CallPurpose, RecordedCall};
 use super::scrubber::{ScrubbedBody, Scrubber};
+use super::stand_in_key::{StandInKey, key_word};
 use crate::base::coding::without_coding;
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::{Now, rfc3339};
 use crate::learn::{is_plain_text, quoted, table};
 use crate::provider::{
-    LoginProgress, MOST_RECORDED_BODY, Module, RecordSettings, RecordedExchange, RecordedKind, Verdict,
+    LoginProgress, MOST_RECORDED_BODY, Module, RecordSettings, RecordedExchange, RecordedKind, RecordedSetting,
+    RecordedValue, Verdict,
 };
 use crate::token::failure::{Failure, FailureCause};
 
@@ -43,8 +46,12 @@ pub(super) enum TakenExchange {
 /// A recording of one provider.
 pub(super) struct RecordingBook {
     provider: Arc<str>,
+    /// The name of the file, without its extension.
+    stem: String,
     settings: RecordSettings,
     scrubber: Scrubber,
+    /// Files that the conversation names: names and contents.
+    files: Vec<(String, Zeroizing<String>)>,
     /// The beginning of the file, as soon as there is an exchange.
     head: Option<String>,
     /// The time of the first exchange.
@@ -62,6 +69,7 @@ impl RecordingBook {
     /// An empty recording. `shapes`: those of earlier recordings. `secrets`: what must not be written.
     pub(super) fn new(
         provider: Arc<str>,
+        stem: String,
         settings: RecordSettings,
         key: &[u8; 32],
         secrets: &[SecretString],
@@ -71,8 +79,10 @@ impl RecordingBook {
         secrets.iter().for_each(|secret| scrubber.know(secret));
         Self {
             provider,
+            stem,
             settings,
             scrubber,
+            files: Vec::new(),
             head: None,
             began: Now::at(0, 0),
             parts: String::new(),
@@ -87,6 +97,11 @@ impl RecordingBook {
     /// The whole text; `None` as long as there is no exchange.
     pub(super) fn text(&self) -> Option<String> {
         self.head.as_ref().map(|head| format!("{head}{}", self.parts))
+    }
+
+    /// Takes the files that the conversation names, to be written beside it.
+    pub(super) fn take_files(&mut self) -> Vec<(String, Zeroizing<String>)> {
+        std::mem::take(&mut self.files)
     }
 
     /// Takes an exchange. Also answers how its answer differs from all before of the same call, each difference once.
@@ -241,32 +256,56 @@ impl RecordingBook {
         call
     }
 
+    /// The stand-in for a setting that is a text.
+    fn setting(&mut self, value: &str, is_secret: bool, pattern: Option<&str>) -> String {
+        let pattern = pattern.and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
+        let other = self.scrubber.stand_in(value);
+        let fits = pattern.as_ref().is_none_or(|pattern| pattern.is_match(&other));
+        // A word out of few, such as a region.
+        if !is_secret && !fits && is_plain_text(value) { value.to_owned() } else { other }
+    }
+
     /// The beginning of the file.
     fn head(&mut self, module: &Module) -> String {
         let provider = self.provider.clone();
         let (base, _) = self.scrubber.path(module.base_url().path());
-        let mut settings = Vec::new();
-        let mut secrets = Vec::new();
-        let declared = module.recorded_settings();
-        let is_whole = declared.is_some();
-        for setting in declared.unwrap_or_default() {
-            let value = setting.value.expose_secret();
-            if setting.default.as_deref() == Some(value) {
-                continue;
-            }
-            let pattern = setting.pattern.as_deref().and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
-            let other = self.scrubber.stand_in(value);
-            let fits = pattern.as_ref().is_none_or(|pattern| pattern.is_match(&other));
-            // A word out of few, such as a region.
-            let kept = !setting.secret && !fits && is_plain_text(value);
-            settings.push((setting.name.to_string(), quoted(if kept { value } else { &other })));
-            if setting.secret {
-                secrets.push(quoted(&setting.name));
+        let (mut settings, mut secrets, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        let mut is_whole = true;
+        for RecordedSetting { name, value } in module.recorded_settings() {
+            match value {
+                RecordedValue::Text { value, secret, pattern, default } => {
+                    let value = value.expose_secret();
+                    if default.as_deref() == Some(value) {
+                        continue;
+                    }
+                    settings.push((name.to_string(), quoted(&self.setting(value, secret, pattern.as_deref()))));
+                    if secret {
+                        secrets.push(quoted(&name));
+                    }
+                }
+                RecordedValue::Key { kind, id, certificate } => {
+                    let (Some(word), Some(key)) = (key_word(kind), StandInKey::draw(kind)) else {
+                        is_whole = false;
+                        continue;
+                    };
+                    let file = format!("{}-{name}.pem", self.stem);
+                    let mut entries = vec![("file", quoted(&file))];
+                    self.files.push((file, key.pem));
+                    if certificate {
+                        let file = format!("{}-{name}.crt", self.stem);
+                        entries.push(("certificate", quoted(&file)));
+                        self.files.push((file, key.certificate.into()));
+                    }
+                    entries.extend(id.map(|id| ("id", quoted(&self.scrubber.stand_in(id.expose_secret())))));
+                    settings.push((name.to_string(), table(entries)));
+                    keys.push((name.to_string(), quoted(word)));
+                }
+                RecordedValue::Other => is_whole = false,
             }
         }
         let mut text = "# Recorded from traffic; whatever may be secret or personal is a stand-in.\n".to_owned();
         if !is_whole {
-            text += "# The profile has keys or tables in its settings. To play this, write them into `settings`.\n";
+            text += "# The profile has settings without stand-ins. To play this, write them into `settings`.\n";
         }
         let began = rfc3339(self.began.wall);
         let _ = write!(
@@ -277,6 +316,7 @@ impl RecordingBook {
                 ("provider", quoted(&provider)),
                 ("profile", quoted(module.profile_name())),
                 ("secrets", format!("[{}]", secrets.join(", "))),
+                ("keys", table(keys.iter().map(|(name, word)| (name.as_str(), word.clone())))),
                 ("began", quoted(&began)),
             ]),
             quoted(&format!("{HOST}{base}")),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread;
 
-use super::call_shape::{AnswerShapes, shapes};
+use super::answer_shape::{AnswerShapes, shapes};
 use super::conversation_files::conversation_files;
 use super::recorded_call::RecordedConversation;
 use super::recording_book::{RecordingBook, TakenExchange};
@@ -45,6 +45,7 @@ pub fn start_recording(
     let path = fresh_path(&settings.folder, provider, now)?;
     let book = RecordingBook::new(
         provider.clone(),
+        path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned(),
         settings.clone(),
         &rand::random::<[u8; 32]>(),
         secrets,
@@ -127,17 +128,29 @@ impl RecordingThread {
     }
 
     /// Puts the text in the place of the old one in one step.
-    fn write(&self) -> io::Result<()> {
-        let Some(text) = self.book.text() else { return Ok(()) };
-        let beside = self.path.with_extension("toml.new");
-        // A leftover may be a link to elsewhere, or readable for others.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
+    fn write(&mut self) -> io::Result<()> {
+        for (name, content) in self.book.take_files() {
+            replace(&self.path.with_file_name(name), content.as_bytes())?;
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        options.open(&beside)?.write_all(text.as_bytes())?;
-        fs::rename(&beside, &self.path)
+        match self.book.text() {
+            Some(text) => replace(&self.path, text.as_bytes()),
+            None => Ok(()),
+        }
     }
+}
+
+/// Puts a file for this user alone in the place of what is there, in one step.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    // A leftover may be a link to elsewhere, or readable for others.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    options.open(&beside)?.write_all(content)?;
+    fs::rename(&beside, path)
 }

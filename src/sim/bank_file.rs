@@ -6,7 +6,7 @@ mod answer;
 mod check;
 mod drawn;
 mod proof;
-mod recorded;
+mod recorded_answer;
 mod text;
 
 use std::collections::BTreeMap;
@@ -373,7 +373,7 @@ fn admit(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {
 fn resource(desk: &SimState, call: &SimCall, _: &Binding) -> Option<SimResponse> {
     let (text, values) = described(desk)?;
     if !text.recorded.is_empty() {
-        return Some(recorded::answer(&text.recorded, call));
+        return Some(recorded_answer::recorded_answer(&text.recorded, call));
     }
     Some(text.call.answer.fill(call, values, None))
 }

@@ -10,15 +10,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use countersign::base::secret::hex;
+use countersign::base::secret::{ExposeSecret, hex};
 use countersign::control::ReloadOutcome;
 use countersign::provider::{Profile, fixture};
 use countersign::record::{CallPurpose, RecordedConversation};
-use countersign::sim::{Bank, ResponseFault, SimFault, SimHandle, Verbatim};
+use countersign::sim::{Bank, BankFile, ResponseFault, SimFault, SimHandle, Verbatim};
 use http_body_util::Full;
 use hyper::Request;
 
-use crate::client::{PATIENCE, converse, get, post};
+use crate::client::{PATIENCE, converse, get, post, request};
 use crate::harness::{Harness, KEY, Plan, bank};
 
 /// Values of a person, as they stand in answers and requests.
@@ -304,6 +304,66 @@ fn check_warns_of_a_recording_and_sim_writes_a_config_for_one() {
     fs::write(path("bare.toml"), "about = \"x\"\n").expect("written");
     let (code, said) = told(&["sim", "--from", &path("bare.toml")]);
     assert!(code == 2 && said.contains("was not recorded"), "{said}");
+}
+
+/// A proxy before a simulated bank, with its keys.
+fn keyed(sim: &SimHandle, more: &str) -> Harness {
+    let mut plan = Plan { workers: 1, ..Plan::default() };
+    for (name, content) in sim.key_files("bank") {
+        plan.files = plan.files.with_file(format!("stage/{name}"), content.expose_secret().as_bytes());
+    }
+    // Settings may end in a table, so that more of the provider comes first.
+    let mut plan = plan.with(sim, "bank", "", "");
+    plan.config = plan.config.replace("[provider.bank]\n", &format!("[provider.bank]\n{more}\n"));
+    plan.start()
+}
+
+/// Every bank that a file describes is recorded, its recording played, and the recording takes its place.
+#[test]
+fn every_described_bank_is_recorded_played_and_replaced_by_its_recording() {
+    let mut wrong = Vec::new();
+    let mut twins = 0;
+    for file in BankFile::all() {
+        let Some(demo) = file.demo() else { continue };
+        let sim = bank(Bank::Described(file));
+        let home = tempfile::tempdir().expect("a folder");
+        let first = keyed(&sim, &format!("record = {{ folder = \"{}\" }}", home.path().display()));
+        let headers: Vec<(&str, &str)> = demo.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let call = || request(&demo.method, &format!("/bank{}", demo.path), KEY, &headers, demo.body.clone());
+        let (name, calls) = (file.name(), 1 + file.token_calls());
+        let (path, read, status) = converse(async {
+            let status = first.client.send(call()).await.status;
+            let (path, read) = recorded(home.path(), calls).await;
+            (path, read, status)
+        });
+        drop(first);
+        let text = fs::read_to_string(&path).expect("readable").to_lowercase();
+        for secret in sim.issued() {
+            assert!(!text.contains(&secret.expose_secret().to_lowercase()), "{name}: a token in {text}");
+        }
+        let text = fs::read_to_string(&path).expect("readable");
+        let profile = Profile::builtin(name).expect("a profile");
+        let found = fixture::play(&path.display().to_string(), &text, Some(&profile));
+        if !found.is_empty() {
+            wrong.push(format!("{name} is not played: {found:?}\n{text}"));
+            continue;
+        }
+        let twin = match Bank::of_recordings(name, &[&read]) {
+            Ok(twin) => bank(twin),
+            Err(why) => {
+                wrong.push(format!("{name} is not simulated: {why}\n{text}"));
+                continue;
+            }
+        };
+        let second = keyed(&twin, "");
+        let answer = converse(async { second.client.send(call()).await });
+        if answer.status != status {
+            wrong.push(format!("{name}: {status} became {}: {:?}\n{text}", answer.status, answer.body));
+        }
+        twins += 1;
+    }
+    assert!(wrong.is_empty(), "{} of them:\n{}", wrong.len(), wrong.join("\n\n"));
+    assert!(twins > 30, "{twins}");
 }
 
 fn told(arguments: &[&str]) -> (i32, String) {

@@ -70,6 +70,7 @@ impl BankFile {
                 .settings
                 .iter()
                 .map(|(name, value)| (name.clone(), SettingText::of(value, first.secrets.contains(name))))
+                .chain(first.keys.iter().filter_map(|(name, key)| Some((name.clone(), SettingText::key(key)?))))
                 .collect(),
             open,
             token: token_call.map(|call| endpoint(call, token_answer(call))),
@@ -155,7 +156,7 @@ fn token_place(call: &RecordedCall) -> Option<TokenPlace> {
 
 /// The answer of the recording to a call: that of the same path, or of a path of the same shape; of these one that went
 /// well, to a body of the same shape. To any other call, 404 and what there is.
-pub(super) fn answer(recorded: &[RecordedCall], call: &SimCall) -> SimResponse {
+pub(super) fn recorded_answer(recorded: &[RecordedCall], call: &SimCall) -> SimResponse {
     let sent = serde_json::from_slice::<Value>(&call.body).ok();
     let rank = |known: &&RecordedCall| {
         let asked = known.asked.as_ref()?;
