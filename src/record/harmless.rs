@@ -52,6 +52,10 @@ const MEMBERS: [&str; 37] = [
     "type",
 ];
 
+/// Members whose values are codes of errors and outcomes, whatever else a number there may look like.
+const CODES: [&str; 8] =
+    ["errcode", "errorcode", "faultcode", "reasoncode", "respcode", "responsecode", "resultcode", "returncode"];
+
 /// Words of paths that name a kind of thing, in the singular. Whatever is no such word may be somebody's.
 const PATH_WORDS: [&str; 158] = [
     "access", "account", "address", "adjustment", "admin", "aggregate", "aisp", "api", "application", "approval", "auth",
@@ -93,12 +97,16 @@ impl HarmlessNames {
         if trust == ScrubTrust::Token && names_time(name) && is_time(value) {
             return true;
         }
+        let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+        // Codes of national standards are numbers of seven digits.
+        if CODES.contains(&name) && is_number && value.len() <= 8 {
+            return true;
+        }
         let is_known = MEMBERS.contains(&name) || self.is_kept(name);
-        let is_number = value.bytes().all(|b| b.is_ascii_digit());
         // A number under `code` may be a postcode or a one-time code, unless the answer as a whole has it.
         let is_place = name == "code" && is_number && depth > 1;
         is_known && is_plain_text(value) && value.len() <= 64 && !is_place
-            || is_number && value.len() <= 10 && !value.is_empty() && ["expiresin", "expirein", "ttl"].contains(&name)
+            || is_number && value.len() <= 10 && ["expiresin", "expirein", "ttl"].contains(&name)
     }
 
     /// Returns whether a segment of a path names a kind of thing.
@@ -160,6 +168,7 @@ mod tests {
         let keeps = |name, value, depth| names.member(name, value, depth, ScrubTrust::Resource);
         assert!(keeps("error", "invalid_token", 0) && keeps("errorCode", "E101", 2) && keeps("X-Error-Code", "E101", 0));
         assert!(keeps("currency", "EUR", 5) && keeps("expires_in", "86400", 0) && keeps("Product", "GOLD", 3));
+        assert!(keeps("responseCode", "2007300", 0) && !keeps("responseCode", "200730012", 0));
         assert!(keeps("code", "401", 1) && !keeps("code", "9041", 2), "a postcode");
         assert!(!keeps("code", "123456", 0), "a one-time code");
         assert!(!keeps("name", "Jane", 0) && !keeps("error_description", "invalid", 0));

@@ -111,6 +111,8 @@ impl RecordingBook {
             for (text, is_secret) in module.setting_texts() {
                 if is_secret || !is_plain_text(text.expose_secret()) {
                     self.scrubber.know(&text);
+                } else {
+                    self.scrubber.know_setting(text.expose_secret());
                 }
             }
         }
@@ -179,7 +181,11 @@ impl RecordingBook {
         };
         let target = exchange.target.expose_secret();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let (path, pattern) = scrubber.path(path);
+        let own = match exchange.kind {
+            RecordedKind::Token { .. } => path,
+            RecordedKind::Resource(_) => exchange.module.base_url().path(),
+        };
+        let (path, pattern) = scrubber.path(path, own);
         let kind = |headers: &HeaderMap| {
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
@@ -240,7 +246,12 @@ impl RecordingBook {
                         call.life = Some(life);
                     }
                     Ok(None) => {}
-                    Err(failure) => call.expected = format!("failure = {}\n", failed(&failure)),
+                    Err(failure) => {
+                        call.expected = format!("failure = {}\n", failed(&failure));
+                        if granted(exchange, sent, received) {
+                            call.about += "; it granted a token, by something that is left out";
+                        }
+                    }
                 }
             }
             RecordedKind::Token { .. } => {}
@@ -268,7 +279,7 @@ impl RecordingBook {
     /// The beginning of the file.
     fn head(&mut self, module: &Module) -> String {
         let provider = self.provider.clone();
-        let (base, _) = self.scrubber.path(module.base_url().path());
+        let (base, _) = self.scrubber.path(module.base_url().path(), module.base_url().path());
         let (mut settings, mut secrets, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         let mut is_whole = true;
         for RecordedSetting { name, value } in module.recorded_settings() {
@@ -322,7 +333,7 @@ impl RecordingBook {
             quoted(&format!("{HOST}{base}")),
         );
         if module.wants_token_url() && let Some(url) = module.token_url() {
-            let (path, _) = self.scrubber.path(url.path());
+            let (path, _) = self.scrubber.path(url.path(), url.path());
             let _ = writeln!(text, "token_url = {}", quoted(&format!("{HOST}{path}")));
         }
         if let Some(life) = module.default_life() {
@@ -333,6 +344,15 @@ impl RecordingBook {
         let _ = writeln!(text, "settings = {}", table(settings));
         text
     }
+}
+
+/// Returns whether an answer of the token endpoint granted a token, as it came.
+fn granted(exchange: &RecordedExchange, sent: Now, received: Now) -> bool {
+    let content = exchange.body.as_ref().and_then(|raw| without_coding(&exchange.headers, raw, MOST_RECORDED_BODY).ok());
+    let content = content.unwrap_or_default();
+    let module = &exchange.module;
+    let read = LoginProgress::default().answer(module, exchange.status, &exchange.headers, &content, sent, received);
+    matches!(read, Ok(Some(_)))
 }
 
 /// The verdict on an answer, and the lines that say it.

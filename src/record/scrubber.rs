@@ -69,6 +69,8 @@ pub(super) struct Scrubber {
     names: HarmlessNames,
     /// Spellings of secrets, in small letters.
     secrets: VecDeque<Zeroizing<String>>,
+    /// Values of settings that are not secret, in small letters.
+    settings: VecDeque<Zeroizing<String>>,
     /// Values that were replaced and are not plain, in small letters.
     replaced: VecDeque<Zeroizing<String>>,
 }
@@ -79,6 +81,7 @@ impl Scrubber {
             stand_ins: StandIns::new(key),
             names: HarmlessNames::with(keep),
             secrets: VecDeque::new(),
+            settings: VecDeque::new(),
             replaced: VecDeque::new(),
         }
     }
@@ -139,12 +142,28 @@ impl Scrubber {
         }
     }
 
-    /// A path, and the same with [`ANY_SEGMENT`] for what was replaced.
-    pub(super) fn path(&mut self, path: &str) -> (String, String) {
+    /// Remembers the value of a setting that is not secret: where a path of the config has it, it is replaced.
+    pub(super) fn know_setting(&mut self, text: &str) {
+        remember(&mut self.settings, text.to_owned());
+    }
+
+    /// Returns whether a segment of a path that stands in a profile or a config may be written.
+    fn is_own_segment(&self, segment: &str) -> bool {
+        let is_setting = self.settings.iter().any(|setting| setting.eq_ignore_ascii_case(segment));
+        is_plain_text(segment) && !is_setting
+    }
+
+    /// A path, and the same with [`ANY_SEGMENT`] for what was replaced. Segments of the beginning that it shares with `own`, a
+    /// path of the profile or the config, are kept if they are plain.
+    pub(super) fn path(&mut self, path: &str, own: &str) -> (String, String) {
         let (mut written, mut pattern) = (Vec::new(), Vec::new());
+        let mut own = own.split('/');
+        let mut is_own = true;
         for segment in path.split('/') {
+            is_own &= own.next() == Some(segment);
             let decoded = percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned();
-            if decoded == segment && self.names.path_segment(segment) && !self.holds_secret(segment) {
+            let is_harmless = self.names.path_segment(segment) || is_own && self.is_own_segment(segment);
+            if decoded == segment && is_harmless && !self.holds_secret(segment) {
                 written.push(segment.to_owned());
                 pattern.push(segment.to_owned());
             } else {

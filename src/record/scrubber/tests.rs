@@ -66,13 +66,17 @@ fn a_kept_value_that_is_a_secret_is_replaced_in_every_spelling() {
 #[test]
 fn paths_keep_their_words_and_equal_segments_have_equal_stand_ins() {
     let mut scrubber = scrubber();
-    let (path, pattern) = scrubber.path("/v1/accounts/DE89370400440532013000/transactions/42");
+    let (path, pattern) = scrubber.path("/v1/accounts/DE89370400440532013000/transactions/42", "");
     assert_eq!(pattern, "/v1/accounts/{}/transactions/{}");
     assert!(path.starts_with("/v1/accounts/DE") && !path.contains("3704"), "{path}");
     let list = json(&mut scrubber, &json!([{"id": "DE89370400440532013000"}]));
     assert!(path.contains(list[0]["id"].as_str().unwrap()), "a client finds the path by the list");
-    assert_eq!(scrubber.path("/"), ("/".to_owned(), "/".to_owned()));
-    assert!(!scrubber.path("/users/j%61ne").0.contains("ane"));
+    assert_eq!(scrubber.path("/", ""), ("/".to_owned(), "/".to_owned()));
+    assert!(!scrubber.path("/users/j%61ne", "").0.contains("ane"));
+    scrubber.know_setting("Acme");
+    let (path, pattern) = scrubber.path("/openapi/acme/b2b/jane", "/openapi/acme/b2b");
+    assert_eq!(pattern, "/openapi/{}/b2b/{}", "words of the config, but for its settings");
+    assert!(!path.contains("acme") && !path.contains("jane"), "{path}");
 }
 
 #[test]
@@ -175,7 +179,7 @@ proptest! {
             3 => format!("{:?}", scrubber.body("application/x-www-form-urlencoded", form_urlencoded::Serializer::new(String::new()).append_pair(member, &put).append_pair(&put, "x").finish().as_bytes(), ScrubTrust::Token)),
             4 => format!("{:?}", scrubber.body("text/xml", format!("<a {member}=\"{put}\"><{member}>{put}</{member}></a>").as_bytes(), ScrubTrust::Token)),
             5 => format!("{:?}", scrubber.body("text/plain", put.as_bytes(), ScrubTrust::Token)),
-            6 => format!("{:?}", scrubber.path(&format!("/v1/{}/accounts/{put}", percent_encoded(&put)))),
+            6 => format!("{:?}", scrubber.path(&format!("/v1/{}/accounts/{put}", percent_encoded(&put)), &format!("/v1/{}/accounts/{put}", percent_encoded(&put)))),
             7 => format!("{:?}", scrubber.query(&format!("{member}={put}&{}=1&{member}={}", percent_encoded(&put), percent_encoded(&put)), &[])),
             _ => {
                 let mut headers = HeaderMap::new();
@@ -202,7 +206,7 @@ proptest! {
         let body = json!({ &member: &canary, "error": &canary, "list": [{ "code": &canary }], "nested": { &canary: 1 } });
         let found = json(&mut scrubber, &body).to_string();
         prop_assert!(!found.contains(&canary), "{found}");
-        let (path, _) = scrubber.path(&format!("/{}", percent_encoded(&canary)));
+        let (path, _) = scrubber.path(&format!("/{}", percent_encoded(&canary)), "");
         prop_assert!(!path.contains(&percent_encoded(&canary)), "{path}");
         prop_assert!(scrubber.leaks(&canary), "it is looked for at the end");
     }
