@@ -18,7 +18,12 @@ pub(super) const KEYS: SchemaSection = (
     &[
         ("exchanges", SchemaShape::Count(1), MAY, "the most exchanges of a recording, up to 2000; 200"),
         ("folder", SchemaShape::Text, MUST, "where recordings go; made if it is not there"),
-        ("keep", SchemaShape::Texts, MAY, "words of paths, and names of members with plain values, that may be written"),
+        (
+            "keep",
+            SchemaShape::Texts,
+            MAY,
+            "words of paths, and names of members with plain values, that may be written",
+        ),
         ("per_call", SchemaShape::Count(1), MAY, "the most exchanges of one call with one status and code; 2"),
     ],
 );

@@ -378,7 +378,8 @@ impl Metrics {
             let labels = OutcomeLabels { provider: provider.to_owned(), outcome };
             self.table.recorded_exchanges.get_or_create_owned(&labels)
         };
-        let changes = self.table.recording_changes.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() });
+        let changes =
+            self.table.recording_changes.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() });
         let (written, known) = (of("written"), of("known"));
         RecordingMeters { written, known, withheld: of("withheld"), dropped: of("dropped"), changes }
     }

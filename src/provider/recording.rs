@@ -203,7 +203,10 @@ pub struct RecordedExchange {
 
 impl fmt::Debug for RecordedExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecordedExchange").field("kind", &self.kind).field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("RecordedExchange")
+            .field("kind", &self.kind)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 
@@ -240,7 +243,11 @@ impl RecordingCopy {
 /// The credentials of a lease, whole and without their scheme.
 pub fn credentials_of(lease: &Lease) -> Vec<SecretString> {
     let values = lease.credentials.iter().filter_map(|(_, value)| value.to_str().ok());
-    values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, token)| token)]).flatten().map(SecretString::from).collect()
+    values
+        .flat_map(|value| [Some(value), value.split_once(' ').map(|(_, token)| token)])
+        .flatten()
+        .map(SecretString::from)
+        .collect()
 }
 
 /// A setting of a module, for a recording.

@@ -122,7 +122,8 @@ pub fn error_code(value: &Value) -> Option<String> {
         };
     };
     let code = |(name, member): (&String, &Value)| {
-        let squashed: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+        let squashed: String =
+            name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
         let known = CODES.contains(&squashed.as_str());
         match member {
             Value::String(text) if known && text.len() <= 64 => Some(text.clone()),

@@ -42,7 +42,9 @@ pub fn drift(old: &[RecordedCall], new: &[RecordedCall]) -> DriftReport {
             }
         }
     }
-    report.alone.extend(old.keys().filter(|call| !new.contains_key(*call)).map(|call| format!("{call}: only in the old one")));
+    report
+        .alone
+        .extend(old.keys().filter(|call| !new.contains_key(*call)).map(|call| format!("{call}: only in the old one")));
     report
 }
 
@@ -129,7 +131,8 @@ verdict = "accepted"
 
     #[test]
     fn a_profile_has_no_requests_so_answers_are_compared_by_status() {
-        let profile = "[[answer]]\nstatus = 200\njson = { access_token = \"y\" }\ngrant = { token = \"y\", life = \"900s\" }\n";
+        let profile =
+            "[[answer]]\nstatus = 200\njson = { access_token = \"y\" }\ngrant = { token = \"y\", life = \"900s\" }\n";
         let report = drift(&calls(profile), &calls(OLD));
         assert_eq!(report.lines, ["the token call: 200: `/expires_in` (number) is new"]);
         assert_eq!(report.alone, ["a call: only in the new one"]);

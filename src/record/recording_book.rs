@@ -332,7 +332,9 @@ impl RecordingBook {
             ]),
             quoted(&format!("{HOST}{base}")),
         );
-        if module.wants_token_url() && let Some(url) = module.token_url() {
+        if module.wants_token_url()
+            && let Some(url) = module.token_url()
+        {
             let (path, _) = self.scrubber.path(url.path(), url.path());
             let _ = writeln!(text, "token_url = {}", quoted(&format!("{HOST}{path}")));
         }
@@ -348,7 +350,8 @@ impl RecordingBook {
 
 /// Returns whether an answer of the token endpoint granted a token, as it came.
 fn granted(exchange: &RecordedExchange, sent: Now, received: Now) -> bool {
-    let content = exchange.body.as_ref().and_then(|raw| without_coding(&exchange.headers, raw, MOST_RECORDED_BODY).ok());
+    let content =
+        exchange.body.as_ref().and_then(|raw| without_coding(&exchange.headers, raw, MOST_RECORDED_BODY).ok());
     let content = content.unwrap_or_default();
     let module = &exchange.module;
     let read = LoginProgress::default().answer(module, exchange.status, &exchange.headers, &content, sent, received);
@@ -392,4 +395,109 @@ fn failed(failure: &Failure) -> String {
         entries.push(("rest_ceiling", quoted(&duration(backoff.ceiling))));
     }
     table(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use http::Method;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::config::{InMemory, build};
+
+    const CONFIG: &str = r#"
+[[listener]]
+name = "g"
+bind = "127.0.0.1:0"
+clients = "anyone"
+[[route]]
+name = "r"
+path = "/r"
+provider = "p"
+[provider.p]
+profile = "meed"
+base_url = "https://meed.example/api"
+client_id = "acme-client-01"
+client_secret = "accounts/payments"
+"#;
+
+    fn book(settings: RecordSettings) -> (RecordingBook, Arc<Module>) {
+        let (snapshot, found) = build(Path::new("proxy.toml"), CONFIG.to_owned(), &InMemory::new());
+        let snapshot = snapshot.unwrap_or_else(|| panic!("{found:?}"));
+        let module = snapshot.routes[0].module.clone();
+        (RecordingBook::new("p".into(), "p-1".to_owned(), settings, &[3; 32], &[], AnswerShapes::new()), module)
+    }
+
+    fn settings() -> RecordSettings {
+        RecordSettings { folder: "r".into(), per_call: 2, exchanges: 3, keep: Vec::new() }
+    }
+
+    fn exchange(module: &Arc<Module>, target: &str, status: u16, body: &str) -> RecordedExchange {
+        RecordedExchange {
+            module: module.clone(),
+            kind: RecordedKind::Resource(Verdict::Accepted),
+            method: Method::GET,
+            target: target.into(),
+            request_headers: HeaderMap::new(),
+            request_body: None,
+            credentials: Vec::new(),
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Some(Zeroizing::new(body.as_bytes().to_vec())),
+            at: Now::at(1, 1_700_000_000_000),
+        }
+    }
+
+    #[test]
+    fn a_few_of_each_kind_are_written_and_no_more_than_there_may_be() {
+        let (mut book, module) = book(settings());
+        assert_eq!(book.text(), None);
+        let mut take = |target: &str, status, body: &str| book.take(&exchange(&module, target, status, body)).0;
+        assert_eq!(take("/api/accounts/77", 200, "{}"), TakenExchange::Written);
+        assert_eq!(take("/api/accounts/78", 200, "{}"), TakenExchange::Written);
+        assert_eq!(take("/api/accounts/79", 200, "{}"), TakenExchange::Known, "two of a kind");
+        assert_eq!(take("/api/accounts/79", 404, r#"{"code":"E1"}"#), TakenExchange::Written, "another kind");
+        assert_eq!(take("/api/accounts/79", 404, r#"{"code":"E2"}"#), TakenExchange::Known, "three in all");
+        let text = book.text().expect("a text");
+        assert_eq!(text.matches("[[resource]]").count(), 3, "{text}");
+        assert!(!text.contains("acme-client-01") && !text.contains("meed.example"), "{text}");
+    }
+
+    #[test]
+    fn an_exchange_whose_kept_words_make_a_secret_is_withheld() {
+        let (mut book, module) = book(settings());
+        assert_eq!(book.take(&exchange(&module, "/api/accounts/payments", 200, "{}")).0, TakenExchange::Withheld);
+        assert_eq!(book.text(), None);
+        assert_eq!(book.take(&exchange(&module, "/api/accounts", 200, "{}")).0, TakenExchange::Written);
+    }
+
+    #[test]
+    fn another_shape_is_told_once_and_by_names_alone() {
+        let (mut book, module) = book(settings());
+        let mut news = |body: &str| book.take(&exchange(&module, "/api/accounts", 200, body)).1;
+        assert_eq!(news(r#"{"a":1,"b":null}"#), Vec::<String>::new(), "the first of its call");
+        assert_eq!(news(r#"{"a":2,"b":"x"}"#), Vec::<String>::new(), "what was null may be anything");
+        let told = news(r#"{"a":"Jane Doe 0188000049916","c":{"d":1}}"#);
+        assert_eq!(
+            told,
+            ["GET /api/accounts: 200: `/a` was number and is string", "GET /api/accounts: 200: `/c` (object) is new"]
+        );
+        assert_eq!(news(r#"{"a":"x","c":{"d":1}}"#), Vec::<String>::new(), "once");
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_or_no_text_is_recorded_without_its_body() {
+        let (mut book, module) = book(settings());
+        let long = RecordedExchange { body: None, ..exchange(&module, "/api/accounts", 200, "") };
+        assert_eq!(book.take(&long).0, TakenExchange::Written);
+        let binary = RecordedExchange {
+            body: Some(Zeroizing::new(vec![0xff, 0xd8])),
+            ..exchange(&module, "/api/files", 200, "")
+        };
+        assert_eq!(book.take(&binary).0, TakenExchange::Written);
+        let text = book.text().expect("a text");
+        assert_eq!(text.matches("unread  = true").count(), 2, "{text}");
+    }
 }

@@ -101,7 +101,10 @@ impl RecordingThread {
             for exchange in receiver.try_iter().take(BATCH) {
                 is_more |= self.take(&exchange);
             }
-            if is_more && let Err(error) = self.write() && self.told.first(&error.kind().to_string()) {
+            if is_more
+                && let Err(error) = self.write()
+                && self.told.first(&error.kind().to_string())
+            {
                 tracing::error!(provider = %self.provider, path = %self.path.display(), %error, "a recording cannot be written");
             }
         }

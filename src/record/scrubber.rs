@@ -47,8 +47,17 @@ const PASSING: [&str; 10] = [
     "upgrade",
 ];
 /// Fields whose plain values are kept.
-const PLAIN_FIELDS: [&str; 9] =
-    ["accept", "accept-encoding", "allow", "cache-control", "content-language", "content-type", "pragma", "retry-after", "vary"];
+const PLAIN_FIELDS: [&str; 9] = [
+    "accept",
+    "accept-encoding",
+    "allow",
+    "cache-control",
+    "content-language",
+    "content-type",
+    "pragma",
+    "retry-after",
+    "vary",
+];
 /// Parameters of a challenge whose plain values are kept (RFC 6750 section 3).
 const CHALLENGE: [&str; 4] = ["algs", "charset", "error", "scope"];
 
@@ -212,7 +221,8 @@ impl Scrubber {
     fn carrying(&mut self, value: &str, token: &SecretString) -> String {
         let before = value.strip_suffix(token.expose_secret()).unwrap_or_default();
         let scheme = before.trim_end();
-        let is_plain = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphabetic()) && !self.holds_secret(scheme);
+        let is_plain =
+            !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphabetic()) && !self.holds_secret(scheme);
         if is_plain { format!("{scheme} {TOKEN_PLACE}") } else { TOKEN_PLACE.to_owned() }
     }
 
@@ -240,7 +250,10 @@ impl Scrubber {
     /// A challenge (RFC 9110 section 11.6.1): its scheme, the names of its parameters, and what its error is called.
     fn challenge(&mut self, value: &str) -> String {
         let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
-        if !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') || !is_plain_text(scheme) || self.holds_secret(scheme) {
+        if !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            || !is_plain_text(scheme)
+            || self.holds_secret(scheme)
+        {
             return self.stand_in(value);
         }
         let mut written = Vec::new();

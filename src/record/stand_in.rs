@@ -113,8 +113,7 @@ fn is_hexadecimal(value: &str) -> bool {
 /// A date, or a date with a time, as RFC 3339 and ISO 8601 write them.
 fn date_like(value: &str, stream: &mut Stream<'_>) -> Option<String> {
     let bytes = value.as_bytes();
-    let shape: String =
-        bytes.iter().map(|b| if b.is_ascii_digit() { '9' } else { char::from(*b) }).take(40).collect();
+    let shape: String = bytes.iter().map(|b| if b.is_ascii_digit() { '9' } else { char::from(*b) }).take(40).collect();
     if !value.is_ascii() || value.len() > 40 || !shape.starts_with("9999-99-99") {
         return None;
     }

@@ -1,6 +1,8 @@
 //! Keys that stand in for those of a provider's settings, so that a recording can be played: made for it, and good for nothing.
 
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+use rcgen::{
+    CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+};
 use zeroize::Zeroizing;
 
 use crate::signing::algorithm::KeyType;

@@ -139,7 +139,9 @@ mod tests {
 
     #[test]
     fn what_is_no_document_is_none() {
-        for text in ["<a>", "<a></b>", "<!DOCTYPE x><a/>", "<a b=c/>", "<a>&x;</a>", "<a0188000049916/>", "<a", "<!-- a"] {
+        for text in
+            ["<a>", "<a></b>", "<!DOCTYPE x><a/>", "<a b=c/>", "<a>&x;</a>", "<a0188000049916/>", "<a", "<!-- a"]
+        {
             assert_eq!(starred(text), None, "{text}");
         }
     }

@@ -71,7 +71,9 @@ fn body() -> String {
 }
 
 fn answers(sim: &SimHandle, answer: Option<Verbatim>) {
-    sim.change(|faults| faults.resource = answer.map_or_else(SimFault::default, |answer| SimFault::new(ResponseFault::Verbatim(answer))));
+    sim.change(|faults| {
+        faults.resource = answer.map_or_else(SimFault::default, |answer| SimFault::new(ResponseFault::Verbatim(answer)))
+    });
 }
 
 fn stage(sim: &SimHandle, folder: &Path) -> Harness {
@@ -100,7 +102,8 @@ fn no_secret_and_nothing_personal_reaches_the_disk() {
         request.headers_mut().insert("content-type", "application/json".parse().expect("a value"));
         request.headers_mut().insert("x-session", jwt.parse().expect("a value"));
         assert_eq!(call(request).await, 200);
-        let mut denied = Verbatim::json(403, format!(r#"{{"error":"insufficient_scope","error_description":"{name} {account}"}}"#));
+        let mut denied =
+            Verbatim::json(403, format!(r#"{{"error":"insufficient_scope","error_description":"{name} {account}"}}"#));
         denied.headers.push(("x-customer".to_owned(), STANDARD.encode(account)));
         denied.headers.push(("set-cookie".to_owned(), format!("s={opaque}")));
         answers(&sim, Some(denied));
@@ -108,7 +111,8 @@ fn no_secret_and_nothing_personal_reaches_the_disk() {
         let xml = Verbatim {
             status: 200,
             headers: vec![("content-type".to_owned(), "application/xml".to_owned())],
-            body: format!("<Document id=\"{id}\"><Status>OK</Status><Nm>{name}</Nm><IBAN>{iban}</IBAN></Document>").into(),
+            body: format!("<Document id=\"{id}\"><Status>OK</Status><Nm>{name}</Nm><IBAN>{iban}</IBAN></Document>")
+                .into(),
         };
         answers(&sim, Some(xml));
         assert_eq!(call(get("/bank/v1/statements", KEY)).await, 200);
@@ -130,7 +134,8 @@ fn no_secret_and_nothing_personal_reaches_the_disk() {
         assert!(shown.contains(written), "{shown}");
         (path.clone(), fs::read_to_string(&path).expect("readable"))
     });
-    for kept in ["insufficient_scope", "\"currency\":\"EUR\"", "\"code\":1000", "Bearer {token}", "<Status>OK</Status>"] {
+    for kept in ["insufficient_scope", "\"currency\":\"EUR\"", "\"code\":1000", "Bearer {token}", "<Status>OK</Status>"]
+    {
         assert!(text.contains(kept), "{kept} in {text}");
     }
     let settings = sim.settings_toml();
@@ -196,7 +201,9 @@ fn a_reload_switches_it_on_and_off_and_equal_calls_are_recorded_a_few_times() {
         let (path, read) = recorded(&folder, 2).await;
         assert_eq!(read.calls.len(), 2, "two of a kind are enough");
         // Another change of the config leaves the recording as it is.
-        stage.papers.edit(|config| config.to_owned() + "[[route]]\nname = \"more\"\npath = \"/more\"\nprovider = \"bank\"\n");
+        stage
+            .papers
+            .edit(|config| config.to_owned() + "[[route]]\nname = \"more\"\npath = \"/more\"\nprovider = \"bank\"\n");
         reload().await;
         call("/more/echo/balances").await;
         assert_eq!(recorded(&folder, 3).await.0, path);
@@ -275,7 +282,10 @@ fn a_recording_stands_in_for_its_bank() {
         let unknown = call("/bank/v1/loans").await;
         assert_eq!(unknown.status, 404);
         let said = unknown.json();
-        assert!(said["error"].as_str().is_some_and(|error| error.contains("/v1/loans is not in the recording")), "{said}");
+        assert!(
+            said["error"].as_str().is_some_and(|error| error.contains("/v1/loans is not in the recording")),
+            "{said}"
+        );
         assert!(said["recorded"].to_string().contains("/v1/accounts/{}/balances"), "{said}");
         assert_eq!(twin.token_calls(), 1);
         twin.revoke_all();
@@ -328,7 +338,8 @@ fn every_described_bank_is_recorded_played_and_replaced_by_its_recording() {
         let sim = bank(Bank::Described(file));
         let home = tempfile::tempdir().expect("a folder");
         let first = keyed(&sim, &format!("record = {{ folder = \"{}\" }}", home.path().display()));
-        let headers: Vec<(&str, &str)> = demo.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers: Vec<(&str, &str)> =
+            demo.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let call = || request(&demo.method, &format!("/bank{}", demo.path), KEY, &headers, demo.body.clone());
         let (name, calls) = (file.name(), 1 + file.token_calls());
         let (path, read, status) = converse(async {
@@ -378,7 +389,8 @@ fn two_recordings_are_compared_and_drift_is_an_exit_code() {
     let home = tempfile::tempdir().expect("a folder");
     let path = |name: &str| home.path().join(name).display().to_string();
     let asked = "asked = { method = \"GET\", path = \"/a/x\", pattern = \"/a/{}\" }";
-    let old = format!("about = \"x\"\n[[resource]]\n{asked}\nstatus = 200\njson = {{ a = 1 }}\nverdict = \"accepted\"\n");
+    let old =
+        format!("about = \"x\"\n[[resource]]\n{asked}\nstatus = 200\njson = {{ a = 1 }}\nverdict = \"accepted\"\n");
     fs::write(path("old.toml"), &old).expect("written");
     fs::write(path("new.toml"), old.replace("a = 1", "a = \"1\", b = true")).expect("written");
     fs::create_dir(path("same")).expect("a folder");

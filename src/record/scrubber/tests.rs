@@ -53,9 +53,13 @@ fn only_harmless_members_keep_their_values_and_all_keep_their_types() {
 fn a_kept_value_that_is_a_secret_is_replaced_in_every_spelling() {
     let mut scrubber = scrubber();
     scrubber.know(&secret("open-sesame"));
-    for spelling in
-        ["open-sesame", "OPEN-SESAME", &STANDARD.encode("open-sesame"), &URL_SAFE.encode("open-sesame"), &hex(b"open-sesame")]
-    {
+    for spelling in [
+        "open-sesame",
+        "OPEN-SESAME",
+        &STANDARD.encode("open-sesame"),
+        &URL_SAFE.encode("open-sesame"),
+        &hex(b"open-sesame"),
+    ] {
         let found = json(&mut scrubber, &json!({ "error": spelling, "scope": format!("a {spelling}") }));
         assert!(!found.to_string().contains(spelling), "{found}");
     }
@@ -88,7 +92,10 @@ fn heads_keep_what_tells_how_a_call_went() {
         ("content-type", "application/json; charset=utf-8; secret=x"),
         ("content-length", "9"),
         ("retry-after", "30"),
-        ("www-authenticate", "Bearer realm=\"Jane's\", error=\"invalid_token\", error_description=\"Jane, 0188000049916\""),
+        (
+            "www-authenticate",
+            "Bearer realm=\"Jane's\", error=\"invalid_token\", error_description=\"Jane, 0188000049916\"",
+        ),
         ("set-cookie", "session=9f86d081884c7d65"),
         ("x-api-key", "the-token-0188"),
         ("x-0188000049916", "1"),
@@ -112,7 +119,11 @@ fn heads_keep_what_tells_how_a_call_went() {
 #[test]
 fn forms_xml_and_texts_keep_their_shape() {
     let mut scrubber = scrubber();
-    let text = |scrubber: &mut Scrubber, kind: &str, body: &str| match scrubber.body(kind, body.as_bytes(), ScrubTrust::Resource) {
+    let text = |scrubber: &mut Scrubber, kind: &str, body: &str| match scrubber.body(
+        kind,
+        body.as_bytes(),
+        ScrubTrust::Resource,
+    ) {
         ScrubbedBody::Text(text) => text,
         other => panic!("{other:?}"),
     };

@@ -20,8 +20,8 @@ use crate::base::secret::is_wordy_secret;
 use crate::base::time::{Stopwatch, Within};
 use crate::observe::record::Replay;
 use crate::provider::{
-    CallInputs, DpopServer, JoseBody, MOST_RECORDED_BODY, RecordedExchange, RecordedKind, Recording, RecordingCopy, SentIds,
-    SignatureFailure, SignedRequestHead, UnsignedCall, Verdict, credentials_of,
+    CallInputs, DpopServer, JoseBody, MOST_RECORDED_BODY, RecordedExchange, RecordedKind, Recording, RecordingCopy,
+    SentIds, SignatureFailure, SignedRequestHead, UnsignedCall, Verdict, credentials_of,
 };
 use crate::serve::exchanges::cleared_request::ClearedRequest;
 use crate::serve::exchanges::open_response::open;
@@ -455,7 +455,8 @@ impl UpstreamCall<'_> {
             copy: None,
         };
         if let Some(recording) = &self.route.route.provider.recording {
-            upstream_response.copy = self.copy(recording, in_use, verdict, upstream_response.response.headers(), status);
+            upstream_response.copy =
+                self.copy(recording, in_use, verdict, upstream_response.response.headers(), status);
         }
         Ok(JudgedResponse { upstream_response, verdict })
     }

@@ -31,7 +31,12 @@ const fn success() -> u16 {
 
 impl AnswerText {
     /// An answer that was recorded: JSON with places in it, or a text.
-    pub(super) fn recorded(status: u16, headers: &[(String, String)], json: Option<Value>, text: Option<String>) -> Self {
+    pub(super) fn recorded(
+        status: u16,
+        headers: &[(String, String)],
+        json: Option<Value>,
+        text: Option<String>,
+    ) -> Self {
         Self { status, headers: headers.iter().cloned().collect(), json, form: None, text }
     }
 

@@ -34,8 +34,9 @@ impl BankFile {
         }
         // Stand-ins of several recordings differ, and so do their base paths if there are any in them.
         let base_path = path_of(&first.base_url).trim_end_matches('/').to_owned();
-        let logins: Vec<&RecordedCall> =
-            all().filter(|call| call.purpose != CallPurpose::Resource && call.status < 300 && call.asked.is_some()).collect();
+        let logins: Vec<&RecordedCall> = all()
+            .filter(|call| call.purpose != CallPurpose::Resource && call.status < 300 && call.asked.is_some())
+            .collect();
         let last = logins.iter().map(|call| call.purpose).max();
         let token_call = logins.iter().find(|call| Some(call.purpose) == last && token_of(call).is_some());
         let place = recorded.iter().find_map(token_place);
@@ -50,7 +51,12 @@ impl BankFile {
         let token_answer = |call: &RecordedCall| {
             let token = token_of(call).unwrap_or_default();
             let json = call.json.clone().map(|json| with_places("", json, &token));
-            AnswerText::recorded(call.status, &call.headers, json, call.body.as_ref().map(|text| text.replace(&token, TOKEN)))
+            AnswerText::recorded(
+                call.status,
+                &call.headers,
+                json,
+                call.body.as_ref().map(|text| text.replace(&token, TOKEN)),
+            )
         };
         let mut open = Vec::new();
         for call in logins.iter().filter(|call| Some(call.purpose) != last) {
@@ -63,9 +69,7 @@ impl BankFile {
         let text = BankText {
             base_path: base_path.clone(),
             token_url: recordings.iter().any(|recording| recording.token_url.is_some()),
-            life: token_call
-                .and_then(|call| byte_size::duration(call.life.as_deref()?))
-                .unwrap_or_else(usual_life),
+            life: token_call.and_then(|call| byte_size::duration(call.life.as_deref()?)).unwrap_or_else(usual_life),
             settings: first
                 .settings
                 .iter()
@@ -149,7 +153,9 @@ fn token_place(call: &RecordedCall) -> Option<TokenPlace> {
     let query = asked.query.iter().find(|(_, value)| value.contains(TOKEN));
     match (header, query) {
         (Some((name, value)), _) => Some(TokenPlace { header: Some(name.clone()), query: None, value: value.clone() }),
-        (None, Some((name, value))) => Some(TokenPlace { header: None, query: Some(name.clone()), value: value.clone() }),
+        (None, Some((name, value))) => {
+            Some(TokenPlace { header: None, query: Some(name.clone()), value: value.clone() })
+        }
         (None, None) => None,
     }
 }
@@ -197,7 +203,8 @@ fn names(value: &Value) -> BTreeSet<String> {
 }
 
 fn unknown(recorded: &[RecordedCall], call: &SimCall) -> SimResponse {
-    let known: BTreeSet<String> = recorded.iter().filter(|known| known.asked.is_some()).map(RecordedCall::call).collect();
+    let known: BTreeSet<String> =
+        recorded.iter().filter(|known| known.asked.is_some()).map(RecordedCall::call).collect();
     let listed: Vec<&String> = known.iter().take(MOST_LISTED).collect();
     let asked = format!("{} {}", call.method, call.path);
     SimResponse::json(
