@@ -159,7 +159,9 @@ impl Scrubber {
     /// Returns whether a segment of a path that stands in a profile or a config may be written.
     fn is_own_segment(&self, segment: &str) -> bool {
         let is_setting = self.settings.iter().any(|setting| setting.eq_ignore_ascii_case(segment));
-        is_plain_text(segment) && !is_setting
+        // Several words may have a digit each, as in `b2b-oauth2`.
+        let mut words = segment.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        segment.is_ascii() && segment.len() <= 64 && words.all(is_plain_text) && !is_setting
     }
 
     /// A path, and the same with [`ANY_SEGMENT`] for what was replaced. Segments of the beginning that it shares with `own`, a
@@ -239,9 +241,9 @@ impl Scrubber {
             if is_media_type(media) && !self.holds_secret(&kept) && charset.is_none_or(|charset| charset.len() <= 24) {
                 return kept;
             }
-        } else if PLAIN_FIELDS.contains(&name) && is_plain_text(value) && !self.holds_secret(value) {
-            return value.to_owned();
-        } else if name == "retry-after" && value.len() <= 6 && value.bytes().all(|b| b.is_ascii_digit()) {
+        }
+        let is_delay = name == "retry-after" && value.len() <= 6 && value.bytes().all(|b| b.is_ascii_digit());
+        if is_delay || PLAIN_FIELDS.contains(&name) && is_plain_text(value) && !self.holds_secret(value) {
             return value.to_owned();
         }
         self.value(name, value, 0, ScrubTrust::Resource)

@@ -78,8 +78,8 @@ fn paths_keep_their_words_and_equal_segments_have_equal_stand_ins() {
     assert_eq!(scrubber.path("/", ""), ("/".to_owned(), "/".to_owned()));
     assert!(!scrubber.path("/users/j%61ne", "").0.contains("ane"));
     scrubber.know_setting("Acme");
-    let (path, pattern) = scrubber.path("/openapi/acme/b2b/jane", "/openapi/acme/b2b");
-    assert_eq!(pattern, "/openapi/{}/b2b/{}", "words of the config, but for its settings");
+    let (path, pattern) = scrubber.path("/openapi/acme/b2b-oauth2/jane", "/openapi/acme/b2b-oauth2");
+    assert_eq!(pattern, "/openapi/{}/b2b-oauth2/{}", "words of the config, but for its settings");
     assert!(!path.contains("acme") && !path.contains("jane"), "{path}");
 }
 
