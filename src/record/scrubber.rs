@@ -238,7 +238,10 @@ impl Scrubber {
             let media = parts.next().unwrap_or_default();
             let charset = parts.find(|part| part.to_ascii_lowercase().starts_with("charset="));
             let kept = [Some(media), charset].into_iter().flatten().collect::<Vec<_>>().join("; ");
-            if is_media_type(media) && !self.holds_secret(&kept) && charset.is_none_or(|charset| charset.len() <= 24) {
+            if is_media_type(media)
+                && !self.holds_secret(&kept)
+                && charset.is_none_or(|charset| charset.len() <= 24 && is_plain_text(charset))
+            {
                 return kept;
             }
         }

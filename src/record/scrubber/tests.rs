@@ -219,6 +219,16 @@ proptest! {
         prop_assert!(!found.contains(&canary), "{found}");
         let (path, _) = scrubber.path(&format!("/{}", percent_encoded(&canary)), "");
         prop_assert!(!path.contains(&percent_encoded(&canary)), "{path}");
+        let mut headers = HeaderMap::new();
+        for name in ["x-error-code", "cache-control", "content-type", "retry-after", "location", "cookie"] {
+            for value in [canary.clone(), format!("a/b; charset={canary}"), format!("Basic {canary}")] {
+                headers.append(name, HeaderValue::from_str(&value).unwrap());
+            }
+        }
+        let challenge = format!("Bearer error=\"{canary}\", realm=\"{canary}\"");
+        headers.append("www-authenticate", HeaderValue::from_str(&challenge).unwrap());
+        let found = format!("{:?}", scrubber.fields(&headers, &[]));
+        prop_assert!(!found.contains(&canary), "{found}");
         prop_assert!(scrubber.leaks(&canary), "it is looked for at the end");
     }
 
