@@ -26,6 +26,7 @@ pub mod key_service;
 pub mod learn;
 pub mod observe;
 pub mod provider;
+pub mod record;
 pub mod route;
 pub mod serve;
 pub mod signing;

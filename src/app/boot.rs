@@ -20,6 +20,7 @@ use super::control_thread::{ControlTasks, StopSignal, start_control_thread};
 use super::forward_pages::forward_pages;
 use super::inherited::Inherited;
 use super::process_ca::ProcessCa;
+use super::recordings::Recordings;
 use super::reload::{ConfigSource, Reloader, slots};
 use super::sockets::{OpenError, OpenedSockets, Sockets};
 use crate::base::time::Clock;
@@ -151,6 +152,8 @@ impl Running {
         let (reloads, reloading) = Reloads::open(snapshot.clone(), options.clock.now().wall);
         let (tracer, spans) = Tracer::open();
         tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
+        let mut recordings = Recordings::default();
+        recordings.turn(&snapshot, &metrics, options.clock.now());
         let shared = ProcessState {
             snapshot,
             tracer,
@@ -180,6 +183,7 @@ impl Running {
             workers: senders,
             access: access.clone(),
             text,
+            recordings,
         };
         let succeeded = CancellationToken::new();
         let watches = options.watches;

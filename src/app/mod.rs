@@ -9,6 +9,7 @@
 //! | `reload` | a new config in a running process |
 //! | `sockets`, `unix_socket`, `inherited` | listening sockets: opened, on paths, taken over from another process |
 //! | `upgrade` | the replacement of the process by a new image |
+//! | `recordings` | recordings of providers' traffic, across configs |
 //! | `supervisor` | notifications to a service manager |
 //! | `watch` | changes of the files behind the config |
 //! | `access_sink`, `forward_pages`, `process_ca` | access lines, pages of forward listeners, the internal CA |
@@ -21,6 +22,7 @@ mod control_thread;
 mod forward_pages;
 pub(crate) mod inherited;
 pub(crate) mod process_ca;
+mod recordings;
 pub mod reload;
 mod sockets;
 pub(crate) mod supervisor;

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::access_sink::access_sink;
 use super::forward_pages::forward_pages;
 use super::process_ca::ProcessCa;
+use super::recordings::Recordings;
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, LogConfig, Snapshot};
 use crate::control::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, journal_reload, token_spec};
@@ -71,6 +72,8 @@ pub(super) struct Reloader {
     pub(super) access: AccessLog,
     /// Access lines are for people where the config leaves it open.
     pub(super) text: bool,
+    /// The recordings that run.
+    pub(super) recordings: Recordings,
     /// The ways to the workers.
     pub(super) workers: Vec<mpsc::UnboundedSender<News>>,
 }
@@ -158,6 +161,7 @@ impl Reloader {
             store.turn(new.clone());
         }
         self.shared.issuers.prepare(&snapshot.clients.issuers, now);
+        self.recordings.turn(&snapshot, &self.shared.metrics, now);
         let serial = self.shared.serial + 1;
         self.shared = ProcessState { snapshot: snapshot.clone(), listeners, pages, serial, ..self.shared.clone() };
         self.shared.metrics.providers_come(snapshot.providers.iter().map(|provider| &*provider.name));

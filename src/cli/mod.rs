@@ -22,6 +22,7 @@ mod init;
 mod key;
 mod learn;
 mod profiles;
+mod record;
 mod run;
 mod sim;
 mod status;
@@ -148,6 +149,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Recordings of providers' traffic: what has changed between two
+    Record {
+        #[command(subcommand)]
+        command: record::RecordCommand,
+    },
     /// Serve until SIGTERM or SIGINT, then drain
     Run {
         /// Path of the config file; COUNTERSIGN_CONFIG names another default
@@ -165,6 +171,9 @@ enum Command {
     Sim {
         /// Banks to simulate, by name or by a file that describes one; scb, meed, abbeycross, rakbank and oauth2 if none is named
         names: Vec<String>,
+        /// Simulate what was recorded: a recording, or a folder of them
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
         /// Write sim-ca.crt and a ready proxy.toml into this folder; a proxy.toml of another origin is not replaced
         #[arg(long, value_name = "DIR")]
         write: Option<PathBuf>,
@@ -236,10 +245,11 @@ fn run_command(command: Command) -> ExitCode {
         Command::Pkcs11Module => run_module_process(),
         Command::Profiles { command: Some(command), .. } => profiles::run(&command),
         Command::Profiles { command: None, name, json } => profiles::show(name.as_deref(), json),
+        Command::Record { command } => record::run(&command),
         Command::Reload { admin_listener } => status::reload(&admin_listener),
         Command::Run { config } => run::run(&config),
         Command::Schema => completions::schema(),
-        Command::Sim { names, write, bind } => sim::run_sim(&names, write.as_deref(), bind),
+        Command::Sim { names, from, write, bind } => sim::run_sim(&names, from.as_deref(), write.as_deref(), bind),
         Command::Status { admin_listener } => status::run(&admin_listener),
         Command::Store { command } => store::run(&command),
         Command::Token { command } => token::run(&command),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::record::conversations;
 use super::run::wait_for_the_end;
 use super::{complain, print};
 use crate::base::secret::{ExposeSecret, SecretString};
@@ -21,8 +22,15 @@ const MARK: &str = "# Written by `countersign sim --write`, which replaces this 
 const CA_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Runs the named simulators, or all, until told to stop.
-pub fn run_sim(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
+pub fn run_sim(names: &[String], from: Option<&Path>, write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
     let mut banks = Vec::new();
+    match from.map(recorded_banks).transpose() {
+        Ok(recorded) => banks.extend(recorded.into_iter().flatten()),
+        Err(why) => {
+            complain(&why);
+            return ExitCode::from(2);
+        }
+    }
     for name in names {
         match bank(name) {
             Ok(bank) if banks.contains(&bank) => {}
@@ -50,6 +58,22 @@ pub fn run_sim(names: &[String], write: Option<&Path>, bind: Option<SocketAddr>)
             ExitCode::from(1)
         }
     }
+}
+
+/// The banks that a recording, or a folder of them, tells of: one for each profile. The error is for a person.
+fn recorded_banks(path: &Path) -> Result<Vec<Bank>, String> {
+    let read = conversations(path)?;
+    let mut profiles: Vec<&str> = read.iter().map(|(_, found)| found.profile.as_str()).collect();
+    profiles.sort_unstable();
+    profiles.dedup();
+    if let Some((file, _)) = read.iter().find(|(_, found)| found.profile.is_empty()) {
+        return Err(format!("{} was not recorded, so it does not say what it answers to", file.display()));
+    }
+    let bank = |profile: &&str| {
+        let own: Vec<_> = read.iter().map(|(_, found)| found).filter(|found| found.profile == *profile).collect();
+        Bank::of_recordings(profile, &own).map_err(|why| format!("{} cannot be simulated: {why}", path.display()))
+    };
+    profiles.iter().map(bank).collect()
 }
 
 /// The bank of a name, or of a file that describes one. The error is for a person.

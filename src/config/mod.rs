@@ -22,6 +22,7 @@ mod next_credentials;
 mod profile_pack;
 mod provider;
 mod reader;
+mod record;
 mod redact;
 mod reload;
 mod remote_identity;

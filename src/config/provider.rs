@@ -12,7 +12,7 @@ use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Now;
 use crate::key_service::SERVICE_PARALLEL;
 use crate::observe::once::Once;
-use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, ShadowCounts, Wiring};
+use crate::provider::{CallAs, DpopNonces, Module, Profile, RecordSettings, Recording, Settings, ShadowCounts, Wiring};
 use crate::route::{ClientId, Opens};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientIdentity, ClientTls, KEY_EXCHANGES};
@@ -26,6 +26,7 @@ use super::consent::{self, ConsentSettings, ReadConsent};
 use super::listener::{client_identity_with, only_tls13};
 use super::next_credentials::{self, NextCredentials, OwnCredentials, credentials_expire};
 use super::reader::{Reader, pem_help};
+use super::record;
 use super::remote_identity::remote_identity;
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
 use super::shadow::{self, ReadShadow};
@@ -71,6 +72,8 @@ pub struct ProviderConfig {
     pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
+    /// The recording of its exchanges; `None`: nothing is recorded.
+    pub recording: Option<Arc<Recording>>,
     /// What was found of its shadow; `None`: it has none.
     pub shadow: Option<Arc<ShadowCounts>>,
     /// The slot of its credentials.
@@ -131,6 +134,7 @@ pub(super) const KEYS: SchemaSection = (
             "the credentials that follow: settings, tls and credentials_expire in place of the provider's own",
         ),
         ("profile", SchemaShape::Text, MUST, "a built-in profile, PACK/NAME of a pack, or the path of one of your own"),
+        ("record", SchemaShape::Table("record"), MAY, "where its exchanges are recorded, without secrets"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
         (
             "shadow_profile",
@@ -197,6 +201,7 @@ pub(super) struct ReadProvider {
     way: ReadEgressPath,
     trace_context: bool,
     user_agent: Option<HeaderValue>,
+    record: Option<RecordSettings>,
     /// Settings of its users' consents; `None` if absent or unreadable.
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
@@ -306,14 +311,16 @@ impl ReadProvider {
         let [of_current, of_next] = consents;
         let credentials = (self.settings.as_ref(), transport);
         let current = self.with_credentials(index, CredentialSlot::Current, credentials, of_current)?;
-        let current = ProviderConfig { shadow: self.shadow_counts(current.module.as_ref(), reader), ..current };
+        let (shadow, recording) =
+            (self.shadow_counts(current.module.as_ref(), reader), self.record.clone().map(Recording::new).map(Arc::new));
+        let current = ProviderConfig { shadow, recording: recording.clone(), ..current };
         let Some(NextCredentials { settings, transport: next_transport }) = &self.next else { return Some(current) };
         let ends = [transport, next_transport]
             .map(|transport| transport.certificate.as_ref().and_then(|end| u64::try_from(end.at).ok()));
         let slots = Some(Arc::new(CredentialSlots::new(ends)));
         let credentials = (Some(settings), next_transport);
         let next = self.with_credentials(index, CredentialSlot::Next, credentials, of_next)?;
-        let next = Some(Arc::new(ProviderConfig { slots: slots.clone(), ..next }));
+        let next = Some(Arc::new(ProviderConfig { slots: slots.clone(), recording, ..next }));
         Some(ProviderConfig { slots, next, ..current })
     }
 
@@ -354,6 +361,7 @@ impl ReadProvider {
             slot,
             slots: None,
             next: None,
+            recording: None,
         })
     }
 }
@@ -393,6 +401,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let way = way(&fields, profile.as_deref(), reader);
     let trace_context = fields.or("trace_context", true);
     let user_agent = user_agent(&fields);
+    let record = record::read_record(&fields, reader);
     let consent_node = fields.take("consent");
     let consent = consent_node.and_then(|node| consent::read(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
@@ -438,6 +447,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         way,
         trace_context,
         user_agent,
+        record,
         consent,
         consent_unread,
     }

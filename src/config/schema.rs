@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, limits, listener, log, profile_pack, provider, reload, route, runtime,
-    service_key, store, timeouts, tracing, variable, webhook, wrapped_key,
+    admin, audit, client, consent, credentials, limits, listener, log, profile_pack, provider, record, reload, route,
+    runtime, service_key, store, timeouts, tracing, variable, webhook, wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -81,7 +81,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 28] = [
+const SECTIONS: [SchemaSection; 29] = [
     (
         "file",
         &[
@@ -121,6 +121,7 @@ const SECTIONS: [SchemaSection; 28] = [
     profile_pack::KEYS,
     provider::KEYS,
     provider::TLS_KEYS,
+    record::KEYS,
     route::KEYS,
     route::RATE_LIMIT_KEYS,
     reload::KEYS,

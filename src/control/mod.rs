@@ -37,6 +37,7 @@ mod issuers;
 mod journal;
 mod keeper;
 mod ledger;
+mod recorded_token_request;
 mod reload;
 #[cfg(test)]
 mod simulation;

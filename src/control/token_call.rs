@@ -15,6 +15,7 @@ use http_body_util::Full;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
+use super::recorded_token_request::RecordedTokenRequest;
 use super::token_source::{self, TokenSource};
 use super::{FetchContext, FetchProcedure, Fetched, TokenSpec, Work};
 use crate::base::backoff::Backoff;
@@ -112,13 +113,19 @@ impl TokenSource for TokenCall {
     async fn ask(&self) -> Result<(Grant, Now), Failure> {
         let mut login = LoginProgress::default();
         let began = self.clock.now();
+        let mut step = 0;
         loop {
             let sent = self.clock.now();
             let request = login.request(&self.module, &self.vars, &mut RandomIds, sent);
             let request = request.ok_or_else(|| transient("the provider has no token".to_owned()))?;
             // All requests of a login share the time that one has.
             let within = Within(self.provider.timeouts.token.saturating_sub(sent.since(began)));
+            let about = self.provider.recording.as_ref().map(|_| RecordedTokenRequest::of(&request));
             let (head, body) = exchange(&self.provider, request, MOST_ANSWER, within, sent).await?.into_parts();
+            if let (Some(recording), Some(about)) = (&self.provider.recording, about) {
+                about.record(recording, &self.module, step, (&head, &body), self.clock.now());
+            }
+            step += 1;
             let granted = login.answer(&self.module, head.status, &head.headers, &body, sent, self.clock.now())?;
             if let Some(grant) = granted {
                 note_type(&self.provider, &grant);

@@ -46,7 +46,9 @@ mod value_meaning;
 
 pub use example_format::{LONGEST_EXAMPLE, MOST_EXAMPLES};
 pub use learned_bank::{Guess, LearnedBank, learn};
+pub use plain_text::{is_plain_name, is_plain_text, name_words, squashed};
 pub use setting_book::LearnedSetting;
+pub use toml_value::{one_or_many, quoted, table, toml_value};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ const LONGEST: usize = 160;
 /// Returns whether a text consists of words, short numbers and punctuation, as constants of a request do.
 ///
 /// Keys, tokens, encoded secrets, account numbers and whatever is long and mixed is not plain.
-pub(super) fn is_plain_text(text: &str) -> bool {
+pub fn is_plain_text(text: &str) -> bool {
     let fits = (1..=LONGEST).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b));
     let mut mixed = 0;
     fits && words_at_bounds(text).all(|word| match word_kind(word) {
@@ -20,7 +20,7 @@ pub(super) fn is_plain_text(text: &str) -> bool {
 }
 
 /// Returns whether a text may be the name of a header, a field or a member in a profile.
-pub(super) fn is_plain_name(text: &str) -> bool {
+pub fn is_plain_name(text: &str) -> bool {
     text.len() <= 64
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:@$".contains(&b))
         && text.bytes().any(|b| b.is_ascii_alphabetic())
@@ -80,7 +80,7 @@ pub(super) fn words_of(text: &str) -> String {
 }
 
 /// The words of a name, in small letters: `applicationKey`, `X-IBM-Client-Id` and `client_id` have them.
-pub(super) fn name_words(name: &str) -> Vec<String> {
+pub fn name_words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for part in words_at_bounds(name) {
         let bytes = part.as_bytes();
@@ -102,7 +102,7 @@ pub(super) fn name_words(name: &str) -> Vec<String> {
 }
 
 /// A name without case and punctuation: `accessToken` and `access_token` are the same.
-pub(super) fn squashed(name: &str) -> String {
+pub fn squashed(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Writes a text in quotes.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
@@ -14,7 +14,7 @@ pub(super) fn key(name: &str) -> String {
 }
 
 /// Writes a text, or a list of several.
-pub(super) fn one_or_many(texts: &[String]) -> String {
+pub fn one_or_many(texts: &[String]) -> String {
     match texts {
         [one] => quoted(one),
         many => format!("[{}]", many.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ")),
@@ -22,13 +22,13 @@ pub(super) fn one_or_many(texts: &[String]) -> String {
 }
 
 /// Writes a table of texts in one line.
-pub(super) fn table<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
+pub fn table<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let members: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{} = {value}", key(name))).collect();
     if members.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", members.join(", ")) }
 }
 
 /// Writes JSON as TOML has it. `null` has no form there and becomes an empty text.
-pub(super) fn toml_value(value: &Value) -> String {
+pub fn toml_value(value: &Value) -> String {
     match value {
         Value::Null => "\"\"".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),

@@ -81,6 +81,10 @@ metrics! {
     key_service_signatures: Family<ServiceOutcomeLabels, Counter> =
         "key_service_signatures", "Signatures that a key service was asked for";
     webhooks: Family<WebhookLabels, Counter> = "webhooks", "Calls of webhooks, by what became of them";
+    recorded_exchanges: Family<OutcomeLabels, Counter> =
+        "recorded_exchanges", "Exchanges of providers that are recorded, by what became of them";
+    recording_changes: Family<ProviderLabel, Counter> =
+        "recording_changes", "Differences between an answer and the recording of its call";
     audit_records: Counter = "audit_records", "Audit records that are on the disk";
     audit_lost: Counter = "audit_records_lost", "Audit records that were lost";
     audit_failing: Gauge = "audit_failing", "1 while audit records cannot be written";
@@ -100,6 +104,21 @@ pub struct Metrics {
 struct Answers {
     labels: RequestLabels,
     counter: Counter,
+}
+
+/// The counters of one provider's recording.
+#[derive(Clone, Debug, Default)]
+pub struct RecordingMeters {
+    /// Exchanges that are in the recording.
+    pub written: Counter,
+    /// Exchanges of which there were enough.
+    pub known: Counter,
+    /// Exchanges that might have told a secret.
+    pub withheld: Counter,
+    /// Exchanges that found no room.
+    pub dropped: Counter,
+    /// Differences between an answer and the recording of its call.
+    pub changes: Counter,
 }
 
 /// The metrics of the audit log: two counters and a gauge.
@@ -369,6 +388,18 @@ impl Metrics {
     /// 401 answers of a provider that its profile does not know.
     pub fn unknown_refusals(&self, provider: &str) -> u64 {
         self.table.unknown_refusals.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).get()
+    }
+
+    /// The counters of a provider's recording.
+    pub fn recording(&self, provider: &str) -> RecordingMeters {
+        let of = |outcome| {
+            let labels = OutcomeLabels { provider: provider.to_owned(), outcome };
+            self.table.recorded_exchanges.get_or_create_owned(&labels)
+        };
+        let changes =
+            self.table.recording_changes.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() });
+        let (written, known) = (of("written"), of("known"));
+        RecordingMeters { written, known, withheld: of("withheld"), dropped: of("dropped"), changes }
     }
 
     /// Returns handles to the audit log's metrics.

@@ -49,6 +49,7 @@ mod profile;
 mod profile_diff;
 mod provenance;
 mod public_key_setting;
+mod recording;
 mod refusal;
 mod setting;
 mod shadow;
@@ -84,6 +85,10 @@ pub use pack_manifest::{MANIFEST_FILE, PackManifest, PackVersion};
 pub use profile::{LintFinding, Profile};
 pub use profile_diff::{ChangeKind, ProfileChange, ProfileText, profile_changes};
 pub use provenance::{Basis, Provenance};
+pub use recording::{
+    MOST_RECORDED_BODY, RecordSettings, RecordedExchange, RecordedKind, RecordedSetting, RecordedValue, Recording,
+    RecordingChannel, RecordingCopy, RecordingTurn, credentials_of,
+};
 pub use refusal::Verdict;
 pub use setting::{FileContent, PROVIDER_KEYS, ReadValue, RemoteKind, Settings};
 pub use shadow::{DressedBody, DressedCall, SameId, Shadow, ShadowCounts, call_differences};

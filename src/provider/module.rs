@@ -529,7 +529,7 @@ impl Module {
     }
 
     /// Returns the URL under which the provider's API lies.
-    pub(super) const fn base_url(&self) -> &BaseUrl {
+    pub const fn base_url(&self) -> &BaseUrl {
         &self.guard.base
     }
 

@@ -104,7 +104,7 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-pub const PROVIDER_KEYS: [&str; 20] = [
+pub const PROVIDER_KEYS: [&str; 21] = [
     "base_url",
     "clients",
     "consent",
@@ -117,6 +117,7 @@ pub const PROVIDER_KEYS: [&str; 20] = [
     "invalid_header_lines",
     "next",
     "profile",
+    "record",
     "refresh_before",
     "shadow_profile",
     "source_address",

@@ -6,6 +6,7 @@ mod answer;
 mod check;
 mod drawn;
 mod proof;
+mod recorded_answer;
 mod text;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::base::secret::hex;
+use crate::record::RecordedCall;
 use crate::sim::call::{Bearer, SimCall};
 use crate::sim::credentials::Credentials;
 use crate::sim::issued_tokens::Binding;
@@ -101,6 +103,9 @@ pub(super) struct BankText {
     /// Absent: credentials are static.
     token: Option<Endpoint>,
     call: CallText,
+    /// Calls of a recording, with their answers. If there are some, no other calls are answered.
+    #[serde(skip)]
+    recorded: Vec<RecordedCall>,
 }
 
 /// An endpoint that wants no token: the token endpoint itself, before all.
@@ -215,13 +220,18 @@ impl BankFile {
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         let text: BankText = toml::from_str(text).map_err(|error| error.to_string())?;
         text.judge()?;
+        let token_path = text.token.as_ref().map(|token| format!("{}{}", text.base_path, token.path));
+        Ok(Self::new(name, text, token_path.unwrap_or_default()))
+    }
+
+    /// A bank with its token endpoint at this absolute path.
+    fn new(name: &str, text: BankText, token_path: String) -> Self {
         // A bank lives as long as the process: its name stands in those of threads.
         let kept = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
-        let token_path = text.token.as_ref().map(|token| format!("{}{}", text.base_path, token.path));
         let spec = BankSpec {
             name: kept(name.to_owned()),
             base_path: kept(text.base_path.clone()),
-            token_path: kept(token_path.unwrap_or_default()),
+            token_path: kept(token_path),
             names_token_url: text.token_url && text.token.is_some(),
             settings: SettingLines::Drawn,
             life: text.life,
@@ -232,7 +242,7 @@ impl BankFile {
             resource,
             missing,
         };
-        Ok(Self { spec, text })
+        Self { spec, text }
     }
 
     /// The banks whose files come with countersign, in alphabetical order.
@@ -361,6 +371,9 @@ fn admit(desk: &SimState, call: &SimCall) -> Result<Binding, SimResponse> {
 
 fn resource(desk: &SimState, call: &SimCall, _: &Binding) -> Option<SimResponse> {
     let (text, values) = described(desk)?;
+    if !text.recorded.is_empty() {
+        return Some(recorded_answer::recorded_answer(&text.recorded, call));
+    }
     Some(text.call.answer.fill(call, values, None))
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::record::RecordedConversation;
 use crate::sim::bank_file::BankFile;
 use crate::sim::call::SimCall;
 use crate::sim::credentials::Credentials;
@@ -50,6 +51,11 @@ impl Bank {
     pub fn of_file(name: &str, text: &str) -> Result<Self, String> {
         // It lives as long as the process, as its simulator does.
         BankFile::parse(name, text).map(|file| Bank::Described(Box::leak(Box::new(file))))
+    }
+
+    /// The bank that recordings of one profile tell of. The error is for a person.
+    pub fn of_recordings(profile: &str, recordings: &[&RecordedConversation]) -> Result<Self, String> {
+        BankFile::of_recordings(profile, recordings).map(|file| Bank::Described(Box::leak(Box::new(file))))
     }
 
     pub(super) fn member(self) -> &'static BankSpec {

@@ -13,14 +13,14 @@ const FLOORS: [&[&str]; 9] = [
     &["transport"],
     &["key_service", "provider", "store", "tls", "upstream"],
     &["config", "learn"],
-    &["control"],
+    &["control", "record"],
     &["admin", "serve", "sim"],
     &["app"],
     &["cli"],
 ];
 
 /// Files in which a secret may be unwrapped, each with its reason.
-const EXPOSE: [(&str, &str); 20] = [
+const EXPOSE: [(&str, &str); 21] = [
     ("base/secret.rs", "defines what may be said of a secret"),
     ("config/", "reads secrets and hashes them into the config's digest"),
     ("control/token_call.rs", "puts the token request on the wire"),
@@ -28,6 +28,7 @@ const EXPOSE: [(&str, &str); 20] = [
     ("learn/", "compares the values of examples, and looks for them in what is written"),
     ("observe/audit/chain.rs", "makes the audit chain's key of what was configured"),
     ("provider/", "renders secrets into token requests and tokens into headers"),
+    ("record/", "replaces secrets, and looks for them in what is written"),
     ("signing/oauth1.rs", "joins both secrets of OAuth 1.0a to a key"),
     ("signing/shared_secret.rs", "computes authentication codes, and encrypts with secrets"),
     ("sim/", "is the bank: it made the secrets and checks them"),

@@ -45,6 +45,7 @@ mod profile_language;
 mod provider;
 mod raw_server;
 mod real_clients;
+mod record;
 mod redis_server;
 mod refusals;
 mod reload;

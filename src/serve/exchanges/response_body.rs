@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::time::Sleep;
 
 use crate::base::time::Clock;
+use crate::provider::RecordingCopy;
 use crate::serve::connections::watchdog::Busy;
 use crate::serve::exchanges::credential_scanner::{CredentialPatterns, CredentialScanner};
 use crate::serve::exchanges::replay_body::{ReplayBody, RequestBody};
@@ -76,6 +77,8 @@ pub struct StreamedBody {
     pub trailers: Trailers,
     /// The search for credentials; `None` if there is none.
     pub screen: Option<ResponseScreen>,
+    /// The copy of the exchange for a recording, if it is recorded.
+    pub copy: Option<Box<RecordingCopy>>,
     /// Runs while bytes are held back.
     pub holding: Option<Pin<Box<Sleep>>>,
     /// A small piece, searched, whose last bytes are held back.
@@ -219,10 +222,13 @@ impl ResponseBody {
         if let Some(log) = &mut self.log {
             log.record().complete = true;
         }
-        if let Kind::Stream(stream) = &mut self.kind
-            && let Some(lent) = stream.lent.take()
-        {
-            lent.settle();
+        if let Kind::Stream(stream) = &mut self.kind {
+            if let Some(lent) = stream.lent.take() {
+                lent.settle();
+            }
+            if let Some(copy) = stream.copy.take() {
+                copy.finish();
+            }
         }
     }
 }
@@ -389,6 +395,12 @@ impl Body for ResponseBody {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 if let Some(log) = &mut answer.log {
                     log.record().response_bytes += bytes as u64;
+                }
+                if let Kind::Stream(stream) = &mut answer.kind
+                    && let Some(copy) = &mut stream.copy
+                    && let Some(piece) = frame.data_ref()
+                {
+                    copy.piece(piece);
                 }
                 if let Some(busy) = &answer.busy {
                     busy.waits(true);

@@ -20,7 +20,8 @@ use crate::base::secret::is_wordy_secret;
 use crate::base::time::{Stopwatch, Within};
 use crate::observe::record::Replay;
 use crate::provider::{
-    CallInputs, DpopServer, JoseBody, SentIds, SignatureFailure, SignedRequestHead, UnsignedCall, Verdict,
+    CallInputs, DpopServer, JoseBody, MOST_RECORDED_BODY, RecordedExchange, RecordedKind, Recording, RecordingCopy,
+    SentIds, SignatureFailure, SignedRequestHead, UnsignedCall, Verdict, credentials_of,
 };
 use crate::serve::exchanges::cleared_request::ClearedRequest;
 use crate::serve::exchanges::open_response::open;
@@ -456,7 +457,7 @@ impl UpstreamCall<'_> {
             known.counts().note_parts(part.as_slice());
             shadow::tell(self.worker, &self.route.route, known, part.as_slice(), self.worker.now());
         }
-        let upstream_response = UpstreamResponse {
+        let mut upstream_response = UpstreamResponse {
             response,
             peeked,
             lent,
@@ -467,7 +468,12 @@ impl UpstreamCall<'_> {
             route: self.route.clone(),
             patterns: self.route.patterns(&in_use.lease),
             screen: None,
+            copy: None,
         };
+        if let Some(recording) = &self.route.route.provider.recording {
+            upstream_response.copy =
+                self.copy(recording, in_use, verdict, upstream_response.response.headers(), status);
+        }
         Ok(JudgedResponse { upstream_response, verdict })
     }
 
@@ -611,6 +617,37 @@ impl UpstreamCall<'_> {
                 Some(_) | None => return Err(Fault::UpstreamResponseTimeout),
             };
         }
+    }
+
+    /// Begins to copy the exchange for a recording, if that wants it. What is not whole of the request's body is left out.
+    fn copy(
+        &self,
+        recording: &Recording,
+        in_use: &TokenInUse,
+        verdict: Verdict,
+        headers: &HeaderMap,
+        status: StatusCode,
+    ) -> Option<Box<RecordingCopy>> {
+        let now = self.worker.now();
+        let turn = recording.begin(&self.route.route.name, &self.method, status, now)?;
+        let target = self.dressed_target.as_deref().unwrap_or(&self.target);
+        let body = self.replay_body.as_ref().filter(|body| {
+            body.arrived() && body.not_replayable().is_none() && body.kept_bytes() <= MOST_RECORDED_BODY as u64
+        });
+        let exchange = RecordedExchange {
+            module: self.route.route.module.clone(),
+            kind: RecordedKind::Resource(verdict),
+            method: self.method.clone(),
+            target: target.path_and_query().map_or("", PathAndQuery::as_str).into(),
+            request_headers: self.headers.clone(),
+            request_body: body.map(|body| Zeroizing::new(body.content())),
+            credentials: credentials_of(&in_use.lease),
+            status,
+            headers: headers.clone(),
+            body: None,
+            at: now,
+        };
+        Some(Box::new(RecordingCopy::new(turn, Box::new(exchange))))
     }
 
     /// The request that went out, as signatures of its answer cover it.

@@ -9,6 +9,7 @@ use hyper::body::Body;
 
 use crate::base::coding::is_coded;
 use crate::config::Reflection;
+use crate::provider::RecordingCopy;
 use crate::serve::exchanges::credential_scanner::{CredentialPatterns, CredentialScanner};
 use crate::serve::exchanges::peek::{Peeked, decode, peek};
 use crate::serve::exchanges::response_body::{Lent, Reflected, ResponseBody, ResponseScreen, StreamedBody, Switch};
@@ -42,6 +43,8 @@ pub struct UpstreamResponse {
     pub patterns: Option<Rc<CredentialPatterns>>,
     /// The search for credentials in the part that has yet to be streamed.
     pub screen: Option<ResponseScreen>,
+    /// The copy of the exchange for a recording, if it is recorded.
+    pub copy: Option<Box<RecordingCopy>>,
 }
 
 impl UpstreamResponse {
@@ -76,6 +79,7 @@ impl UpstreamResponse {
             peeked_trailers: peeked.trailers,
             trailers,
             screen: self.screen,
+            copy: self.copy,
             holding: None,
             waiting: bytes::Bytes::new(),
             cut: None,
@@ -147,6 +151,10 @@ impl UpstreamResponse {
     /// Drops the answer. Its connection is reused only if the whole answer had been read.
     pub fn discard(self) {
         let read = self.response.body().is_end_stream() && self.peeked.as_ref().is_none_or(|peeked| peeked.whole);
+        if let Some(mut copy) = self.copy.filter(|_| read) {
+            self.peeked.iter().flat_map(|peeked| &peeked.pieces).for_each(|piece| copy.piece(piece));
+            copy.finish();
+        }
         if let Some(lent) = self.lent.filter(|_| read) {
             lent.settle();
         }

@@ -30,6 +30,16 @@ const fn success() -> u16 {
 }
 
 impl AnswerText {
+    /// An answer that was recorded: JSON with places in it, or a text.
+    pub(super) fn recorded(
+        status: u16,
+        headers: &[(String, String)],
+        json: Option<Value>,
+        text: Option<String>,
+    ) -> Self {
+        Self { status, headers: headers.iter().cloned().collect(), json, form: None, text }
+    }
+
     /// An answer for a check that says none.
     pub(super) fn unexpected(what: &str) -> Self {
         let json = serde_json::json!({ "error": format!("the request is not as expected: {what}") });

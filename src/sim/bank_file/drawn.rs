@@ -13,6 +13,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretString, hex};
+use crate::record::RecordedKey;
 
 /// A setting as a file says it.
 #[derive(Debug, Deserialize)]
@@ -21,6 +22,25 @@ pub(super) enum SettingText {
     Plain(String),
     Secret(SecretText),
     Key(KeyText),
+}
+
+impl SettingText {
+    /// A setting with this value.
+    pub(super) fn of(value: &str, is_secret: bool) -> Self {
+        if is_secret { Self::Secret(SecretText { secret: value.to_owned() }) } else { Self::Plain(value.to_owned()) }
+    }
+
+    /// A key of a recording; `None`: such keys are not drawn here.
+    pub(super) fn key(key: &RecordedKey) -> Option<Self> {
+        let RecordedKey { kind, id, certificate } = key;
+        let drawn = match kind.as_str() {
+            "ed25519" => DrawnKeyType::Ed25519,
+            "p256" => DrawnKeyType::P256,
+            "rsa" => DrawnKeyType::Rsa,
+            _ => return None,
+        };
+        Some(Self::Key(KeyText { key: drawn, id: id.clone(), certificate: *certificate }))
+    }
 }
 
 #[derive(Debug, Deserialize)]
