@@ -14,6 +14,7 @@ mod credentials;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod hours;
 mod include;
 mod limits;
 mod listener;

@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
+use crate::base::working_hours::WorkingHours;
 use crate::key_service::SERVICE_PARALLEL;
 use crate::observe::once::Once;
 use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, Wiring};
@@ -21,6 +22,7 @@ use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 
 use super::client::KnownClients;
 use super::consent::{self, ConsentSettings, ReadConsent};
+use super::hours;
 use super::listener::{client_identity_with, only_tls13};
 use super::reader::{Reader, pem_help};
 use super::remote_identity::remote_identity;
@@ -67,6 +69,8 @@ pub struct ProviderConfig {
     pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
+    /// The hours in which it may be called; `None`: at any time.
+    pub hours: Option<Arc<WorkingHours>>,
 }
 
 pub(super) const KEYS: SchemaSection = (
@@ -83,6 +87,7 @@ pub(super) const KEYS: SchemaSection = (
             MAY,
             "how names of fields are written over HTTP/1.1; preserve: as the client and the profile wrote them; lower",
         ),
+        ("hours", SchemaShape::Table("hours"), MAY, "when it is open; default: always"),
         ("http", SchemaShape::Choice(&["1.1"]), MAY, "HTTP/2 is not offered"),
         (
             "http_proxy",
@@ -152,6 +157,7 @@ pub(super) struct ReadProvider {
     way: ReadEgressPath,
     trace_context: bool,
     user_agent: Option<HeaderValue>,
+    hours: Option<Arc<WorkingHours>>,
     /// Settings of its users' consents; `None` if absent or unreadable.
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
@@ -238,6 +244,7 @@ impl ReadProvider {
             consents,
             module: alone(),
             certificate: transport.certificate.clone(),
+            hours: self.hours.clone(),
         })
     }
 }
@@ -273,6 +280,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let way = way(&fields, profile.as_deref(), reader);
     let trace_context = fields.or("trace_context", true);
     let user_agent = user_agent(&fields);
+    let hours = hours::read(&fields, reader);
     let consent_node = fields.take("consent");
     let consent = consent_node.and_then(|node| consent::read(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
@@ -301,6 +309,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         way,
         trace_context,
         user_agent,
+        hours,
         consent,
         consent_unread,
     }

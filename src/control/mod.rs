@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now};
+use crate::base::working_hours::WorkingHours;
 use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::CallCredentials;
@@ -120,6 +121,11 @@ pub trait FetchProcedure: Send + Sync {
 
     /// The key of the user's record that the token comes from; absent: it is an application's.
     fn record(&self) -> Option<TokenKey> {
+        None
+    }
+
+    /// The hours outside of which the provider is not asked for it; absent: it may be asked at any time.
+    fn hours(&self) -> Option<&WorkingHours> {
         None
     }
 

@@ -25,6 +25,7 @@ use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Stopwatch, Within};
 use crate::base::vars::Vars;
+use crate::base::working_hours::WorkingHours;
 use crate::config::{ProviderConfig, Route};
 use crate::provider::{DpopServer, LoginProgress, Module, SignatureFailure, TokenRequest, date, is_whole, lacks_nonce};
 use crate::signing::signer::SigningError;
@@ -95,6 +96,10 @@ impl FetchProcedure for TokenCall {
 
     fn is_contested(&self) -> bool {
         self.module.coexistence().is_contested()
+    }
+
+    fn hours(&self) -> Option<&WorkingHours> {
+        self.provider.hours.as_deref()
     }
 
     fn is_replaced(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Option<bool>>>> {

@@ -126,6 +126,10 @@ async fn forward(
     let admission = admit(conn.ground(listener)?, &snapshot.limits, caller, &head)?;
     let mut route = worker.route(admission.route()).ok_or(Fault::Internal)?.clone();
     log.follow(&route);
+    // Outside the provider's hours nothing is asked of it, nor waited for.
+    if let Some(opens_in) = route.route.provider.hours.as_ref().and_then(|hours| hours.opens_in(worker.now())) {
+        return Err(Fault::ProviderClosed(opens_in).into());
+    }
     if let Some(rate) = &route.route.rate {
         match Box::pin(turn(rate, route.route.enforce)).await {
             Err(fault) if !route.route.enforce => log.tolerate(fault),

@@ -109,6 +109,9 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The rest that the profile asks for instead of the class's own.
     pub backoff: Option<Backoff>,
+    /// The time until the next call may be made, where countersign itself knows it: until the provider opens, or until a
+    /// budget has room again. Without jitter.
+    pub exact: Option<Duration>,
     /// The provider did hand out a token, with nothing left of its life. Near the end of the last token's life that is
     /// the same token once more: its successor follows within a second.
     pub ended: bool,
@@ -119,13 +122,14 @@ pub struct Failure {
 impl Failure {
     /// A failure of this class, with the class's own rest.
     pub fn new(class: Class, inside: impl Into<String>) -> Self {
-        Self { class, cause: None, retry_after: None, backoff: None, ended: false, inside: inside.into() }
+        Self { class, cause: None, retry_after: None, backoff: None, exact: None, ended: false, inside: inside.into() }
     }
 
     /// Returns the rest after `failures` of these in a row, before jitter: the class's or the profile's own pause, and
-    /// no less than `Retry-After`, which is a floor for every class and shortens nothing (RFC 9110 section 10.2.3).
+    /// no less than `Retry-After`, which is a floor for every class and shortens nothing (RFC 9110 section 10.2.3). An exact
+    /// time takes the place of the pause.
     pub fn rest(&self, failures: u32) -> Duration {
-        let own = self.backoff.unwrap_or(self.class.backoff()).pause(failures);
+        let own = self.exact.unwrap_or_else(|| self.backoff.unwrap_or(self.class.backoff()).pause(failures));
         if planted(PlantedFault::ShortRest) {
             return self.retry_after.map_or(own, |asked| asked.max(Duration::from_secs(1)));
         }

@@ -26,6 +26,7 @@ mod flow;
 mod forward;
 mod frames;
 mod harness;
+mod hours;
 mod http;
 mod http2;
 mod import;

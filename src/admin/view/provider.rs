@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::token::Fetches;
-use crate::base::time::rfc3339;
+use crate::base::time::{Now, rfc3339};
+use crate::base::working_hours::WorkingHours;
 use crate::control::LedgerFailure;
 use crate::token::failure::FailureCause;
 
@@ -35,9 +36,12 @@ pub(crate) struct ProviderView {
     /// When its token endpoint is asked again after a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rests_until: Option<String>,
-    /// When it is asked again after it said that it is closed.
+    /// When it opens by its calendar, or is asked again after it said that it is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_until: Option<String>,
+    /// The hours that its config says; absent: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hours: Option<HoursView>,
     /// The latest failure of its token endpoint, cured or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureView>,
@@ -51,6 +55,22 @@ pub(crate) struct ProviderView {
     /// Likewise, in whole days from now; negative once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate_days_left: Option<i64>,
+}
+
+/// The state of a provider by its calendar.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct HoursView {
+    pub open: bool,
+    /// When it opens or closes next; absent if that is not within a year.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes_at: Option<String>,
+}
+
+impl HoursView {
+    pub(crate) fn of(hours: &WorkingHours, now: Now) -> Self {
+        let span = hours.span(now);
+        Self { open: span.is_open, changes_at: span.until.map(rfc3339) }
+    }
 }
 
 /// A failed call of a token endpoint.

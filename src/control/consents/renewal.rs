@@ -15,6 +15,7 @@ use crate::base::draw::draw;
 use crate::base::id::RandomIds;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Deadline, Within};
+use crate::base::working_hours::WorkingHours;
 use crate::config::ProviderConfig;
 use crate::control::journal;
 use crate::control::token_call::{MOST_GRANT, exchange, note_type};
@@ -104,6 +105,10 @@ impl FetchProcedure for Renewal {
 
     fn record(&self) -> Option<TokenKey> {
         Some(self.user.record_key())
+    }
+
+    fn hours(&self) -> Option<&WorkingHours> {
+        self.provider.hours.as_deref()
     }
 }
 
