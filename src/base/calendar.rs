@@ -44,6 +44,11 @@ impl Zone {
         TimeZone::get(name).ok().filter(|zone| zone.iana_name().is_some()).map(Self)
     }
 
+    /// Returns its name in the IANA database.
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
+
     /// Coordinated Universal Time.
     pub const fn utc() -> Self {
         Self(TimeZone::UTC)

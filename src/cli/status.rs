@@ -186,7 +186,7 @@ mod tests {
             "gateway   reverse  127.0.0.1:1  yes\n",
             "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300; set the clock\n",
             "meed      meed     resting  0 of 1       with the next call              503\n",
-            "night     oauth2   closed   1 of 1       in 1 h (2024-02-29T01:00:00Z)    outside its hours\n",
+            "night     oauth2   closed   1 of 1       in 1 h (2024-02-29T01:00:00Z)   outside its hours\n",
             "kms:eu-central-1  closed   7 and 0         -\n",
             "pkcs11:bank       open     1 and 2         1 min ago (2024-02-28T23:59:00Z)  the process has ended\n",
             "server.crt   in 10 d (2024-03-10T00:00:00Z)\n",

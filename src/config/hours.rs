@@ -56,7 +56,7 @@ pub(super) fn read(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Arc<Worki
     Some(Arc::new(WorkingHours::new(Calendar::new(zone?, &rules?, holidays?), prewarm)))
 }
 
-fn zone(word: &SpannedText, report: &Diagnostics) -> Option<Zone> {
+pub(super) fn zone(word: &SpannedText, report: &Diagnostics) -> Option<Zone> {
     let found = Zone::find(&word.text);
     if found.is_none() {
         let help = "write a name of the IANA database, as in `\"Asia/Bangkok\"`, `\"Europe/Berlin\"` or `\"UTC\"`";

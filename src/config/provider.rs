@@ -13,9 +13,10 @@ use crate::base::working_hours::WorkingHours;
 use crate::key_service::SERVICE_PARALLEL;
 use crate::observe::once::Once;
 use crate::provider::{CallAs, DpopNonces, Module, Profile, Settings, Wiring};
-use crate::route::{ClientId, Opens};
+use crate::route::{ClientId, Opens, QuotaRule};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientIdentity, ClientTls, KEY_EXCHANGES};
+use crate::token::call_budget::CallBudget;
 use crate::token::consent::Upkeep;
 use crate::transport::BlockingThreads;
 use crate::upstream::{EgressPath, ForwardProxy, Spellings};
@@ -24,12 +25,14 @@ use super::client::KnownClients;
 use super::consent::{self, ConsentSettings, ReadConsent};
 use super::hours;
 use super::listener::{client_identity_with, only_tls13};
+use super::quota::{self, ReadQuota};
 use super::reader::{Reader, pem_help};
 use super::remote_identity::remote_identity;
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape, TLS_VERSIONS};
 use super::snapshot::CertificateEnd;
 use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
 use super::timeouts::{self, Timeouts};
+use super::token_budget;
 
 /// A provider, `[provider.NAME]`, with the settings to reach it. The protocol of its calls is in the route's
 /// [`Module`].
@@ -71,6 +74,10 @@ pub struct ProviderConfig {
     pub certificate: Option<CertificateEnd>,
     /// The hours in which it may be called; `None`: at any time.
     pub hours: Option<Arc<WorkingHours>>,
+    /// The bound on its token calls; `None`: there is none.
+    pub token_budget: Option<CallBudget>,
+    /// The bounds on requests.
+    pub quotas: Vec<Arc<QuotaRule>>,
 }
 
 pub(super) const KEYS: SchemaSection = (
@@ -102,10 +109,12 @@ pub(super) const KEYS: SchemaSection = (
             "what becomes of a malformed line in an answer's head; drop: it is taken out and logged; refuse",
         ),
         ("profile", SchemaShape::Text, MUST, "a built-in profile, or the path of one of your own"),
+        ("quota", SchemaShape::List("quota"), MAY, "how many requests it gets"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
         ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
         ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),
         ("tls", SchemaShape::Table("provider_tls"), MAY, "for token and resource calls alike"),
+        ("token_budget", SchemaShape::Table("token_budget"), MAY, "how many token calls it gets; default: any number"),
         ("token_url", SchemaShape::Url, MAY, "where the token comes from; may have a query"),
         ("trace_context", SchemaShape::Flag, MAY, "false: it is not told which trace a request belongs to; true"),
         (
@@ -158,6 +167,8 @@ pub(super) struct ReadProvider {
     trace_context: bool,
     user_agent: Option<HeaderValue>,
     hours: Option<Arc<WorkingHours>>,
+    token_budget: Option<CallBudget>,
+    pub(super) quotas: Vec<ReadQuota>,
     /// Settings of its users' consents; `None` if absent or unreadable.
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
@@ -245,6 +256,8 @@ impl ReadProvider {
             module: alone(),
             certificate: transport.certificate.clone(),
             hours: self.hours.clone(),
+            token_budget: self.token_budget,
+            quotas: self.quotas.iter().map(|quota| quota.rule.clone()).collect(),
         })
     }
 }
@@ -281,6 +294,9 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let trace_context = fields.or("trace_context", true);
     let user_agent = user_agent(&fields);
     let hours = hours::read(&fields, reader);
+    let token_budget = token_budget::read(&fields);
+    let zone = hours.as_deref().map(|hours| hours.calendar().zone());
+    let quotas = quota::read(&fields, &entry.key, zone);
     let consent_node = fields.take("consent");
     let consent = consent_node.and_then(|node| consent::read(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
@@ -310,6 +326,8 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         trace_context,
         user_agent,
         hours,
+        token_budget,
+        quotas,
         consent,
         consent_unread,
     }

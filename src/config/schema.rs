@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, hours, limits, listener, log, provider, reload, route, runtime,
-    service_key, store, timeouts, tracing, variable, webhook, wrapped_key,
+    admin, audit, client, consent, credentials, hours, limits, listener, log, provider, quota, reload, route, runtime,
+    service_key, store, timeouts, token_budget, tracing, variable, webhook, wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -83,7 +83,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 28] = [
+const SECTIONS: [SchemaSection; 30] = [
     (
         "file",
         &[
@@ -122,6 +122,7 @@ const SECTIONS: [SchemaSection; 28] = [
     log::KEYS,
     provider::KEYS,
     provider::TLS_KEYS,
+    quota::KEYS,
     route::KEYS,
     route::RATE_LIMIT_KEYS,
     reload::KEYS,
@@ -130,6 +131,7 @@ const SECTIONS: [SchemaSection; 28] = [
     store::KEYS,
     store::TLS_KEYS,
     timeouts::KEYS,
+    token_budget::KEYS,
     tracing::KEYS,
     route::USER_KEYS,
     variable::KEYS,

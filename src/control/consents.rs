@@ -341,6 +341,8 @@ impl ConsentService {
             return Finished::Rejected(NotExchanged::Expired, None);
         };
         *whose = Some(pending.key.clone());
+        // A code cannot be exchanged later: this call is counted and never refused.
+        self.rests.note_call(&provider.name, provider.token_budget, sent);
         let answered = match exchange(provider, request, MOST_GRANT, within, sent).await {
             Ok(response) => {
                 let (head, body) = response.into_parts();

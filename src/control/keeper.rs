@@ -626,7 +626,7 @@ impl Keeper {
 }
 
 fn crowded(inside: &str) -> Unavailable {
-    Unavailable { class: Class::Transient, retry_after: Duration::from_secs(1), inside: inside.into() }
+    Unavailable { class: Class::Transient, retry_after: Duration::from_secs(1), ours: true, inside: inside.into() }
 }
 
 async fn sleep(pause: Option<Duration>) {

@@ -38,6 +38,7 @@ mod issuers;
 mod journal;
 mod keeper;
 mod ledger;
+mod quotas;
 mod reload;
 #[cfg(test)]
 mod simulation;
@@ -60,6 +61,7 @@ pub use issuers::{CachedKeys, Fetcher, Issuers, KeySet, Signature, issuer_place,
 pub use journal::journal_reload;
 pub use keeper::{Keeper, Limits};
 pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenTable};
+pub use quotas::{CountedQuota, QuotaBook, QuotaClaims};
 pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
 pub use stats::{StatsReceiver, StatsSender};
 pub use token_call::{AGENT, TokenCallReport, TokenTrialError, destination, token_spec, try_token};
@@ -171,6 +173,8 @@ pub struct Unavailable {
     pub class: Class,
     /// When it makes sense to ask again.
     pub retry_after: Duration,
+    /// True if the pause is countersign's own: the provider neither set its length nor refused further calls.
+    pub ours: bool,
     /// For our logs.
     pub inside: Arc<str>,
 }

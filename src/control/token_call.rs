@@ -30,6 +30,7 @@ use crate::config::{ProviderConfig, Route};
 use crate::provider::{DpopServer, LoginProgress, Module, SignatureFailure, TokenRequest, date, is_whole, lacks_nonce};
 use crate::signing::signer::SigningError;
 use crate::store::{Error as StoreError, Store};
+use crate::token::call_budget::CallBudget;
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CallCredentials, Grant};
 use crate::token::key::TokenKey;
@@ -146,6 +147,10 @@ impl TokenSource for TokenCall {
 
     fn is_contested(&self) -> bool {
         FetchProcedure::is_contested(self)
+    }
+
+    fn budget(&self) -> Option<CallBudget> {
+        self.provider.token_budget
     }
 
     fn now(&self) -> Now {

@@ -53,6 +53,8 @@ metrics! {
     reflections: Family<ProviderLabel, Counter> = "reflections", "Answers that held a credential";
     unopened: Family<ProviderLabel, Counter> =
         "unopened_answers", "Answers that were withheld, since they could not be decrypted or verified";
+    provider_limited: Family<ProviderLimitLabels, Counter> =
+        "provider_limited", "Requests that were refused by a limit of their provider: hours, quota or token_budget";
     token_fetches: Family<OutcomeLabels, Counter> = "token_fetches", "Calls of token endpoints";
     token_seconds: Family<ProviderLabel, Histogram> = "token_fetch_duration_seconds", "Duration of token calls";
     token_expiry: Family<ProviderLabel, Gauge> =
@@ -273,6 +275,33 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ProviderLimitLabels {
+    provider: String,
+    limit: &'static str,
+}
+
+/// A limit that the config sets to calls of a provider.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProviderLimit {
+    /// Its `hours`.
+    Hours,
+    /// One of its `quota`.
+    Quota,
+    /// Its `token_budget`.
+    TokenBudget,
+}
+
+impl ProviderLimit {
+    const fn as_str(self) -> &'static str {
+        match self {
+            ProviderLimit::Hours => "hours",
+            ProviderLimit::Quota => "quota",
+            ProviderLimit::TokenBudget => "token_budget",
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -462,6 +491,12 @@ impl Metrics {
             Some(first) => drop(self.table.consent_expiry.get_or_create_owned(&label).set(first)),
             None => drop(self.table.consent_expiry.remove(&label)),
         }
+    }
+
+    /// A request was refused by a limit of its provider.
+    pub fn provider_limited(&self, provider: &str, limit: ProviderLimit) {
+        let labels = ProviderLimitLabels { provider: provider.to_owned(), limit: limit.as_str() };
+        self.table.provider_limited.get_or_create_owned(&labels).inc();
     }
 
     /// The counter of a provider's answers that held a credential.

@@ -43,6 +43,7 @@ mod operator_view;
 mod outside_server;
 mod profile_language;
 mod provider;
+mod provider_limits;
 mod raw_server;
 mod real_clients;
 mod redis_server;

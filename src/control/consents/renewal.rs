@@ -217,7 +217,8 @@ impl Renewal {
 
     async fn ask(&self, means: &Means, name: &RecordKey, asking: Asking, version: Version) -> Ended {
         let (store, sent) = (&means.store, self.clock.now());
-        let answer = match settings(&self.provider) {
+        let within_budget = means.rests.spend(&self.provider.name, self.provider.token_budget, sent);
+        let answer = match within_budget.and_then(|()| settings(&self.provider)) {
             Err(failure) => Err(RotationRefusal::Failed(failure)),
             Ok((_, consent)) => match consent.refresh(asking.tokens(), &mut RandomIds, sent) {
                 None => Err(RotationRefusal::Dead("this provider renews no tokens".to_owned())),

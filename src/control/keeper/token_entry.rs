@@ -283,6 +283,7 @@ impl TokenEntry {
             drop(waiter.send(Err(Unavailable {
                 class: denial.class,
                 retry_after: denial.retry_after.max(opens_in),
+                ours: denial.ours,
                 inside: Arc::clone(&denial.inside),
             })));
         }

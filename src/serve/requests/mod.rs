@@ -26,4 +26,5 @@ pub(super) mod hop_options;
 pub(super) mod identify;
 pub(super) mod jwt;
 pub(super) mod permit;
+pub(super) mod quota;
 pub(super) mod webhook;

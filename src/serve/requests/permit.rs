@@ -11,12 +11,14 @@ use http::HeaderMap;
 use crate::base::vars::Vars;
 use crate::config::Clients;
 use crate::control::{TokenSpec, user_spec};
+use crate::observe::metrics::ProviderLimit;
 use crate::observe::trace::Context;
 use crate::route::{Admitted, Caller};
 use crate::serve::fault::{Fault, Refusal, RefusalCause};
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::consent;
 use crate::serve::worker_state::{RouteState, WorkerState};
+use crate::token::failure::Class;
 use crate::token::lease::Lease;
 
 /// Permission for one request to spend a token of its route, or of the user that it names.
@@ -109,7 +111,13 @@ impl Permit {
                 route.was_issued();
                 Ok(Obtained { lease: issued.lease, fresh: issued.fresh, previous: None })
             }
-            Err(unavailable) => Err(Fault::from(&unavailable)),
+            Err(unavailable) => {
+                if unavailable.ours && unavailable.class == Class::RateLimited {
+                    let provider = &route.route.provider.name;
+                    worker.shared.metrics.provider_limited(provider, ProviderLimit::TokenBudget);
+                }
+                Err(Fault::from(&unavailable))
+            }
         }
     }
 }
