@@ -104,21 +104,24 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-pub const PROVIDER_KEYS: [&str; 17] = [
+pub const PROVIDER_KEYS: [&str; 20] = [
     "base_url",
     "clients",
     "consent",
     "default_ttl",
     "environment",
     "header_case",
+    "hours",
     "http",
     "http_proxy",
     "invalid_header_lines",
     "profile",
+    "quota",
     "refresh_before",
     "source_address",
     "timeouts",
     "tls",
+    "token_budget",
     "token_url",
     "trace_context",
     "user_agent",

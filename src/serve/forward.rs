@@ -163,8 +163,12 @@ async fn forward(
     let (permit, path_and_query) = Permit::authorize(worker, &route, caller, admitted, &head.headers, log)?;
     if !route.quotas.is_empty() {
         match Box::pin(spend_quotas(worker, &route, caller, &permit)).await {
+            Ok(()) => {}
             Err(fault) if !route.route.enforce => log.tolerate(fault),
-            done => done?,
+            Err(fault) => {
+                worker.shared.metrics.provider_limited(&route.route.provider.name, ProviderLimit::Quota);
+                return Err(fault.into());
+            }
         }
     }
     let mut now = worker.now();

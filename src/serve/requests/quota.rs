@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use crate::base::time::Clock;
 use crate::config::Clients;
 use crate::control::CountedQuota;
-use crate::observe::metrics::ProviderLimit;
 use crate::route::Caller;
 use crate::route::QuotaDimension;
 use crate::route::QuotaKey;
@@ -30,7 +29,6 @@ pub async fn spend_quotas(
                 for (quota, key) in taken {
                     quota.give_back(key, clock);
                 }
-                worker.shared.metrics.provider_limited(&route.route.provider.name, ProviderLimit::Quota);
                 return Err(Fault::RateLimited(left));
             }
         }
