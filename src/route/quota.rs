@@ -84,7 +84,7 @@ impl QuotaRule {
     /// divides it, can.
     pub fn new(provider: &str, requests: u64, per: Duration, by: Vec<QuotaDimension>, zone: Zone) -> Option<Self> {
         let per = millis(per);
-        if per < 1000 || per > DAY || DAY % per != 0 {
+        if !(1000..=DAY).contains(&per) || !DAY.is_multiple_of(per) {
             return None;
         }
         let dimensions: Vec<String> = by.iter().map(ToString::to_string).collect();

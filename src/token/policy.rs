@@ -75,7 +75,7 @@ pub fn rest_after(failure: &Failure, failures: u32, jitter: u8) -> Duration {
 mod tests {
     use super::*;
     use crate::base::backoff::Backoff;
-    use crate::token::failure::Class;
+    use crate::token::failure::{Class, ExactRest};
 
     const fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_rest_that_is_known_exactly_is_kept_to() {
         for class in [Class::Closed, Class::RateLimited] {
-            let known = Failure { exact: Some(seconds(7)), ..Failure::new(class, "closed") };
+            let known = Failure { exact: Some(ExactRest::of(seconds(7))), ..Failure::new(class, "closed") };
             assert_eq!([rest_after(&known, 1, 255), rest_after(&known, 9, 0)], [seconds(7); 2], "{class:?}");
             let told = Failure { retry_after: Some(seconds(60)), ..known };
             assert_eq!(rest_after(&told, 1, 255), seconds(60), "the provider's own time is a floor");

@@ -20,7 +20,7 @@ use crate::base::backoff::Backoff;
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Now, millis};
 use crate::token::call_budget::{CallBudget, SpentCalls};
-use crate::token::failure::{Class, Failure};
+use crate::token::failure::{Class, ExactRest, Failure};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::policy::rest_after;
 
@@ -132,7 +132,7 @@ impl Rests {
         let Some(budget) = budget else { return Ok(()) };
         let mut inner = self.0.borrow_mut();
         inner.spent.entry(provider.into()).or_default().take(budget, now).map_err(|left| Failure {
-            exact: Some(left),
+            exact: Some(ExactRest::of(left)),
             ..Failure::new(Class::RateLimited, "the provider's `token_budget` is used up; it was not asked")
         })
     }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(rests.spend("bank", budget, NOW), Ok(()));
         rests.forgive();
         let failure = rests.spend("bank", budget, after(20)).expect_err("it is used up");
-        assert_eq!((failure.class, failure.exact), (Class::RateLimited, Some(Duration::from_secs(40))));
+        assert_eq!((failure.class, failure.rest(9)), (Class::RateLimited, Duration::from_secs(40)));
         assert_eq!(rests.spend("other", budget, after(20)), Ok(()));
         assert_eq!(rests.spend("bank", None, after(20)), Ok(()), "a reload has taken the budget away");
         rests.note_call("bank", budget, after(50));

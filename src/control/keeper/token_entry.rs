@@ -15,7 +15,7 @@ use crate::control::{
     LedgerRest, LedgerToken, Observer, TokenSlot, TokenSpec, Unavailable,
 };
 use crate::store::Store;
-use crate::token::failure::{Class, Failure};
+use crate::token::failure::{Class, ExactRest, Failure};
 use crate::token::grant::CallCredentials;
 use crate::token::key::TokenKey;
 use crate::token::lease::{Lease, LeaseTrial};
@@ -242,7 +242,7 @@ impl TokenEntry {
     /// The failure that takes the place of a fetch while the provider is closed by its calendar.
     pub(super) fn closed(&self, now: Now) -> Option<Failure> {
         let hours = self.spec.procedure.hours()?;
-        let exact = Some(hours.fetches_in(now)?);
+        let exact = Some(ExactRest::of(hours.fetches_in(now)?));
         Some(Failure { exact, ..Failure::new(Class::Closed, hours.reason(now)) })
     }
 
@@ -251,7 +251,7 @@ impl TokenEntry {
     pub(super) fn until_opening(&self, failure: Failure, now: Now) -> Failure {
         let opens_in = self.spec.procedure.hours().and_then(|hours| hours.opens_in(now));
         match opens_in.filter(|_| failure.class == Class::Closed) {
-            Some(left) => Failure { exact: Some(left), ..failure },
+            Some(left) => Failure { exact: Some(ExactRest::of(left)), ..failure },
             None => failure,
         }
     }
