@@ -108,13 +108,10 @@ impl QuotaRule {
         if self.per < DAY {
             return aligned();
         }
-        let day = self.zone.day(wall).map(|(from, until)| QuotaWindow { from, until });
-        // Where the clock goes back at midnight, the hour that comes twice belongs to the day before.
-        match day {
-            Some(day) if wall < day.from => {
-                self.zone.day(day.from - 1).map_or_else(aligned, |(from, until)| QuotaWindow { from, until })
-            }
-            Some(day) if day.until <= wall => QuotaWindow { from: day.until, until: day.until.saturating_add(DAY) },
+        let day = |wall| self.zone.day(wall).map(|(from, until)| QuotaWindow { from, until });
+        match day(wall) {
+            // The clock went back over midnight: the new day has begun, and its date is not shown again yet.
+            Some(before) if before.until <= wall => day(before.until + DAY / 2).unwrap_or_else(aligned),
             Some(day) => day,
             None => aligned(),
         }
@@ -379,6 +376,13 @@ mod tests {
             QuotaWindow { from: at("2026-10-29T00:00:00+03:00").wall, until: at("2026-10-30T00:00:00+02:00").wall };
         for twice in ["2026-10-29T23:30:00+03:00", "2026-10-29T23:30:00+02:00"] {
             assert_eq!(cairo.window(at(twice).wall), whole);
+        }
+        // Its clock went from 00:01 back to 23:01 of the day before.
+        let st_johns = rule(1, 86_400, "America/St_Johns");
+        let day =
+            QuotaWindow { from: at("2006-10-29T00:00:00-02:30").wall, until: at("2006-10-30T00:00:00-03:30").wall };
+        for text in ["2006-10-29T00:00:30-02:30", "2006-10-28T23:15:00-03:30", "2006-10-29T12:00:00-03:30"] {
+            assert_eq!(st_johns.window(at(text).wall), day, "{text}");
         }
         let hour = rule(1, 3600, "Asia/Kolkata");
         assert_eq!(hour.window(at("2026-12-04T12:34:00Z").wall).from, at("2026-12-04T12:00:00Z").wall);
