@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Admin;
 use super::view::{
-    CertificateView, ConsentsView, Counts, FailureView, Fetches, KeyServiceView, ListenerView, ProviderView,
+    CertificateView, ConsentsView, Counts, FailureView, Fetches, HoursView, KeyServiceView, ListenerView, ProviderView,
     ProvidersView, ReloadView, RouteView, RoutesView, ShadowView, StatusClasses, StatusView, StoreView, TokensView,
 };
 use crate::base::time::{Now, rfc3339};
@@ -149,6 +149,8 @@ fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenT
     let credentials = provider.slots.as_ref().map(|slots| slots.active(now));
     let shown = if credentials == Some(CredentialSlot::Next) { provider.next.as_deref() } else { None };
     let certificate = shown.unwrap_or(provider).certificate.as_ref().map(|end| CertificateView::of(end, now));
+    let hours = provider.hours.as_deref().map(|hours| HoursView::of(hours, now));
+    let closed = hours.as_ref().filter(|hours| !hours.open);
     let mut fetches = Fetches::default();
     lines.iter().for_each(|line| fetches.add(Fetches::of(&line.fetches)));
     ProviderView {
@@ -156,12 +158,13 @@ fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenT
         profile: provider.profile.to_string(),
         base_url: format!("https://{}", provider.base_url.authority()),
         routes: routes.map(|route| route.name.to_string()).collect(),
-        state: state(&lines),
+        state: if closed.is_some() { "closed" } else { state(&lines) },
         live_tokens: lines.iter().filter(|line| line.token.is_some()).count(),
         token_keys: lines.len(),
         first_expiry: lines.iter().filter_map(|line| Some(line.token?.expires)).min().map(rfc3339),
         rests_until: rests(false),
-        closed_until: rests(true),
+        closed_until: closed.map_or_else(|| rests(true), |hours| hours.changes_at.clone()),
+        hours,
         last_failure: last_failure.map(FailureView::of),
         fetches,
         consents: provider.consents.is_some(),

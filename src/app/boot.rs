@@ -25,7 +25,7 @@ use super::reload::{ConfigSource, Reloader, slots};
 use super::sockets::{OpenError, OpenedSockets, Sockets};
 use crate::base::time::Clock;
 use crate::config::{Bind, Snapshot};
-use crate::control::{ConsentHandle, Issuers, Reloads, StatsSender, TokenHandle};
+use crate::control::{ConsentHandle, Issuers, QuotaBook, Reloads, StatsSender, TokenHandle};
 use crate::observe::access::AccessLog;
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -148,6 +148,7 @@ impl Running {
         issuers.prepare(&snapshot.clients.issuers, options.clock.now());
         let (leases, inbox) = TokenHandle::open();
         let (consents, registry) = ConsentHandle::open();
+        let (quotas, quota_claims) = QuotaBook::open(snapshot.store.settings.is_shared());
         let (stats_sender, stats_receiver) = StatsSender::open();
         let (reloads, reloading) = Reloads::open(snapshot.clone(), options.clock.now().wall);
         let (tracer, spans) = Tracer::open();
@@ -170,6 +171,7 @@ impl Running {
             audit: audit.clone(),
             listeners: slots,
             stats_sender: admin_listener.is_some().then_some(stats_sender),
+            quotas,
             serial: 0,
         };
         let (senders, receivers): (Vec<_>, Vec<_>) = per_worker.iter().map(|_| mpsc::unbounded_channel()).unzip();
@@ -188,8 +190,17 @@ impl Running {
         let succeeded = CancellationToken::new();
         let watches = options.watches;
         let follows = succeeded.clone();
-        let parts =
-            ControlTasks { inbox, registry, fetcher, stats_receiver, reloader, spans, watches, succeeded: follows };
+        let parts = ControlTasks {
+            inbox,
+            registry,
+            fetcher,
+            stats_receiver,
+            quota_claims,
+            reloader,
+            spans,
+            watches,
+            succeeded: follows,
+        };
         let (draining, control_end) = (CancellationToken::new(), CancellationToken::new());
         let (ends, known_end) = observed::channel(None);
         let drain = Drain::default();

@@ -25,8 +25,8 @@ use crate::base::time::Clock;
 #[cfg(feature = "otlp")]
 use crate::control::Exporter;
 use crate::control::{
-    ConsentService, EventKind, Events, Fetcher, Inbox, Keeper, Limits as KeeperLimits, Observer, Registry, Reloads,
-    Rests, StatsReceiver, Tracker, watch_credentials, watch_key_services,
+    ConsentService, EventKind, Events, Fetcher, Inbox, Keeper, Limits as KeeperLimits, Observer, QuotaClaims, Registry,
+    Reloads, Rests, StatsReceiver, Tracker, watch_credentials, watch_key_services,
 };
 use crate::observe::metrics::Metrics;
 use crate::observe::stats::RequestStats;
@@ -57,6 +57,7 @@ pub(super) struct ControlTasks {
     pub(super) registry: Registry,
     pub(super) fetcher: Fetcher,
     pub(super) stats_receiver: StatsReceiver,
+    pub(super) quota_claims: QuotaClaims,
     pub(super) reloader: Reloader,
     pub(super) spans: Spans,
     pub(super) watches: bool,
@@ -135,7 +136,17 @@ pub(super) fn start_control_thread(
             let _ = started.send(Ok(()));
             let events = Events::open(clock.clone());
             let observer = Box::new(Count(metrics.clone(), events.clone()));
-            let ControlTasks { inbox, registry, fetcher, stats_receiver, reloader, spans, watches, succeeded } = parts;
+            let ControlTasks {
+                inbox,
+                registry,
+                fetcher,
+                stats_receiver,
+                quota_claims,
+                reloader,
+                spans,
+                watches,
+                succeeded,
+            } = parts;
             let keys = reloads.current().limits.tokens.unwrap_or(usize::MAX);
             let limits = KeeperLimits { keys, ..KeeperLimits::default() };
             let (tasks, rests) = (Tracker::default(), Rests::default());
@@ -158,6 +169,7 @@ pub(super) fn start_control_thread(
             let (kept, consenting) = (store, registry.run(service, metrics.clone(), reloads.clone()));
             alarm.spawn("the keeper of consents", consenting);
             alarm.spawn("the fetcher of issuers' keys", fetcher.run());
+            alarm.spawn("the keeper of quotas", quota_claims.run(kept.clone(), clock.clone()));
             tokio::task::spawn_local(watch_key_services(metrics.clone(), events.clone()));
             let watching = watch_credentials(events.clone(), reloads.clone(), leases.clone(), clock.clone());
             tokio::task::spawn_local(watching);

@@ -4,6 +4,7 @@
 //! [`time::Now`] as an argument. Lives on any thread.
 
 pub mod backoff;
+pub mod calendar;
 pub mod coding;
 pub mod counted;
 pub mod draw;
@@ -21,3 +22,4 @@ pub mod sent_bytes;
 pub mod shares;
 pub mod time;
 pub mod vars;
+pub mod working_hours;

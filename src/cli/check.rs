@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::check_live::{self, Finding, TrialOptions, TrialReport as Tried, TrialSubject};
 use super::{complain, print};
 use crate::base::counted::counted;
+use crate::base::time::Clock;
 use crate::config::{Loaded, MachineFiles, Snapshot, displayed_path, load};
 use crate::syntax::{Diagnostic, Severity};
 
@@ -144,6 +145,14 @@ fn summarise(path: &Path, snapshot: &Snapshot) {
         counted(snapshot.routes.len(), "route"),
         counted(snapshot.clients.all.len(), "client"),
     ));
+    let now = Clock::System.now();
+    for provider in &snapshot.providers {
+        let Some(hours) = &provider.hours else { continue };
+        let span = hours.span(now);
+        let state = if span.is_open { "open" } else { "closed" };
+        let until = span.until.map(|until| format!(" until {}", hours.calendar().zone().text(until)));
+        print(&format!("provider {} is {state} now{}\n", provider.name, until.unwrap_or_default()));
+    }
 }
 
 fn as_json(loaded: &Loaded) -> Value {

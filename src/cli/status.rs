@@ -106,6 +106,8 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
                 let reason = word(failure, "reason");
                 cure.map_or_else(|| reason.to_owned(), |cure| format!("{reason}; {cure}"))
             });
+            let by_calendar = one.get("hours").is_some_and(|hours| hours.get("open") == Some(&Value::Bool(false)));
+            let why = if by_calendar { "outside its hours".to_owned() } else { why };
             let live = format!("{} of {}", number(one, "live_tokens"), number(one, "token_keys"));
             let until = match until {
                 Some(until) => moment(until, now),
@@ -189,6 +191,10 @@ mod tests {
             "last_failure": { "reason": "503" },
             "shadow": { "profile": "ours/meed", "compared": 12, "differing": 3, "unseen": ["token request url"],
                         "parts": [{ "part": "header x-a", "count": 3 }] },
+        }, {
+            "name": "night", "profile": "oauth2", "state": "closed", "live_tokens": 1, "token_keys": 1,
+            "closed_until": "2024-02-29T01:00:00.000Z", "last_failure": { "reason": "503" },
+            "hours": { "open": false, "changes_at": "2024-02-29T01:00:00.000Z" },
         }] });
         let text = told(&status, &providers, Now::at(0, 1_709_164_800_000));
         for wanted in [
@@ -199,6 +205,7 @@ mod tests {
             "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300; set the clock\n",
             "meed      meed     resting  0 of 1       with the next call              503\n",
             "meed      ours/meed  3 of 12            header x-a (3), token request url\n",
+            "night     oauth2   closed   1 of 1       in 1 h (2024-02-29T01:00:00Z)   outside its hours\n",
             "kms:eu-central-1  closed   7 and 0         -\n",
             "pkcs11:bank       open     1 and 2         1 min ago (2024-02-28T23:59:00Z)  the process has ended\n",
             "server.crt   in 10 d (2024-03-10T00:00:00Z)\n",

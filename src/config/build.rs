@@ -85,6 +85,7 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
     }
     credentials::judge(&known, &listeners, report);
     judge_reach(&known, &listeners, &routes, &webhooks, report);
+    judge_quotas(&providers, &routes, report);
     judge_use(&known, &providers, &routes, &webhooks, report);
     webhook::judge(&webhooks, &routes, report);
     build_tables(&mut listeners, &routes, report);
@@ -127,6 +128,19 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
         webhooks: webhooks?,
         watch,
     }))
+}
+
+/// A variable that a quota counts by must be one of every route to its provider: without it all values are counted as one.
+fn judge_quotas(providers: &[ReadProvider], routes: &[ReadRoute], report: &Diagnostics) {
+    for (at, provider) in providers.iter().enumerate() {
+        for (name, place) in provider.quotas.iter().flat_map(|quota| &quota.vars) {
+            let lacks = |route: &&ReadRoute| route.provider == Some(at) && !route.defines(name);
+            if let Some(route) = routes.iter().find(lacks) {
+                let title = format!("route `{}` has no variable `{name}`, by which this quota counts", route.keys.name);
+                place.error(report, title, format!("add `{name}` to its `vars`, or take it out here"));
+            }
+        }
+    }
 }
 
 /// Builds the route table of each listener.

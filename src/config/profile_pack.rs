@@ -101,7 +101,7 @@ fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<ProfilePack> {
 }
 
 fn public_key(word: &SpannedText, reader: &Reader<'_>) -> Option<PackKey> {
-    let bytes = reader.text_file(word)?;
+    let bytes = reader.open_file(word)?;
     PackKey::from_pem(&bytes)
         .map_err(|error| {
             let help =

@@ -10,12 +10,14 @@ use rustls::pki_types::ServerName;
 use crate::base::origin::{BaseUrl, EndpointUrl};
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Now;
+use crate::base::working_hours::WorkingHours;
 use crate::key_service::SERVICE_PARALLEL;
 use crate::observe::once::Once;
 use crate::provider::{CallAs, DpopNonces, Module, Profile, RecordSettings, Recording, Settings, ShadowCounts, Wiring};
-use crate::route::{ClientId, Opens};
+use crate::route::{ClientId, Opens, QuotaRule};
 use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientIdentity, ClientTls, KEY_EXCHANGES};
+use crate::token::call_budget::CallBudget;
 use crate::token::consent::Upkeep;
 use crate::token::credential_slots::{CredentialSlot, CredentialSlots};
 use crate::transport::BlockingThreads;
@@ -23,8 +25,10 @@ use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 
 use super::client::KnownClients;
 use super::consent::{self, ConsentSettings, ReadConsent};
+use super::hours;
 use super::listener::{client_identity_with, only_tls13};
 use super::next_credentials::{self, NextCredentials, OwnCredentials, credentials_expire};
+use super::quota::{self, ReadQuota};
 use super::reader::{Reader, pem_help};
 use super::record;
 use super::remote_identity::remote_identity;
@@ -33,6 +37,7 @@ use super::shadow::{self, ReadShadow};
 use super::snapshot::CertificateEnd;
 use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
 use super::timeouts::{self, Timeouts};
+use super::token_budget;
 
 /// A provider, `[provider.NAME]`, with the settings to reach it. The protocol of its calls is in the route's
 /// [`Module`].
@@ -72,6 +77,12 @@ pub struct ProviderConfig {
     pub module: Option<Arc<Module>>,
     /// When the certificate ends that we show to it.
     pub certificate: Option<CertificateEnd>,
+    /// The hours in which it may be called; `None`: at any time.
+    pub hours: Option<Arc<WorkingHours>>,
+    /// The bound on its token calls; `None`: there is none.
+    pub token_budget: Option<CallBudget>,
+    /// The bounds on requests.
+    pub quotas: Vec<Arc<QuotaRule>>,
     /// The recording of its exchanges; `None`: nothing is recorded.
     pub recording: Option<Arc<Recording>>,
     /// What was found of its shadow; `None`: it has none.
@@ -114,6 +125,7 @@ pub(super) const KEYS: SchemaSection = (
             MAY,
             "how names of fields are written over HTTP/1.1; preserve: as the client and the profile wrote them; lower",
         ),
+        ("hours", SchemaShape::Table("hours"), MAY, "when it is open; default: always"),
         ("http", SchemaShape::Choice(&["1.1"]), MAY, "HTTP/2 is not offered"),
         (
             "http_proxy",
@@ -135,6 +147,7 @@ pub(super) const KEYS: SchemaSection = (
         ),
         ("profile", SchemaShape::Text, MUST, "a built-in profile, PACK/NAME of a pack, or the path of one of your own"),
         ("record", SchemaShape::Table("record"), MAY, "where its exchanges are recorded, without secrets"),
+        ("quota", SchemaShape::List("quota"), MAY, "how many requests it gets"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
         (
             "shadow_profile",
@@ -145,6 +158,7 @@ pub(super) const KEYS: SchemaSection = (
         ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
         ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),
         ("tls", SchemaShape::Table("provider_tls"), MAY, "for token and resource calls alike"),
+        ("token_budget", SchemaShape::Table("token_budget"), MAY, "how many token calls it gets; default: any number"),
         ("token_url", SchemaShape::Url, MAY, "where the token comes from; may have a query"),
         ("trace_context", SchemaShape::Flag, MAY, "false: it is not told which trace a request belongs to; true"),
         (
@@ -202,6 +216,9 @@ pub(super) struct ReadProvider {
     trace_context: bool,
     user_agent: Option<HeaderValue>,
     record: Option<RecordSettings>,
+    hours: Option<Arc<WorkingHours>>,
+    token_budget: Option<CallBudget>,
+    pub(super) quotas: Vec<ReadQuota>,
     /// Settings of its users' consents; `None` if absent or unreadable.
     pub(super) consent: Option<ReadConsent>,
     /// That was reported, and what follows from it need not be.
@@ -311,8 +328,10 @@ impl ReadProvider {
         let [of_current, of_next] = consents;
         let credentials = (self.settings.as_ref(), transport);
         let current = self.with_credentials(index, CredentialSlot::Current, credentials, of_current)?;
-        let (shadow, recording) =
-            (self.shadow_counts(current.module.as_ref(), reader), self.record.clone().map(Recording::new).map(Arc::new));
+        let (shadow, recording) = (
+            self.shadow_counts(current.module.as_ref(), reader),
+            self.record.clone().map(Recording::new).map(Arc::new),
+        );
         let current = ProviderConfig { shadow, recording: recording.clone(), ..current };
         let Some(NextCredentials { settings, transport: next_transport }) = &self.next else { return Some(current) };
         let ends = [transport, next_transport]
@@ -362,6 +381,9 @@ impl ReadProvider {
             slots: None,
             next: None,
             recording: None,
+            hours: self.hours.clone(),
+            token_budget: self.token_budget,
+            quotas: self.quotas.iter().map(|quota| quota.rule.clone()).collect(),
         })
     }
 }
@@ -402,6 +424,10 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let trace_context = fields.or("trace_context", true);
     let user_agent = user_agent(&fields);
     let record = record::read_record(&fields, reader);
+    let hours = hours::read(&fields, reader);
+    let token_budget = token_budget::read(&fields);
+    let zone = hours.as_deref().map(|hours| hours.calendar().zone());
+    let quotas = quota::read(&fields, &entry.key, zone);
     let consent_node = fields.take("consent");
     let consent = consent_node.and_then(|node| consent::read(node, profile.as_ref(), report));
     let consent_unread = consent_node.is_some() && consent.is_none();
@@ -448,6 +474,9 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         trace_context,
         user_agent,
         record,
+        hours,
+        token_budget,
+        quotas,
         consent,
         consent_unread,
     }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::base::counted::counted;
 use crate::base::secret::SecretString;
-use crate::base::time::Clock;
+use crate::base::time::{Clock, Now};
 use crate::key_service::KeyServices;
 use crate::provider::{FileContent, PackDemand, PackFault, Profile, ProfilePack, ReadValue, RemoteKind};
 use crate::signing::algorithm::SigningAlgorithm;
@@ -102,6 +102,24 @@ impl<'a> Reader<'a> {
         let bytes = self.file(word, &path)?;
         self.gathering.borrow_mut().secret(&path, &bytes);
         Some(bytes)
+    }
+
+    /// The text of the file that `word` names, which is no secret.
+    pub(super) fn text_file(&self, word: &SpannedText) -> Option<String> {
+        let bytes = self.private_file(word)?;
+        self.texts.borrow_mut().push(bytes.clone());
+        match utf8(bytes) {
+            Ok(text) => Some(text),
+            Err(why) => {
+                word.place.error(self.report, format!("`{}` {why}", word.text), "it is read as lines of text");
+                None
+            }
+        }
+    }
+
+    /// Returns the current time; `None` where there is no clock.
+    pub(super) fn now(&self) -> Option<Now> {
+        self.files.now()
     }
 
     fn file(&self, word: &SpannedText, path: &Path) -> Option<Vec<u8>> {
@@ -286,7 +304,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of the file that `word` names, which are no secret, nor of a kind that ends.
-    pub(super) fn text_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
+    pub(super) fn open_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
         let path = self.resolve(&word.text);
         self.file(word, &path).inspect(|bytes| self.included(&path, bytes))
     }

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, limits, listener, log, profile_pack, provider, record, reload, route,
-    runtime, service_key, store, timeouts, tracing, variable, webhook, wrapped_key,
+    admin, audit, client, consent, credentials, hours, limits, listener, log, profile_pack, provider, quota, record,
+    reload, route, runtime, service_key, store, timeouts, token_budget, tracing, variable, webhook, wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -61,6 +61,8 @@ pub(super) enum SchemaShape {
     Text,
     /// A text, or a table with the keys of this section.
     TextOr(&'static str),
+    /// A text, or a list of texts.
+    TextOrTexts,
     Texts,
     /// A URL with the scheme `https`.
     Url,
@@ -81,7 +83,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 29] = [
+const SECTIONS: [SchemaSection; 32] = [
     (
         "file",
         &[
@@ -115,6 +117,7 @@ const SECTIONS: [SchemaSection; 29] = [
     limits::KEYS,
     ("listener", &listener::KEYS),
     consent::KEYS,
+    hours::KEYS,
     ("intercept", &listener::INTERCEPT_KEYS),
     ("listener_tls", &listener::TLS_KEYS),
     log::KEYS,
@@ -122,6 +125,7 @@ const SECTIONS: [SchemaSection; 29] = [
     provider::KEYS,
     provider::TLS_KEYS,
     record::KEYS,
+    quota::KEYS,
     route::KEYS,
     route::RATE_LIMIT_KEYS,
     reload::KEYS,
@@ -130,6 +134,7 @@ const SECTIONS: [SchemaSection; 29] = [
     store::KEYS,
     store::TLS_KEYS,
     timeouts::KEYS,
+    token_budget::KEYS,
     tracing::KEYS,
     route::USER_KEYS,
     variable::KEYS,
@@ -266,6 +271,9 @@ impl SchemaShape {
             SchemaShape::Table(section) => named(section),
             SchemaShape::Text => json!({ "type": "string" }),
             SchemaShape::TextOr(section) => json!({ "anyOf": [{ "type": "string" }, named(section)] }),
+            SchemaShape::TextOrTexts => {
+                json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
+            }
             SchemaShape::Texts => json!({ "type": "array", "items": { "type": "string" } }),
             SchemaShape::Url => json!({ "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]://" }),
             SchemaShape::Who => {

@@ -356,6 +356,8 @@ impl ConsentService {
         *whose = Some(pending.key.clone());
         let ask = async |provider: &Arc<ProviderConfig>, request: TokenRequest| -> Result<UserGrant, RotationRefusal> {
             let sent = self.clock.now();
+            // A code cannot be exchanged later: this call is counted and never refused.
+            self.rests.note_call(&provider.name, provider.token_budget, sent);
             let response = exchange(provider, request, MOST_GRANT, within, sent).await;
             let (head, body) = response.map_err(RotationRefusal::Failed)?.into_parts();
             let answered = consent.exchange_answer(head.status, &head.headers, &body, sent, self.clock.now());

@@ -248,9 +248,20 @@ impl Keeper {
             let used = self.keys.get(&key).is_some_and(TokenEntry::used);
             self.advance(key, Event::Tick { used }, EventData::None);
         }
+        self.prewarm(now);
         self.forget_idle(now);
         let next = self.keys.values().filter_map(|tracked| tracked.slot.wait(now)).min().unwrap_or(LOOK);
         self.due = now.boot.saturating_add(millis(next.min(LOOK)).max(STRIDE));
+    }
+
+    /// Fetches the tokens of providers that open soon, for the keys that were in use while they were open. A fetch that
+    /// fails is repeated after its rest, up to the opening.
+    fn prewarm(&mut self, now: Now) {
+        let due: Vec<TokenKey> =
+            self.keys.iter().filter(|(_, tracked)| tracked.is_to_prewarm(now)).map(|(key, _)| *key).collect();
+        for key in due {
+            self.advance(key, Event::Needed, EventData::None);
+        }
     }
 
     fn receive(&mut self, message: KeeperMessage) -> ControlFlow<()> {
@@ -451,7 +462,13 @@ impl Keeper {
                 let fetched = FetchedToken { credentials, fingerprint, adopted, record };
                 self.advance(key, Event::Fetched { flight: number, arrived }, EventData::Fetched(fetched))
             }
-            Err(failure) => self.advance(key, Event::Failed { flight: number, failure }, EventData::None),
+            Err(failure) => {
+                let now = self.clock.now();
+                let Some(failure) = self.keys.get(&key).map(|tracked| tracked.until_opening(failure, now)) else {
+                    return;
+                };
+                self.advance(key, Event::Failed { flight: number, failure }, EventData::None)
+            }
         };
         if let Some(record) = self.keys.get_mut(&key).and_then(|tracked| tracked.record_changed.take()) {
             self.record_changed(key, record);
@@ -471,6 +488,7 @@ impl Keeper {
         // Only the end of a fetch brings a token: then waiters get a token that was fetched for them.
         let mut fresh = fetched.as_ref().is_some_and(|fetched| !fetched.adopted);
         let mut actions = std::mem::take(&mut self.actions);
+        let mut closed = None;
         let proved = tracked.newly_proved().map(|generation| Event::Proved { generation });
         for event in proved.into_iter().chain([event]) {
             tracked.slot = std::mem::take(&mut tracked.slot).step(event, now, &policy, (self.jitter)(), &mut actions);
@@ -482,8 +500,13 @@ impl Keeper {
                         self.flights.remove(&task);
                     }
                 }
-                Action::Deny(denial) => tracked.deny(&denial),
+                Action::Deny(denial) => tracked.deny(&denial, now),
                 Action::Fetch { flight } => {
+                    // No call is made outside the provider's hours: the fetch has failed before it began.
+                    if let Some(failure) = tracked.closed(now) {
+                        closed = Some(Event::Failed { flight, failure });
+                        continue;
+                    }
                     // It reads what is there now.
                     tracked.record_changed = None;
                     let spec = Arc::clone(&tracked.spec);
@@ -548,7 +571,10 @@ impl Keeper {
         let wait = tracked.slot.wait(now);
         self.actions = actions;
         self.due = self.due.min(wait.map_or(u64::MAX, |wait| now.boot.saturating_add(millis(wait))));
-        true
+        match closed {
+            Some(failed) => self.advance(key, failed, EventData::None),
+            None => true,
+        }
     }
 
     /// Makes room for one more key. Says whether it could: a key that is being fetched or waited for stays.
@@ -591,7 +617,7 @@ impl Keeper {
             .keys
             .iter()
             .filter(|(_, tracked)| tracked.slot.waiting() == PhaseKind::Empty && tracked.idle())
-            .filter(|(_, tracked)| tracked.token_slot.last_used() < horizon)
+            .filter(|(_, tracked)| tracked.token_slot.last_used() < horizon && !tracked.awaits_opening(now))
             .map(|(key, _)| *key)
             .collect();
         for key in old {
@@ -633,7 +659,7 @@ impl Keeper {
 }
 
 fn crowded(inside: &str) -> Unavailable {
-    Unavailable { class: Class::Transient, retry_after: Duration::from_secs(1), inside: inside.into() }
+    Unavailable { class: Class::Transient, retry_after: Duration::from_secs(1), ours: true, inside: inside.into() }
 }
 
 async fn sleep(pause: Option<Duration>) {

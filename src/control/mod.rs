@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now};
+use crate::base::working_hours::WorkingHours;
 use crate::store::{Error as StoreError, Store};
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::CallCredentials;
@@ -37,6 +38,7 @@ mod issuers;
 mod journal;
 mod keeper;
 mod ledger;
+mod quotas;
 mod recorded_token_request;
 mod reload;
 #[cfg(test)]
@@ -61,6 +63,7 @@ pub use issuers::{CachedKeys, Fetcher, Issuers, KeySet, Signature, issuer_place,
 pub use journal::journal_reload;
 pub use keeper::{Keeper, Limits};
 pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenTable};
+pub use quotas::{CountedQuota, QuotaBook, QuotaClaims};
 pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
 pub use stats::{StatsReceiver, StatsSender};
 pub use token_call::{AGENT, TokenCallReport, TokenTrialError, destination, token_spec, try_token};
@@ -126,6 +129,11 @@ pub trait FetchProcedure: Send + Sync {
         None
     }
 
+    /// The hours outside of which the provider is not asked for it; absent: it may be asked at any time.
+    fn hours(&self) -> Option<&WorkingHours> {
+        None
+    }
+
     /// The provider refused this token for good: what the store has is no longer to be taken for good, if it is this one.
     /// May be called again after an error.
     fn invalidate(&self, _store: Store, _token: Fingerprint) -> Pin<Box<dyn Future<Output = Result<(), StoreError>>>> {
@@ -168,6 +176,8 @@ pub struct Unavailable {
     pub class: Class,
     /// When it makes sense to ask again.
     pub retry_after: Duration,
+    /// True if the pause is countersign's own: the provider neither set its length nor refused further calls.
+    pub ours: bool,
     /// For our logs.
     pub inside: Arc<str>,
 }

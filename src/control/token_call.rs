@@ -26,10 +26,12 @@ use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Stopwatch, Within};
 use crate::base::vars::Vars;
+use crate::base::working_hours::WorkingHours;
 use crate::config::{ProviderConfig, Route};
 use crate::provider::{DpopServer, LoginProgress, Module, SignatureFailure, TokenRequest, date, is_whole, lacks_nonce};
 use crate::signing::signer::SigningError;
 use crate::store::{Error as StoreError, Store};
+use crate::token::call_budget::CallBudget;
 use crate::token::failure::{Class, Failure, FailureCause};
 use crate::token::grant::{CallCredentials, Grant};
 use crate::token::key::TokenKey;
@@ -98,6 +100,10 @@ impl FetchProcedure for TokenCall {
         self.module.coexistence().is_contested()
     }
 
+    fn hours(&self) -> Option<&WorkingHours> {
+        self.provider.hours.as_deref()
+    }
+
     fn is_replaced(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Option<bool>>>> {
         let call = self.clone();
         Box::pin(async move { aid.has_newer(&call).await })
@@ -148,6 +154,10 @@ impl TokenSource for TokenCall {
 
     fn is_contested(&self) -> bool {
         FetchProcedure::is_contested(self)
+    }
+
+    fn budget(&self) -> Option<CallBudget> {
+        self.provider.token_budget
     }
 
     fn now(&self) -> Now {

@@ -245,6 +245,7 @@ fn gone() -> Unavailable {
     Unavailable {
         class: Class::Transient,
         retry_after: Duration::from_secs(1),
+        ours: true,
         inside: "the token keeper has stopped".into(),
     }
 }

@@ -31,6 +31,7 @@ use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox, SecretString};
 use crate::base::time::{Deadline, Now, Within, millis};
 use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, StoredRecord};
+use crate::token::call_budget::CallBudget;
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CallCredentials, Grant};
 use crate::token::key::TokenKey;
@@ -95,6 +96,11 @@ pub(super) trait TokenSource {
 
     /// Returns whether a new token invalidates the earlier ones.
     fn is_contested(&self) -> bool;
+
+    /// The bound on the provider's token calls; absent: there is none.
+    fn budget(&self) -> Option<CallBudget> {
+        None
+    }
 
     /// Returns the current time on both clocks.
     fn now(&self) -> Now;
@@ -225,6 +231,7 @@ impl FetchContext {
     async fn ask(&self, source: &impl TokenSource) -> Result<(Grant, Now), Failure> {
         let mut endings = 0;
         loop {
+            self.rests.spend(source.provider(), source.budget(), source.now())?;
             let failure = match source.ask().await {
                 Err(failure) if failure.ended => failure,
                 answer => return answer,

@@ -57,6 +57,8 @@ metrics! {
         "shadow_calls", "Calls that were dressed by the shadow of a provider's profile, too";
     shadow_differences: Family<ShadowLabels, Counter> =
         "shadow_differences", "Parts of calls that the shadow of a provider's profile makes or judges differently";
+    provider_limited: Family<ProviderLimitLabels, Counter> =
+        "provider_limited", "Requests that were refused by a limit of their provider: hours, quota or token_budget";
     token_fetches: Family<OutcomeLabels, Counter> = "token_fetches", "Calls of token endpoints";
     token_seconds: Family<ProviderLabel, Histogram> = "token_fetch_duration_seconds", "Duration of token calls";
     promotions: Family<SlotLabels, Counter> =
@@ -310,6 +312,33 @@ struct SlotLabels {
     credentials: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ProviderLimitLabels {
+    provider: String,
+    limit: &'static str,
+}
+
+/// A limit that the config sets to calls of a provider.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProviderLimit {
+    /// Its `hours`.
+    Hours,
+    /// One of its `quota`.
+    Quota,
+    /// Its `token_budget`.
+    TokenBudget,
+}
+
+impl ProviderLimit {
+    const fn as_str(self) -> &'static str {
+        match self {
+            ProviderLimit::Hours => "hours",
+            ProviderLimit::Quota => "quota",
+            ProviderLimit::TokenBudget => "token_budget",
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -511,6 +540,12 @@ impl Metrics {
             Some(first) => drop(self.table.consent_expiry.get_or_create_owned(&label).set(first)),
             None => drop(self.table.consent_expiry.remove(&label)),
         }
+    }
+
+    /// A request was refused by a limit of its provider.
+    pub fn provider_limited(&self, provider: &str, limit: ProviderLimit) {
+        let labels = ProviderLimitLabels { provider: provider.to_owned(), limit: limit.as_str() };
+        self.table.provider_limited.get_or_create_owned(&labels).inc();
     }
 
     /// The counter of a provider's answers that held a credential.

@@ -104,7 +104,7 @@ pub(super) struct Setting {
 }
 
 /// Keys that every `[provider.NAME]` has; a setting called so could never be set.
-pub const PROVIDER_KEYS: [&str; 21] = [
+pub const PROVIDER_KEYS: [&str; 24] = [
     "base_url",
     "clients",
     "consent",
@@ -112,17 +112,20 @@ pub const PROVIDER_KEYS: [&str; 21] = [
     "default_ttl",
     "environment",
     "header_case",
+    "hours",
     "http",
     "http_proxy",
     "invalid_header_lines",
     "next",
     "profile",
+    "quota",
     "record",
     "refresh_before",
     "shadow_profile",
     "source_address",
     "timeouts",
     "tls",
+    "token_budget",
     "token_url",
     "trace_context",
     "user_agent",

@@ -318,6 +318,7 @@ impl TokenResponseRules {
             cause: rule.and_then(|rule| rule.cause),
             retry_after: retry_after(headers, moment.now),
             backoff: if page { Some(PAGE_REST) } else { rule.and_then(|rule| rule.backoff) },
+            exact: None,
             ended: false,
             inside: shape(status, headers, &what, moment),
         }

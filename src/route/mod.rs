@@ -20,6 +20,7 @@ mod path;
 mod pattern;
 #[cfg(test)]
 mod properties;
+mod quota;
 mod rate;
 mod rule;
 mod table;
@@ -35,6 +36,7 @@ pub use host::host_name;
 pub use json::json_pointer;
 pub use path::{PathRules, configured_prefix};
 pub use pattern::{Allow, Pattern};
+pub use quota::{QuotaClaim, QuotaCounters, QuotaDimension, QuotaKey, QuotaRule, QuotaTurn, QuotaWindow};
 pub use rate::Rate;
 pub use rule::{Opens, Reserved, RouteRule};
 pub use table::{Clash, RouteTable};

@@ -335,7 +335,7 @@ impl Fault {
                 "http_request_denied",
                 "client",
                 "Too many requests",
-                "A limit on requests, or on wrong credentials from one address, is reached. Try again after Retry-After.",
+                "A limit on requests, on token calls, or on wrong credentials from one address, is reached. Try again after Retry-After.",
             ),
             Fault::ReservedEndpoint => row(
                 "client-not-allowed",
@@ -597,6 +597,7 @@ impl From<&Unavailable> for Fault {
             Class::Closed => Fault::ProviderClosed(unavailable.retry_after),
             Class::Consent => Fault::ConsentRequired,
             Class::Fatal => Fault::ProviderCredentialsRejected(unavailable.retry_after),
+            Class::RateLimited if unavailable.ours => Fault::RateLimited(unavailable.retry_after),
             Class::RateLimited | Class::Transient => Fault::TokenUnavailable(unavailable.retry_after),
         }
     }

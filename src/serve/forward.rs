@@ -16,6 +16,7 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 
 use crate::base::id::RandomIds;
+use crate::observe::metrics::ProviderLimit;
 use crate::route::Admission;
 use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::exchanges::replay_body::{ReplayBody, Ungathered};
@@ -33,6 +34,7 @@ use crate::serve::requests::consent;
 use crate::serve::requests::dress::{RequestDress, dress, dress_body, dressed_target};
 use crate::serve::requests::hop_options::{HopOptions, take_in, turn};
 use crate::serve::requests::permit::{Obtained, Permit};
+use crate::serve::requests::quota::spend_quotas;
 use crate::serve::requests::shadow::ShadowedCall;
 use crate::serve::requests::webhook;
 use crate::serve::worker_state::{RouteState, WorkerState};
@@ -127,6 +129,11 @@ async fn forward(
     let admission = admit(conn.ground(listener)?, &snapshot.limits, caller, &head)?;
     let mut route = worker.route(admission.route()).ok_or(Fault::Internal)?.clone();
     log.follow(&route);
+    // Outside the provider's hours nothing is asked of it, nor waited for.
+    if let Some(opens_in) = route.route.provider.hours.as_ref().and_then(|hours| hours.opens_in(worker.now())) {
+        worker.shared.metrics.provider_limited(&route.route.provider.name, ProviderLimit::Hours);
+        return Err(Fault::ProviderClosed(opens_in).into());
+    }
     if let Some(rate) = &route.route.rate {
         match Box::pin(turn(rate, route.route.enforce)).await {
             Err(fault) if !route.route.enforce => log.tolerate(fault),
@@ -155,6 +162,16 @@ async fn forward(
         })?);
     }
     let (mut permit, path_and_query) = Permit::authorize(worker, &route, caller, admitted, &head.headers, log)?;
+    if !route.quotas.is_empty() {
+        match Box::pin(spend_quotas(worker, &route, caller, &permit)).await {
+            Ok(()) => {}
+            Err(fault) if !route.route.enforce => log.tolerate(fault),
+            Err(fault) => {
+                worker.shared.metrics.provider_limited(&route.route.provider.name, ProviderLimit::Quota);
+                return Err(fault.into());
+            }
+        }
+    }
     let mut now = worker.now();
     let cached = worker.cached_lease(&permit, now);
     let (lease, fetched_for_this, current_route) = match cached {

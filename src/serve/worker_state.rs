@@ -14,7 +14,8 @@ use crate::base::time::{Clock, Now};
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, Reflection, Route, Snapshot, Timeouts};
 use crate::control::{
-    ConsentHandle as Arrangements, Issued, Issuers, StatsSender, TokenHandle, TokenSlot, TokenSpec, token_spec,
+    ConsentHandle as Arrangements, CountedQuota, Issued, Issuers, QuotaBook, StatsSender, TokenHandle, TokenSlot,
+    TokenSpec, token_spec,
 };
 use crate::observe::access::Lines;
 use crate::observe::audit::{AuditLines, Auditor};
@@ -74,6 +75,8 @@ pub struct ProcessState {
     pub stats_sender: Option<StatsSender>,
     /// The way to the audit log.
     pub audit: Auditor,
+    /// The counts of quotas.
+    pub quotas: QuotaBook,
     /// Counts the configs of this process.
     pub serial: u64,
 }
@@ -139,6 +142,8 @@ pub struct RouteState {
     /// The static credential of a provider that has no tokens.
     standing: Option<Arc<Lease>>,
     meters: Vec<RouteMeters>,
+    /// The quotas of its provider.
+    pub quotas: Vec<CountedQuota>,
     reflections: Counter,
     unopened: Counter,
     /// The same route before a secret was changed, until there is a token of the new one.
@@ -203,6 +208,7 @@ impl WorkerState {
                 fixed,
                 standing: route.module.standing_lease(shared.clock.now()).map(Arc::new),
                 meters,
+                quotas: route.provider.quotas.iter().map(|rule| shared.quotas.counted(rule)).collect(),
                 reflections: shared.metrics.reflections(&route.provider.name),
                 unopened: shared.metrics.unopened(&route.provider.name),
                 patterns: RefCell::default(),

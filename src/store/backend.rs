@@ -7,6 +7,7 @@ use super::changes::{Change, ChangeNotifier, Lock, Locks};
 use super::error::Error;
 use super::file::FileStore;
 use super::memory::MemoryStore;
+use super::quota_call::QuotaCall;
 use super::record::{Kind, RecordKey, RecordName, Version};
 use super::redis::{Patience, RedisStore};
 #[cfg(test)]
@@ -271,6 +272,16 @@ impl Backend {
             Self::Simulated(simulated) if simulated.is_shared() => simulated.unlock(lock).await,
             #[cfg(test)]
             Self::Simulated(_) => Ok(local.borrow_mut().unlock(lock, clock.now())),
+        }
+    }
+
+    /// Counts requests in a window that all instances share; there is none where the store is not shared.
+    pub(super) async fn claim_quota(&self, key: &str, claim: &QuotaCall) -> Result<(u64, u64), Error> {
+        match self {
+            Self::File(_) | Self::Memory(_) => Err(Error::Unavailable("the store is not shared".to_owned())),
+            Self::Redis(redis) => redis.claim_quota(key, claim).await,
+            #[cfg(test)]
+            Self::Simulated(_) => Err(Error::Unavailable("the simulated store has no quotas".to_owned())),
         }
     }
 

@@ -14,6 +14,7 @@ use super::changes::Change;
 use super::changes::{ChangeNotifier, Changes, Lock, Locks};
 use super::envelope::{KeyRing, claims_end, draw_version};
 use super::error::{Damaged, Error};
+use super::quota_call::QuotaCall;
 use super::record::{Kind, RecordKey, RecordName, StoredRecord, Version};
 use super::redis::Patience;
 #[cfg(test)]
@@ -221,6 +222,12 @@ impl Store {
     /// Gives a lock back. Says whether it was still ours.
     pub async fn unlock(&self, lock: Lock) -> Result<bool, Error> {
         self.0.backend.unlock(&lock, &self.0.locks, &self.0.clock).await
+    }
+
+    /// Counts requests in a window that all instances on this store share. Returns how many of those that are wanted were
+    /// granted, and how many the window counts now.
+    pub async fn claim_quota(&self, key: &str, claim: &QuotaCall) -> Result<(u64, u64), Error> {
+        self.0.backend.claim_quota(key, claim).await
     }
 
     /// Tells all instances on this store, this one included, to look at a record. A hint: it may get lost, and then

@@ -15,6 +15,7 @@ mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod memory;
+mod quota_call;
 mod record;
 mod redis;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use envelope::{KeyRing, SealingKey};
 pub use error::{Damage, Damaged, Error};
 pub use file::{Holder, holders};
 pub use front::{RecordPage, Rekeyed, Store};
+pub use quota_call::QuotaCall;
 pub use record::{Kind, Listing, RecordEntry, RecordKey, RecordName, StoredRecord, Version};
 pub use redis::Patience;
 pub use store_settings::{RedisSettings, StoreSettings, StoreUrl};

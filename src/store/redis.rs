@@ -21,6 +21,7 @@ use self::script::Scripts;
 use self::verdict::RedisVerdict;
 use super::changes::{ChangeNotifier, Lock};
 use super::error::{Damage, Damaged, Error};
+use super::quota_call::QuotaCall;
 use super::record::{Kind, RecordKey, RecordName, Version};
 use super::store_settings::RedisSettings;
 use crate::base::backoff::Backoff;
@@ -151,6 +152,15 @@ impl RedisStore {
     pub(super) async fn unlock(&self, lock: &Lock) -> Result<bool, Error> {
         let mut call = self.scripts.unlock.key(self.lock_place(&lock.key));
         call.arg(lock.fence);
+        self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(RedisVerdict::into_error)
+    }
+
+    /// Counts requests in a window that ends at `until`. Its count stays for an hour longer: the server's clock may be
+    /// ahead.
+    pub(super) async fn claim_quota(&self, key: &str, claim: &QuotaCall) -> Result<(u64, u64), Error> {
+        let mut call = self.scripts.count.key(format!("{}:quota:{key}", self.namespace));
+        let QuotaCall { debt, want, limit, until } = *claim;
+        call.arg(debt).arg(want).arg(limit).arg(until.saturating_add(3_600_000));
         self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(RedisVerdict::into_error)
     }
 

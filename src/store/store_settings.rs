@@ -54,6 +54,14 @@ impl StoreSettings {
         }
     }
 
+    /// Returns whether other instances see what is written there.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            StoreSettings::Redis(_) => true,
+            StoreSettings::File { .. } | StoreSettings::Memory => false,
+        }
+    }
+
     /// Returns the file of a store that one process at a time can have open.
     pub fn file(&self) -> Option<&Path> {
         match self {

@@ -1,11 +1,13 @@
 //! Failures to obtain a token, in classes that decide the next step.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::base::backoff::Backoff;
 use crate::base::planted::{PlantedFault, planted};
+use crate::base::time::millis;
 
 /// The class of a failed token call.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -98,6 +100,22 @@ impl FailureCause {
     }
 }
 
+/// A rest that ends at a known moment. At least a millisecond, and small: failures travel in results.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ExactRest(NonZeroU64);
+
+impl ExactRest {
+    /// A rest of this length, in whole milliseconds.
+    pub fn of(left: Duration) -> Self {
+        Self(NonZeroU64::new(millis(left)).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// Returns its length.
+    pub const fn duration(self) -> Duration {
+        Duration::from_millis(self.0.get())
+    }
+}
+
 /// A failed token call, and the settings of the rest that follows it.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{inside}")]
@@ -109,6 +127,9 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The rest that the profile asks for instead of the class's own.
     pub backoff: Option<Backoff>,
+    /// The time until the next call may be made, where countersign itself knows it: until the provider opens, or until a
+    /// budget has room again. Without jitter.
+    pub exact: Option<ExactRest>,
     /// The provider did hand out a token, with nothing left of its life. Near the end of the last token's life that is
     /// the same token once more: its successor follows within a second.
     pub ended: bool,
@@ -119,13 +140,15 @@ pub struct Failure {
 impl Failure {
     /// A failure of this class, with the class's own rest.
     pub fn new(class: Class, inside: impl Into<String>) -> Self {
-        Self { class, cause: None, retry_after: None, backoff: None, ended: false, inside: inside.into() }
+        Self { class, cause: None, retry_after: None, backoff: None, exact: None, ended: false, inside: inside.into() }
     }
 
     /// Returns the rest after `failures` of these in a row, before jitter: the class's or the profile's own pause, and
-    /// no less than `Retry-After`, which is a floor for every class and shortens nothing (RFC 9110 section 10.2.3).
+    /// no less than `Retry-After`, which is a floor for every class and shortens nothing (RFC 9110 section 10.2.3). An exact
+    /// time takes the place of the pause.
     pub fn rest(&self, failures: u32) -> Duration {
-        let own = self.backoff.unwrap_or(self.class.backoff()).pause(failures);
+        let exact = self.exact.map(ExactRest::duration);
+        let own = exact.unwrap_or_else(|| self.backoff.unwrap_or(self.class.backoff()).pause(failures));
         if planted(PlantedFault::ShortRest) {
             return self.retry_after.map_or(own, |asked| asked.max(Duration::from_secs(1)));
         }

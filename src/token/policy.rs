@@ -64,16 +64,18 @@ pub fn postponement(remaining: Duration) -> Duration {
 }
 
 /// Returns the rest after the `failures`-th failure of this class in a row, jitter included. Never shorter than the
-/// provider's `Retry-After`, and never shorter than without it.
+/// provider's `Retry-After`, and never shorter than without it. A time that is known exactly has no jitter: what waits for
+/// it is one fetch for each key.
 pub fn rest_after(failure: &Failure, failures: u32, jitter: u8) -> Duration {
-    jittered(failure.rest(failures), jitter)
+    let rest = failure.rest(failures);
+    if failure.exact.is_some() { rest } else { jittered(rest, jitter) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::backoff::Backoff;
-    use crate::token::failure::Class;
+    use crate::token::failure::{Class, ExactRest};
 
     const fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -114,6 +116,16 @@ mod tests {
             Failure { backoff, retry_after: Some(seconds(1)), ..Failure::new(Class::RateLimited, "slow down") };
         let pauses: Vec<u64> = (1..5).map(|n| rest_after(&failure, n, 0).as_secs()).collect();
         assert_eq!(pauses, [5, 10, 20, 20], "the profile's own pause doubles on, whatever the provider says");
+    }
+
+    #[test]
+    fn a_rest_that_is_known_exactly_is_kept_to() {
+        for class in [Class::Closed, Class::RateLimited] {
+            let known = Failure { exact: Some(ExactRest::of(seconds(7))), ..Failure::new(class, "closed") };
+            assert_eq!([rest_after(&known, 1, 255), rest_after(&known, 9, 0)], [seconds(7); 2], "{class:?}");
+            let told = Failure { retry_after: Some(seconds(60)), ..known };
+            assert_eq!(rest_after(&told, 1, 255), seconds(60), "the provider's own time is a floor");
+        }
     }
 
     #[test]

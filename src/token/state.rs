@@ -180,7 +180,8 @@ impl TokenRest {
     }
 
     fn denial(&self, now: Now) -> Denial {
-        Denial { class: self.class, inside: Arc::clone(&self.inside), retry_after: left(self.until, now) }
+        let (inside, retry_after) = (Arc::clone(&self.inside), left(self.until, now));
+        Denial { class: self.class, inside, retry_after, ours: self.ours }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::admin::TABLE;
+use countersign::base::time::{Clock, rfc3339};
 use countersign::config::Role;
 use countersign::sim::{Bank, Faults, ResponseFault, SimFault};
 use http::{Request, Response};
@@ -504,7 +505,13 @@ fn fits(document: &Value, schema: &Value, value: &Value, at: &str, seen: &mut BT
 fn the_document_says_what_is_answered() {
     let sim = bank(Bank::Scb);
     let route = "vars = { who = { header = \"x-who\" } }\nhost = \"localhost\"";
-    let stage = Plan::default().with(&sim, "scb", "", "").with(&sim, "other", "", route).start();
+    // It is open now, and closes within a year.
+    let holiday = rfc3339(Clock::System.now().wall + 100 * 86_400_000);
+    let hours = format!(
+        "hours = {{ zone = \"UTC\", open = [\"daily 00:00-24:00\"], holidays = [\"{}\"] }}",
+        holiday.get(..10).expect("a day")
+    );
+    let stage = Plan::default().with(&sim, "scb", &hours, "").with(&sim, "other", "", route).start();
     converse(async {
         let way = local(&stage);
         let document = way.json("/api/v1/openapi.json", "").await;

@@ -1051,7 +1051,7 @@ fn the_schema_knows_the_readers_keys() {
     let inline = odd.trim();
     let probe = format!(
         "{odd}[[listener]]\n{odd}tls = {{ {inline} }}\n[provider.x]\nprofile = \"oauth2\"\n{odd}[provider.x.tls]\n{odd}\
-         [provider.x.timeouts]\n{odd}[[route]]\n{odd}[route.vars.v]\n{odd}[route.timeouts]\n{odd}[route.rate_limit]\n{odd}[client.x]\n{odd}[client.x.jwt]\n{odd}\
+         [provider.x.timeouts]\n{odd}[provider.x.hours]\n{odd}[provider.x.token_budget]\n{odd}[[provider.x.quota]]\n{odd}[[route]]\n{odd}[route.vars.v]\n{odd}[route.timeouts]\n{odd}[route.rate_limit]\n{odd}[client.x]\n{odd}[client.x.jwt]\n{odd}\
          [profile_pack.x]\n{odd}[admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[runtime]\n{odd}[limits]\n{odd}"
     );
     let (_, found) = build(Path::new("proxy.toml"), probe, &InMemory::new());
@@ -1068,6 +1068,9 @@ fn the_schema_knows_the_readers_keys() {
         ("[provider.x]", "provider"),
         ("tls of a provider", "provider_tls"),
         ("timeouts of [provider.x]", "timeouts"),
+        ("hours of [provider.x]", "hours"),
+        ("quota of [provider.x]", "quota"),
+        ("token_budget of [provider.x]", "token_budget"),
         ("[[route]]", "route"),
         ("variable `v`", "var"),
         ("timeouts of [[route]]", "timeouts"),

@@ -169,6 +169,10 @@ impl Harness {
         self.ask_admin(request, Bytes::from(body.to_owned())).await
     }
 
+    pub async fn admin_delete(&self, path: &str) -> crate::client::Whole {
+        self.ask_admin(http::Request::delete(path), Bytes::new()).await
+    }
+
     async fn ask_admin(&self, request: http::request::Builder, body: Bytes) -> crate::client::Whole {
         let address = self.running.admin.expect("an admin listener");
         let stream = tokio::net::TcpStream::connect(address).await.expect("connected");

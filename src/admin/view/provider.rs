@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::token::Fetches;
-use crate::base::time::rfc3339;
+use crate::base::time::{Now, rfc3339};
+use crate::base::working_hours::WorkingHours;
 use crate::control::LedgerFailure;
 use crate::provider::ShadowCounts;
 use crate::token::failure::FailureCause;
@@ -36,9 +37,12 @@ pub(crate) struct ProviderView {
     /// When its token endpoint is asked again after a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rests_until: Option<String>,
-    /// When it is asked again after it said that it is closed.
+    /// When it opens by its calendar, or is asked again after it said that it is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_until: Option<String>,
+    /// The hours that its config says; absent: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hours: Option<HoursView>,
     /// The latest failure of its token endpoint, cured or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureView>,
@@ -88,6 +92,22 @@ impl ShadowView {
         let (profile, unseen) = (counts.profile().to_string(), counts.unseen().to_vec());
         let parts = counts.parts().into_iter().map(|(part, count)| ShadowPartView { part, count }).collect();
         Self { profile, compared, differing, parts, unseen }
+    }
+}
+
+/// The state of a provider by its calendar.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct HoursView {
+    pub open: bool,
+    /// When it opens or closes next; absent if that is not within a year.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes_at: Option<String>,
+}
+
+impl HoursView {
+    pub(crate) fn of(hours: &WorkingHours, now: Now) -> Self {
+        let span = hours.span(now);
+        Self { open: span.is_open, changes_at: span.until.map(rfc3339) }
     }
 }
 

@@ -222,7 +222,9 @@ impl Queues {
         let queue = all.get_mut(name)?;
         while queue.running < most {
             let renewal = queue.waiting.pop_front()?;
-            if tasks.is_open() && !rests.rests(name, renewal.user.record_key(), renewal.clock.now()) {
+            let now = renewal.clock.now();
+            let closed = renewal.provider.hours.as_deref().is_some_and(|hours| hours.fetches_in(now).is_some());
+            if tasks.is_open() && !closed && !rests.rests(name, renewal.user.record_key(), now) {
                 queue.running += 1;
                 return Some(renewal);
             }

@@ -15,6 +15,7 @@ use crate::base::draw::draw;
 use crate::base::id::RandomIds;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Deadline, Within};
+use crate::base::working_hours::WorkingHours;
 use crate::config::ProviderConfig;
 use crate::control::journal;
 use crate::control::token_call::{MOST_GRANT, exchange, note_type};
@@ -107,6 +108,10 @@ impl FetchProcedure for Renewal {
 
     fn record(&self) -> Option<TokenKey> {
         Some(self.user.record_key())
+    }
+
+    fn hours(&self) -> Option<&WorkingHours> {
+        self.provider.hours.as_deref()
     }
 }
 
@@ -216,11 +221,11 @@ impl Renewal {
     async fn ask(&self, means: &Means, name: &RecordKey, asking: Asking, version: Version) -> Ended {
         let (store, sent) = (&means.store, self.clock.now());
         let (active, other) = self.provider.by_slot(sent);
-        let mut answer = self.refresh(active, &asking).await;
+        let mut answer = self.refresh(active, means, &asking).await;
         if let (Err(refusal), Some(other)) = (&answer, other)
             && refusal.is_of_credentials()
         {
-            let second = self.refresh(other, &asking).await;
+            let second = self.refresh(other, means, &asking).await;
             // The new refresh token counts even if the access token beside it is of no use.
             if matches!(second, Ok(_) | Err(RotationRefusal::Unusable(..))) {
                 means.leases.iter().for_each(|leases| leases.promote(other));
@@ -255,9 +260,15 @@ impl Renewal {
     }
 
     /// One refresh call, with the credentials of this provider.
-    async fn refresh(&self, provider: &ProviderConfig, asking: &Asking) -> Result<UserGrant, RotationRefusal> {
+    async fn refresh(
+        &self,
+        provider: &ProviderConfig,
+        means: &Means,
+        asking: &Asking,
+    ) -> Result<UserGrant, RotationRefusal> {
         let (_, consent) = settings(provider).map_err(RotationRefusal::Failed)?;
         let sent = self.clock.now();
+        means.rests.spend(&provider.name, provider.token_budget, sent).map_err(RotationRefusal::Failed)?;
         let request = consent.refresh(asking.tokens(), &mut RandomIds, sent);
         let request = request.ok_or_else(|| RotationRefusal::Dead("this provider renews no tokens".to_owned()))?;
         let response = exchange(provider, request, MOST_GRANT, self.within(), sent).await;

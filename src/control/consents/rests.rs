@@ -19,7 +19,8 @@ use std::time::Duration;
 use crate::base::backoff::Backoff;
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::time::{Now, millis};
-use crate::token::failure::{Class, Failure};
+use crate::token::call_budget::{CallBudget, SpentCalls};
+use crate::token::failure::{Class, ExactRest, Failure};
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::policy::rest_after;
 
@@ -39,6 +40,8 @@ struct RestState {
     /// By the key of the record.
     users: KeyMap<ConsentRest>,
     providers: HashMap<Arc<str>, ProviderRests>,
+    /// The token calls of providers that have a budget. They outlive a reload.
+    spent: HashMap<Box<str>, SpentCalls>,
 }
 
 #[derive(Clone, Default)]
@@ -74,7 +77,7 @@ impl ConsentRest {
 impl Rests {
     /// A provider was asked for this user's tokens, and failed.
     pub(super) fn failed(&self, provider: &Arc<str>, user: TokenKey, failure: &Failure, now: Now, dice: u8) {
-        let RestState { users, providers } = &mut *self.0.borrow_mut();
+        let RestState { users, providers, .. } = &mut *self.0.borrow_mut();
         users.entry(user).or_default().extend(failure, now, dice);
         let known = providers.entry(provider.clone()).or_default();
         let whole = match failure.class {
@@ -110,7 +113,8 @@ impl Rests {
         let inner = self.0.borrow();
         let (failure, until) = inner.users.get(&user)?.told.as_ref()?;
         let left = until.checked_sub(now.boot).filter(|left| *left > 0)?;
-        Some(Failure { retry_after: Some(Duration::from_millis(left)), backoff: Some(NOT_AGAIN), ..failure.clone() })
+        let retry_after = Some(Duration::from_millis(left));
+        Some(Failure { retry_after, backoff: Some(NOT_AGAIN), exact: None, ..failure.clone() })
     }
 
     /// Returns whether users of this provider are to be renewed one at a time.
@@ -118,9 +122,32 @@ impl Rests {
         self.0.borrow().providers.get(provider).is_some_and(|known| known.rejected.is_some() || known.rest.failures > 0)
     }
 
+    /// Takes a token call out of the provider's budget; the failure says when there is one.
+    pub(in crate::control) fn spend(
+        &self,
+        provider: &str,
+        budget: Option<CallBudget>,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let Some(budget) = budget else { return Ok(()) };
+        let mut inner = self.0.borrow_mut();
+        inner.spent.entry(provider.into()).or_default().take(budget, now).map_err(|left| Failure {
+            exact: Some(ExactRest::of(left)),
+            ..Failure::new(Class::RateLimited, "the provider's `token_budget` is used up; it was not asked")
+        })
+    }
+
+    /// Counts a token call that cannot be put off.
+    pub(in crate::control) fn note_call(&self, provider: &str, budget: Option<CallBudget>, now: Now) {
+        if let Some(budget) = budget {
+            self.0.borrow_mut().spent.entry(provider.into()).or_default().note(budget, now);
+        }
+    }
+
     /// The world has changed in a way that may have cured failures (a reload): all rests end.
     pub(in crate::control) fn forgive(&self) {
-        *self.0.borrow_mut() = RestState::default();
+        let mut inner = self.0.borrow_mut();
+        (inner.users, inner.providers) = Default::default();
     }
 
     /// Forgets rests that have long been over.
@@ -177,6 +204,24 @@ mod tests {
             rests.answered("bank", user("carol"));
             assert!(!rests.is_suspect("bank"));
         }
+    }
+
+    #[test]
+    fn a_budget_is_each_providers_own_and_outlives_a_reload() {
+        let rests = Rests::default();
+        let budget = Some(CallBudget { calls: 1, per: Duration::from_secs(60) });
+        assert_eq!(rests.spend("bank", budget, NOW), Ok(()));
+        rests.forgive();
+        let failure = rests.spend("bank", budget, after(20)).expect_err("it is used up");
+        assert_eq!((failure.class, failure.rest(9)), (Class::RateLimited, Duration::from_secs(40)));
+        assert_eq!(rests.spend("other", budget, after(20)), Ok(()));
+        assert_eq!(rests.spend("bank", None, after(20)), Ok(()), "a reload has taken the budget away");
+        rests.note_call("bank", budget, after(50));
+        assert!(rests.spend("bank", budget, after(60)).is_err(), "a code exchange counts");
+        // A call that was held up by it is held up for the time that is left.
+        rests.failed(&"bank".into(), user("dave"), &failure, after(20), 255);
+        let told = rests.told(user("dave"), after(50)).map(|told| told.rest(1));
+        assert_eq!(told, Some(Duration::from_secs(10)));
     }
 
     #[test]

@@ -11,8 +11,10 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
 use super::*;
+use crate::base::calendar::{Calendar, OpeningRule, Zone};
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, ManualClock};
+use crate::base::working_hours::WorkingHours;
 use crate::control::{FetchContext, FetchCounts, FetchProcedure, Issued, LedgerFailure, LedgerRest, LedgerToken};
 use crate::token::grant::CallPlace;
 use crate::token::key::KeyBuilder;
@@ -34,6 +36,7 @@ struct Bank {
     /// Calls whose future is alive: an abandoned one must be dropped.
     alive: Arc<()>,
     script: Mutex<VecDeque<Call>>,
+    hours: Option<WorkingHours>,
 }
 
 impl Bank {
@@ -63,6 +66,10 @@ fn record(account: &str) -> TokenKey {
 impl FetchProcedure for ScriptedSource {
     fn record(&self) -> Option<TokenKey> {
         Some(record(self.account))
+    }
+
+    fn hours(&self) -> Option<&WorkingHours> {
+        self.bank.hours.as_ref()
     }
 
     fn fetch(&self, _: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {
@@ -159,12 +166,21 @@ async fn settle() {
 }
 
 fn run<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(KeeperHarness) -> F) {
+    run_with(limits, None, test);
+}
+
+/// The same with a bank that has hours.
+fn run_with<F: Future<Output = ()>>(
+    limits: Limits,
+    hours: Option<WorkingHours>,
+    test: impl FnOnce(KeeperHarness) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let manual = ManualClock::at(Now::at(1_000_000, 1_700_000_000_000));
     let notes = Notes::default();
     let (leases, mut keeper) = Keeper::new(Clock::Manual(Arc::clone(&manual)), limits, Box::new(notes.clone()));
     keeper.jitter = || 0;
-    let bank = Arc::new(Bank { manual: Arc::clone(&manual), ..Bank::default() });
+    let bank = Arc::new(Bank { manual: Arc::clone(&manual), hours, ..Bank::default() });
     LocalSet::new().block_on(&runtime, async {
         spawn_local(keeper.run());
         // A watchdog, so that a lost answer fails a test instead of hanging it.
@@ -911,5 +927,88 @@ fn news_of_a_users_record_reach_its_tokens_of_every_realm() {
                 && new.token_slot.take(now).is_none()
                 && other.token_slot.take(now).is_some()
         );
+    });
+}
+
+/// Seconds from the start of a test, at 22:13:20, to the closing of [`evenings`] and to its opening on the next day.
+const CLOSES: u64 = 2800;
+const OPENS: u64 = 78_400;
+const PREWARM: u64 = 120;
+
+/// Three hours of each evening.
+fn evenings() -> Option<WorkingHours> {
+    let rule = OpeningRule::parse("daily 20:00-23:00").expect("a rule");
+    let calendar = Calendar::new(Zone::utc(), &[rule], std::collections::BTreeSet::new());
+    Some(WorkingHours::new(calendar, Duration::from_secs(PREWARM)))
+}
+
+#[test]
+fn no_token_is_fetched_outside_the_hours_and_one_is_there_at_the_opening() {
+    run_with(Limits::default(), evenings(), |harness| async move {
+        let start = harness.manual.now();
+        let passed = || harness.manual.now().since(start).as_secs();
+        let until = async |second: u64| harness.pass(second - passed()).await;
+        harness.need("a").await.expect("a token");
+        until(1740).await;
+        assert_eq!(harness.bank.calls(), 2, "renewed while it is open");
+        harness.need("a").await.expect("the new token");
+        until(CLOSES + 680).await;
+        let line = harness.line("a").await;
+        let warm = start.wall + (OPENS - PREWARM) * 1000;
+        assert_eq!((harness.bank.calls(), line.phase), (2, PhaseKind::Holding), "not renewed while it is closed");
+        assert_eq!(line.rest, Some(LedgerRest { class: Class::Closed, until: warm }));
+        assert_eq!(
+            line.fetches,
+            FetchCounts { ok: 2, ..FetchCounts::default() },
+            "no call was made, so none is counted"
+        );
+        until(CLOSES + 3600).await;
+        let denied = harness.need("a").await.expect_err("closed");
+        assert_eq!((denied.class, denied.retry_after.as_secs()), (Class::Closed, OPENS - passed()));
+        assert!(denied.inside.contains("it opens at 2023-11-15T20:00:00+00:00"), "{denied}");
+        assert!(harness.leases.refresh(harness.spec("a").key).await, "an operator's wish does not open a bank");
+        until(OPENS - PREWARM - 1).await;
+        assert_eq!(harness.bank.calls(), 2);
+        until(OPENS - PREWARM).await;
+        assert_eq!((harness.bank.calls(), harness.line("a").await.phase), (3, PhaseKind::Live));
+        until(OPENS).await;
+        harness.need("a").await.expect("a token that is there already");
+        assert_eq!(harness.bank.calls(), 3);
+    });
+}
+
+#[test]
+fn only_tokens_that_were_in_use_are_fetched_before_the_opening() {
+    run_with(Limits::default(), evenings(), |harness| async move {
+        harness.need("a").await.expect("a token");
+        harness.pass(OPENS - PREWARM).await;
+        assert_eq!(harness.bank.calls(), 2);
+        // Nobody called on the second evening.
+        harness.pass(86_400).await;
+        assert_eq!(harness.bank.calls(), 2);
+        assert!(harness.leases.ledger().await.lines.is_empty(), "it is forgotten");
+    });
+}
+
+#[test]
+fn a_bank_that_is_not_open_yet_is_asked_again_at_the_opening() {
+    run_with(Limits::default(), evenings(), |harness| async move {
+        harness.need("a").await.expect("a token");
+        let start = harness.manual.now();
+        harness.bank.next(failure(Class::Closed));
+        harness.pass(OPENS - PREWARM).await;
+        let until = start.wall + OPENS * 1000;
+        assert_eq!(harness.line("a").await.rest, Some(LedgerRest { class: Class::Closed, until }));
+        harness.pass(PREWARM - 1).await;
+        assert_eq!((harness.bank.calls(), harness.need("a").await.is_err()), (2, true));
+        harness.pass(1).await;
+        harness.need("a").await.expect("a token");
+        // Another failure is repeated after its own rest.
+        harness.pass(86_400 - PREWARM - 1).await;
+        harness.bank.next(failure(Class::Transient));
+        harness.pass(1).await;
+        assert_eq!((harness.bank.calls(), harness.line("a").await.phase), (4, PhaseKind::Resting));
+        harness.pass(2).await;
+        assert_eq!((harness.bank.calls(), harness.line("a").await.phase), (5, PhaseKind::Live));
     });
 }

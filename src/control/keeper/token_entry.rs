@@ -8,13 +8,14 @@ use tokio::task::{AbortHandle, Id};
 use super::trace::FetchTrace;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now, millis};
+use crate::base::working_hours::WorkingHours;
 use crate::control::token_handle::TokenReply;
 use crate::control::{
     EventKind, FetchContext, FetchCounts, Fetched, Generation, Issued, KnownToken, LedgerFailure, LedgerLine,
     LedgerRest, LedgerToken, Observer, TokenSlot, TokenSpec, Unavailable,
 };
 use crate::store::Store;
-use crate::token::failure::Class;
+use crate::token::failure::{Class, ExactRest, Failure};
 use crate::token::grant::CallCredentials;
 use crate::token::key::TokenKey;
 use crate::token::lease::{Lease, LeaseTrial};
@@ -238,17 +239,51 @@ impl TokenEntry {
         }
     }
 
+    /// The failure that takes the place of a fetch while the provider is closed by its calendar.
+    pub(super) fn closed(&self, now: Now) -> Option<Failure> {
+        let hours = self.spec.procedure.hours()?;
+        let exact = Some(ExactRest::of(hours.fetches_in(now)?));
+        Some(Failure { exact, ..Failure::new(Class::Closed, hours.reason(now)) })
+    }
+
+    /// The failure of a fetch, with the end of its rest by the calendar: a provider that says that it is closed, in the
+    /// time before its opening, is asked again at the opening.
+    pub(super) fn until_opening(&self, failure: Failure, now: Now) -> Failure {
+        let opens_in = self.spec.procedure.hours().and_then(|hours| hours.opens_in(now));
+        match opens_in.filter(|_| failure.class == Class::Closed) {
+            Some(left) => Failure { exact: Some(ExactRest::of(left)), ..failure },
+            None => failure,
+        }
+    }
+
+    /// Returns whether the provider is closed and is expected to be called with this token at its opening.
+    pub(super) fn awaits_opening(&self, now: Now) -> bool {
+        self.spec.procedure.hours().is_some_and(|hours| hours.expects_use(self.token_slot.last_used(), now))
+    }
+
+    /// Returns whether a token is to be fetched before the opening.
+    pub(super) fn is_to_prewarm(&self, now: Now) -> bool {
+        let opens_soon = |hours: &WorkingHours| hours.opens_in(now).is_some() && hours.fetches_in(now).is_none();
+        self.slot.waiting() == PhaseKind::Empty
+            && self.spec.procedure.hours().is_some_and(opens_soon)
+            && self.awaits_opening(now)
+    }
+
     /// The lease that may be sent now. Looking is no use of it.
     pub(super) fn at_hand(&self, now: Now) -> Option<Issued> {
         let lease = self.token_slot.cached(now)?;
         Some(Issued { lease, token_slot: Arc::clone(&self.token_slot), fresh: false })
     }
 
-    pub(super) fn deny(&mut self, denial: &Denial) {
+    /// Tells those who wait that there is no token, and when to ask again: not before the provider opens.
+    pub(super) fn deny(&mut self, denial: &Denial, now: Now) {
+        let opens_in = self.spec.procedure.hours().and_then(|hours| hours.opens_in(now));
+        let opens_in = opens_in.filter(|_| denial.class == Class::Closed).unwrap_or_default();
         for waiter in self.waiters.drain(..) {
             drop(waiter.send(Err(Unavailable {
                 class: denial.class,
-                retry_after: denial.retry_after,
+                retry_after: denial.retry_after.max(opens_in),
+                ours: denial.ours,
                 inside: Arc::clone(&denial.inside),
             })));
         }

@@ -166,7 +166,7 @@ impl SimulatedRequest {
         if !self.process.is_running() {
             return RequestOutcome::Gone;
         }
-        let Unavailable { class, retry_after, inside } = &unavailable;
+        let Unavailable { class, retry_after, inside, .. } = &unavailable;
         self.world.note(|| {
             format!("{} has no token for {:?}: {class:?}, {retry_after:?}, {inside}", self.process, self.need)
         });

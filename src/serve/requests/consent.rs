@@ -205,7 +205,8 @@ fn known<'a>(
 fn unavailable(failure: &Failure) -> Fault {
     let (class, inside) = (failure.class, failure.inside.as_str().into());
     tracing::warn!(error = %inside, "consent request failed");
-    Fault::from(&Unavailable { class, retry_after: failure.rest(1), inside })
+    let ours = failure.exact.is_some();
+    Fault::from(&Unavailable { class, retry_after: failure.rest(1), ours, inside })
 }
 
 const fn rejected(why: &NotExchanged) -> Fault {

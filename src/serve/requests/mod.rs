@@ -27,5 +27,6 @@ pub(super) mod hop_options;
 pub(super) mod identify;
 pub(super) mod jwt;
 pub(super) mod permit;
+pub(super) mod quota;
 pub(super) mod shadow;
 pub(super) mod webhook;

@@ -12,12 +12,14 @@ use crate::base::time::Now;
 use crate::base::vars::Vars;
 use crate::config::Clients;
 use crate::control::{Issued, TokenSpec, Unavailable, user_spec};
+use crate::observe::metrics::ProviderLimit;
 use crate::observe::trace::Context;
 use crate::route::{Admitted, Caller};
 use crate::serve::fault::{Fault, Refusal, RefusalCause};
 use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::consent;
 use crate::serve::worker_state::{RouteState, WorkerState};
+use crate::token::failure::Class;
 use crate::token::lease::Lease;
 
 /// Permission for one request to spend a token of its route, or of the user that it names.
@@ -113,6 +115,10 @@ impl Permit {
                 (issued, None)
             }
             Err(refused) => {
+                if refused.ours && refused.class == Class::RateLimited {
+                    let provider = &route.route.provider.name;
+                    worker.shared.metrics.provider_limited(provider, ProviderLimit::TokenBudget);
+                }
                 let (issued, other) = self.obtain_other(worker, route, (&refused, None), cause).await?;
                 (issued, Some(other))
             }

@@ -16,7 +16,7 @@ use super::world::World;
 use crate::base::draw::seeded;
 use crate::base::time::Clock;
 use crate::config::{InMemory, Snapshot, build};
-use crate::control::{ConsentHandle, Issuers, Keeper, Limits, TokenHandle};
+use crate::control::{ConsentHandle, Issuers, Keeper, Limits, QuotaBook, TokenHandle};
 use crate::observe::access::{AccessLog, AccessSink};
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -119,6 +119,7 @@ fn shared(world: &World) -> ProcessState {
         guard: Arc::new(crate::route::Guard::new(&[], &[])),
         stats_sender: None,
         audit: Auditor::off(),
+        quotas: QuotaBook::open(false).0,
         serial: 0,
     }
 }

@@ -54,8 +54,19 @@ if not held or string.match(held, '^%d+') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 ";
 
+/// Counts requests in a window: first those that were made without a grant, then as many of those that are wanted as the
+/// limit allows. Answers how many were granted, and how many are counted now.
+const COUNT: &str = r"
+local used = tonumber(redis.call('GET', KEYS[1]) or '0') + tonumber(ARGV[1])
+local granted = math.max(0, math.min(tonumber(ARGV[2]), tonumber(ARGV[3]) - used))
+used = used + granted
+redis.call('SET', KEYS[1], string.format('%.0f', used), 'PXAT', ARGV[4])
+return {granted, used}
+";
+
 #[derive(Debug)]
 pub(super) struct Scripts {
+    pub(super) count: Script,
     pub(super) lock: Script,
     pub(super) replace: Script,
     pub(super) unlock: Script,
@@ -64,8 +75,8 @@ pub(super) struct Scripts {
 
 impl Scripts {
     pub(super) fn new() -> Self {
-        let [lock, replace, unlock, withdraw] = [LOCK, REPLACE, UNLOCK, WITHDRAW].map(Script::new);
-        Self { lock, replace, unlock, withdraw }
+        let [count, lock, replace, unlock, withdraw] = [COUNT, LOCK, REPLACE, UNLOCK, WITHDRAW].map(Script::new);
+        Self { count, lock, replace, unlock, withdraw }
     }
 }
 

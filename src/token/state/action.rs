@@ -65,6 +65,8 @@ pub struct Denial {
     pub inside: Arc<str>,
     /// Time that is left of the rest.
     pub retry_after: Duration,
+    /// True if the rest is voluntary: the provider neither set its length nor refused further calls.
+    pub ours: bool,
 }
 
 /// Something that the operator should know.

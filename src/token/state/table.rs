@@ -640,7 +640,9 @@ impl TableStep<'_> {
         });
         let ours = match failure.class {
             Class::Transient => failure.retry_after.is_none(),
-            Class::Closed | Class::Consent | Class::Fatal | Class::RateLimited => false,
+            // A budget of our own ends the rest at a time that we know.
+            Class::RateLimited => failure.exact.is_some(),
+            Class::Closed | Class::Consent | Class::Fatal => false,
         };
         TokenRest { class: failure.class, inside, ours, until: self.now.boot.saturating_add(millis(pause)) }
     }

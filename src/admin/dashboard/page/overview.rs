@@ -77,6 +77,8 @@ fn problems(status: &StatusView, providers: &[ProviderView], now: Now) -> Vec<Cu
     }
     for view in providers {
         let badge = match view.state {
+            // By its calendar: that is as it should be.
+            "closed" if view.hours.as_ref().is_some_and(|hours| !hours.open) => continue,
             "closed" => StatusBadge::new("warn", "Closed"),
             "failing" => StatusBadge::new("warn", "Renewals fail"),
             "resting" => StatusBadge::new("bad", "No token"),

@@ -22,6 +22,8 @@ struct ProviderRow {
     first_expiry: Option<ShownMoment>,
     rests: Option<ShownMoment>,
     closed: Option<ShownMoment>,
+    /// When it closes, if it has hours and is open.
+    closes: Option<ShownMoment>,
     failed: Option<(ShownMoment, &'static str, String)>,
     fetches: Vec<(&'static str, String)>,
     certificate: Option<(ShownMoment, StatusBadge)>,
@@ -47,12 +49,14 @@ fn row(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
         _ => StatusBadge::new("bad", "No token"),
     };
     let certificate = view.client_certificate_expires_at.as_deref().zip(view.client_certificate_days_left);
+    let open = view.hours.as_ref().filter(|hours| hours.open);
     ProviderRow {
         state,
         routes: view.routes.join(", "),
         first_expiry: ShownMoment::maybe(view.first_expiry.as_deref(), now),
         rests: ShownMoment::maybe(view.rests_until.as_deref(), now),
         closed: ShownMoment::maybe(view.closed_until.as_deref(), now),
+        closes: ShownMoment::maybe(open.and_then(|hours| hours.changes_at.as_deref()), now),
         failed: view.last_failure.as_ref().map(|f| (ShownMoment::of(&f.at, now), f.class, f.told())),
         fetches: outcomes(view.fetches),
         certificate: certificate.map(|(at, days)| ends(at, now, days)),
