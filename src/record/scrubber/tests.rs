@@ -145,7 +145,8 @@ fn canary() -> impl Strategy<Value = String> {
     prop_oneof![
         "[A-Za-z0-9+/]{16,40}",
         "[a-f0-9]{16,64}",
-        "[0-9]{7,16}",
+        // Up to eight digits may be the code of an outcome.
+        "[0-9]{9,16}",
         "[a-z]{3,8}[.][a-z]{3,8}@[a-z]{4,8}[.]com",
         "eyJ[A-Za-z0-9_-]{10,30}[.][A-Za-z0-9_-]{10,30}[.][A-Za-z0-9_-]{10,30}",
         "[+]49 [0-9]{3} [0-9]{7}",
