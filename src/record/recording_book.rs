@@ -420,7 +420,7 @@ provider = "p"
 profile = "meed"
 base_url = "https://meed.example/api"
 client_id = "acme-client-01"
-client_secret = "accounts/payments"
+client_secret = "accounts answers"
 "#;
 
     fn book(settings: RecordSettings) -> (RecordingBook, Arc<Module>) {
@@ -455,11 +455,11 @@ client_secret = "accounts/payments"
         let (mut book, module) = book(settings());
         assert_eq!(book.text(), None);
         let mut take = |target: &str, status, body: &str| book.take(&exchange(&module, target, status, body)).0;
-        assert_eq!(take("/api/accounts/77", 200, "{}"), TakenExchange::Written);
-        assert_eq!(take("/api/accounts/78", 200, "{}"), TakenExchange::Written);
-        assert_eq!(take("/api/accounts/79", 200, "{}"), TakenExchange::Known, "two of a kind");
-        assert_eq!(take("/api/accounts/79", 404, r#"{"code":"E1"}"#), TakenExchange::Written, "another kind");
-        assert_eq!(take("/api/accounts/79", 404, r#"{"code":"E2"}"#), TakenExchange::Known, "three in all");
+        assert_eq!(take("/api/cards/77", 200, "{}"), TakenExchange::Written);
+        assert_eq!(take("/api/cards/78", 200, "{}"), TakenExchange::Written);
+        assert_eq!(take("/api/cards/79", 200, "{}"), TakenExchange::Known, "two of a kind");
+        assert_eq!(take("/api/cards/79", 404, r#"{"code":"E1"}"#), TakenExchange::Written, "another kind");
+        assert_eq!(take("/api/cards/79", 404, r#"{"code":"E2"}"#), TakenExchange::Known, "three in all");
         let text = book.text().expect("a text");
         assert_eq!(text.matches("[[resource]]").count(), 3, "{text}");
         assert!(!text.contains("acme-client-01") && !text.contains("meed.example"), "{text}");
@@ -468,21 +468,21 @@ client_secret = "accounts/payments"
     #[test]
     fn an_exchange_whose_kept_words_make_a_secret_is_withheld() {
         let (mut book, module) = book(settings());
-        assert_eq!(book.take(&exchange(&module, "/api/accounts/payments", 200, "{}")).0, TakenExchange::Withheld);
+        assert_eq!(book.take(&exchange(&module, "/api/accounts", 200, "{}")).0, TakenExchange::Withheld);
         assert_eq!(book.text(), None);
-        assert_eq!(book.take(&exchange(&module, "/api/accounts", 200, "{}")).0, TakenExchange::Written);
+        assert_eq!(book.take(&exchange(&module, "/api/payments", 200, "{}")).0, TakenExchange::Written);
     }
 
     #[test]
     fn another_shape_is_told_once_and_by_names_alone() {
         let (mut book, module) = book(settings());
-        let mut news = |body: &str| book.take(&exchange(&module, "/api/accounts", 200, body)).1;
+        let mut news = |body: &str| book.take(&exchange(&module, "/api/cards", 200, body)).1;
         assert_eq!(news(r#"{"a":1,"b":null}"#), Vec::<String>::new(), "the first of its call");
         assert_eq!(news(r#"{"a":2,"b":"x"}"#), Vec::<String>::new(), "what was null may be anything");
         let told = news(r#"{"a":"Jane Doe 0188000049916","c":{"d":1}}"#);
         assert_eq!(
             told,
-            ["GET /api/accounts: 200: `/a` was number and is string", "GET /api/accounts: 200: `/c` (object) is new"]
+            ["GET /api/cards: 200: `/a` was number and is string", "GET /api/cards: 200: `/c` (object) is new"]
         );
         assert_eq!(news(r#"{"a":"x","c":{"d":1}}"#), Vec::<String>::new(), "once");
     }
@@ -490,7 +490,7 @@ client_secret = "accounts/payments"
     #[test]
     fn an_answer_that_is_too_long_or_no_text_is_recorded_without_its_body() {
         let (mut book, module) = book(settings());
-        let long = RecordedExchange { body: None, ..exchange(&module, "/api/accounts", 200, "") };
+        let long = RecordedExchange { body: None, ..exchange(&module, "/api/cards", 200, "") };
         assert_eq!(book.take(&long).0, TakenExchange::Written);
         let binary = RecordedExchange {
             body: Some(Zeroizing::new(vec![0xff, 0xd8])),

@@ -182,6 +182,15 @@ impl Scrubber {
                 pattern.push(ANY_SEGMENT.to_owned());
             }
         }
+        if self.holds_secret(&written.join("/")) {
+            // A secret with slashes in it: no segment is kept.
+            for (segment, pattern) in path.split('/').zip(&mut pattern).filter(|(segment, _)| !segment.is_empty()) {
+                self.stand_in(segment);
+                *pattern = ANY_SEGMENT.to_owned();
+            }
+            let all = path.split('/').map(|segment| percent_encoded(&self.stand_ins.of(segment)));
+            written = all.collect();
+        }
         (written.join("/"), pattern.join("/"))
     }
 
