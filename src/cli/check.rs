@@ -9,8 +9,12 @@ use serde_json::{Value, json};
 use super::check_live::{self, Finding, TrialOptions, TrialReport as Tried, TrialSubject};
 use super::{complain, print};
 use crate::base::counted::counted;
-use crate::config::{Loaded, MachineFiles, Snapshot, displayed_path, load};
+use crate::config::{Loaded, MachineFiles, STANDARD_INPUT_PATH, Snapshot, displayed_path, load};
 use crate::syntax::{Diagnostic, Severity};
+
+/// How to come by a first config.
+const FIRST_CONFIG: &str =
+    "none yet? `countersign init BANK` writes one for a bank, `countersign sim --write .` one for simulated banks";
 
 /// Reads the config, its certificates and its secrets, and reports. Opens no listener.
 pub fn run_check(path: &Path, json: bool) -> ExitCode {
@@ -129,7 +133,9 @@ fn report(path: &Path, loaded: Loaded) -> Result<Snapshot, ()> {
             Err(())
         }
         Loaded::Unreadable(why) => {
-            complain(&why);
+            // On standard input there is no file that could be missing.
+            let is_missing = path != Path::new(STANDARD_INPUT_PATH) && path.try_exists().is_ok_and(|exists| !exists);
+            complain(&if is_missing { format!("{why}; {FIRST_CONFIG}") } else { why });
             Err(())
         }
     }
@@ -144,6 +150,13 @@ fn summarise(path: &Path, snapshot: &Snapshot) {
         counted(snapshot.routes.len(), "route"),
         counted(snapshot.clients.all.len(), "client"),
     ));
+    if let Some(admin) = snapshot.admin.as_ref().filter(|admin| admin.tokens.is_empty()) {
+        print(&format!(
+            "note: the admin listener at {} asks for no token: every user and program of this machine may use it; \
+             [admin.token.NAME] closes it\n",
+            admin.bind.address()
+        ));
+    }
 }
 
 fn as_json(loaded: &Loaded) -> Value {

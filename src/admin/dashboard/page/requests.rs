@@ -69,7 +69,7 @@ fn mentions(sample: &RequestSample, wanted: &str) -> bool {
 }
 
 fn mentions_word(sample: &RequestSample, wanted: &str) -> bool {
-    let names = [sample.client.as_deref(), sample.route.as_deref(), sample.error];
+    let names = [sample.client.as_deref(), sample.route.as_deref(), sample.provider.as_deref(), sample.error];
     sample.path.to_lowercase().contains(wanted)
         || sample.method.as_str().to_lowercase() == wanted
         || sample.status.is_some_and(|status| status.to_string() == wanted)
@@ -123,13 +123,15 @@ mod tests {
             path: "/nowhere/ABC".to_owned(),
             client: Some("treasury".into()),
             route: None,
+            provider: Some("meed".into()),
             status: Some(404),
             error: Some("route-not-found"),
             reason: None,
             blame: Blame::Client,
             replay: Replay::None,
         };
-        for found in ["urn:uuid:6b1206cd-2f7c-4df3-a48b-348e73a13bdc", "6b12", "get 404", "treasury  /abc", "not-found"]
+        for found in
+            ["urn:uuid:6b1206cd-2f7c-4df3-a48b-348e73a13bdc", "6b12", "get 404", "treasury  /abc", "not-found", "meed"]
         {
             assert!(mentions(&sample, found), "{found}");
         }
