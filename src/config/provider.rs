@@ -127,7 +127,7 @@ pub(super) const KEYS: SchemaSection = (
             MAY,
             "the credentials that follow: settings, tls and credentials_expire in place of the provider's own",
         ),
-        ("profile", SchemaShape::Text, MUST, "a built-in profile, or the path of one of your own"),
+        ("profile", SchemaShape::Profile, MUST, "a built-in profile, or the path of one of your own"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),
         ("source_address", SchemaShape::Text, MAY, "the address that connections come from"),
         ("timeouts", SchemaShape::Table("timeouts"), MAY, "how long to wait"),

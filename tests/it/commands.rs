@@ -1143,6 +1143,8 @@ fn the_sample_fits_the_schema_and_mistakes_do_not() {
         ("mode = \"reverse\"", "mode = \"revers\""),
         ("tls  = { cert = \"certs/server.crt\", ", "tls  = { "),
         ("profile            = \"scb\"", ""),
+        ("profile            = \"scb\"", "profile            = \"sbc\""),
+        ("level  = \"info\"", "level  = \"information\""),
         ("application_secret = { env", "application_secret = { evn"),
         ("application_secret = {", "aplication_secret = {"),
         ("environment        = \"sandbox\"", "environment        = \"sandpit\""),
@@ -1157,6 +1159,14 @@ fn the_sample_fits_the_schema_and_mistakes_do_not() {
         let spoilt = sample.replacen(from, to, 1);
         assert!(!wrong(&spoilt).is_empty(), "{to} passes");
     }
+    for right in ["level  = \"warn,countersign::control=debug\"", "level  = \"WARN\""] {
+        assert_eq!(wrong(&sample.replacen("level  = \"info\"", right, 1)), Vec::<String>::new(), "{right}");
+    }
+    let own = sample.replacen("profile            = \"scb\"", "profile            = \"banks/own.toml\"", 1);
+    assert_eq!(wrong(&own), Vec::<String>::new());
+    let methods = |list: &str| wrong(&format!("{sample}\n[[route]]\nprovider = \"scb\"\nmethods = {list}\n"));
+    assert_eq!(methods("[\"GET\", \"PROPFIND\"]"), Vec::<String>::new());
+    assert!(!methods("[\"get\"]").is_empty(), "methods are written in capitals");
     let limits = |text: &str| wrong(&format!("{sample}\n[limits]\n{text}"));
     assert_eq!(
         limits("drain = 0\nheader_bytes = \"1KiB\"\nuri_bytes = 0\nidle_timeout = \"1h30m\""),
@@ -1182,7 +1192,7 @@ fn misfits(whole: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String
     let mut more = Vec::new();
     for (keyword, rule) in rules {
         match keyword.as_str() {
-            "$defs" | "$schema" | "description" | "title" | "then" => {}
+            "$defs" | "$id" | "$schema" | "description" | "title" | "then" => {}
             "$ref" => {
                 let pointer = rule.as_str().and_then(|rule| rule.strip_prefix('#')).expect("a reference into itself");
                 more.extend(misfits(whole, whole.pointer(pointer).expect("its target"), value, at));

@@ -87,10 +87,10 @@ fn line(sample: &RequestSample, now: Now) -> RequestRow {
         route: sample.route.as_deref().unwrap_or("–").to_owned(),
         status: sample.status.map_or_else(|| "hung up".to_owned(), |status| status.to_string()),
         result: match sample.blame {
-            Blame::Client => StatusBadge::new("idle", "client's error"),
+            Blame::Client => StatusBadge::new("idle", "client’s error"),
             Blame::Nobody => StatusBadge::new("good", ""),
-            Blame::Ours => StatusBadge::new("bad", "our error"),
-            Blame::Provider => StatusBadge::new("warn", "provider's error"),
+            Blame::Ours => StatusBadge::new("bad", "countersign’s error"),
+            Blame::Provider => StatusBadge::new("warn", "provider’s error"),
         },
         error: sample.error.unwrap_or(""),
         reason: sample.reason.unwrap_or(""),
