@@ -2,7 +2,7 @@
 //!
 //! Each example is a line of two blanks and a command that parses; a test holds them to that. docs/commands.md says more.
 
-/// Of `audit verify`.
+/// Help after the options of `audit verify`.
 pub(super) const AUDIT_EXAMPLES: &str = "\
 Examples:
   countersign audit verify audit.log --key-file secrets/audit.key
@@ -13,7 +13,7 @@ Exit codes:
   1  it is broken; the first record that does not hold is named
   2  it cannot be judged: a file cannot be read, or the key is another one";
 
-/// Of `check`.
+/// Help after the options of `check`.
 pub(super) const CHECK_EXAMPLES: &str = "\
 Examples:
   countersign check
@@ -25,7 +25,7 @@ Exit codes:
   1  mistakes, or a failed trial of --live
   2  the file cannot be read";
 
-/// Of `demo`.
+/// Help after the options of `demo`.
 pub(super) const DEMO_EXAMPLES: &str = "\
 Examples:
   countersign demo
@@ -36,7 +36,7 @@ Exit codes:
   1  with --once: a step did not hold; or the demo could not start
   2  there is no such bank";
 
-/// Of `explain`.
+/// Help after the options of `explain`.
 pub(super) const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   countersign explain --client erp /scb/v1/payment/qrcode/create
@@ -48,7 +48,7 @@ Exit codes:
   1  it would be refused; the error is named
   2  there is no such request, client or listener, or the config cannot be used";
 
-/// Of `init`.
+/// Help after the options of `init`.
 pub(super) const INIT_EXAMPLES: &str = "\
 Examples:
   countersign init paypal --environment sandbox
@@ -60,7 +60,7 @@ Exit codes:
   1  with --live: written, but the bank could not be reached as it should
   2  nothing was written";
 
-/// Of `learn`.
+/// Help after the options of `learn`.
 pub(super) const LEARN_EXAMPLES: &str = "\
 Examples:
   countersign learn notes.md
@@ -71,7 +71,7 @@ Exit codes:
   1  what was learned does not hold
   2  the examples cannot be read, show no token call, or a file is there already: nothing is written";
 
-/// Of `run`.
+/// Help after the options of `run`.
 pub(super) const RUN_EXAMPLES: &str = "\
 Examples:
   countersign run
@@ -87,7 +87,7 @@ Exit codes:
   2    the file cannot be read
   130  ended at once by a second signal";
 
-/// Of `sim`.
+/// Help after the options of `sim`.
 pub(super) const SIM_EXAMPLES: &str = "\
 Examples:
   countersign sim --write .
@@ -99,7 +99,7 @@ Exit codes:
   1  it could not start
   2  there is no such simulator, or a proxy.toml of another origin is there";
 
-/// Of `token`.
+/// Help after the options of `token`.
 pub(super) const TOKEN_EXAMPLES: &str = "\
 Examples:
   countersign token list

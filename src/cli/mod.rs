@@ -292,7 +292,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Status { admin_listener } => status::run(&admin_listener),
         Command::Store { command } => store::run(&command),
         Command::Token { command } => token::run(&command),
-        Command::Version { json } => version::run(json),
+        Command::Version { json } => version::print_version(json),
     }
 }
 

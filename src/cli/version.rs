@@ -25,7 +25,7 @@ const LIBRARY: &str = if cfg!(target_env = "musl") {
 const FEATURES: [(&str, bool); 2] = [("fuzzing", cfg!(feature = "fuzzing")), ("otlp", cfg!(feature = "otlp"))];
 
 /// Prints version, commit, target and features of this build.
-pub fn run(json: bool) -> ExitCode {
+pub fn print_version(json: bool) -> ExitCode {
     let version = env!("CARGO_PKG_VERSION");
     let target: Vec<&str> =
         [std::env::consts::ARCH, std::env::consts::OS, LIBRARY].into_iter().filter(|part| !part.is_empty()).collect();
