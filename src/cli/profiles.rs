@@ -162,11 +162,23 @@ fn findings_json(found: &[LintFinding], open: usize) -> String {
     format!("{:#}\n", json!({ "ok": open == 0, "findings": found.iter().map(one).collect::<Vec<_>>() }))
 }
 
+/// Folder of the built-in profiles' conversations, in a checkout.
+const FIXTURES: &str = "tests/fixtures/provider";
+
 type Played = Vec<(PathBuf, Vec<String>)>;
 
 fn play_all(profile: &str, named: &[PathBuf], as_json: bool) -> Result<Played, (String, u8)> {
     let (profile, home) = find(profile, as_json)?;
-    let files = if named.is_empty() { lying_in(&home)? } else { named.to_vec() };
+    let is_builtin = home.starts_with(FIXTURES);
+    let files = match named {
+        [] => lying_in(&home).map_err(|(why, status)| match is_builtin {
+            true => {
+                (format!("{why}; those of built-in profiles are in a checkout of countersign: run this there"), status)
+            }
+            false => (why, status),
+        })?,
+        named => named.to_vec(),
+    };
     let mut played = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).map_err(|error| (unreadable(&file, &error), 2))?;
@@ -179,7 +191,7 @@ fn play_all(profile: &str, named: &[PathBuf], as_json: bool) -> Result<Played, (
 /// The profile, and the folder in which its conversations belong.
 pub(super) fn find(profile: &str, as_json: bool) -> Result<(Arc<Profile>, PathBuf), (String, u8)> {
     if let Some(builtin) = Profile::builtin(profile) {
-        return Ok((builtin, Path::new("tests/fixtures/provider").join(profile)));
+        return Ok((builtin, Path::new(FIXTURES).join(profile)));
     }
     let path = Path::new(profile);
     if !profile.contains('/') && path.extension().is_none() {

@@ -1067,6 +1067,10 @@ fn a_profile_of_ones_own_is_played_with_the_folder_beside_it() {
     assert!(found.err.contains("newbank.toml:1:8"), "{}", found.err);
     assert_eq!(told(&["profiles", "test", "/no/such.toml"]).code, 2);
     assert_eq!(told(&["profiles", "test", "sbc"]).code, 2);
+    let mut elsewhere = command(&["profiles", "test", "scb"]);
+    elsewhere.current_dir(folder.path());
+    let found = ended(elsewhere);
+    assert!(found.code == 2 && found.err.contains("in a checkout of countersign"), "{found:?}");
 }
 
 // ── schema, completions, man, docs ───────────────────────────────────────────────────────────────────────────────────
