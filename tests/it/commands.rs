@@ -1373,7 +1373,10 @@ fn completions_and_manual_pages_are_made_for_every_command() {
         let found = told(&["completions", shell]);
         assert_eq!((found.code, found.err.as_str()), (0, ""), "{shell}");
         assert!(found.out.contains("explain") && found.out.contains("countersign"), "{shell}");
-        assert!(found.out.contains("unionbank-ph"), "{shell} offers no profile");
+        // The scripts of the others have no values.
+        if ["bash", "fish", "zsh"].contains(&shell) {
+            assert!(found.out.contains("unionbank-ph"), "{shell} offers no profile");
+        }
     }
     assert_eq!(told(&["completions", "tcsh"]).code, 2);
     let mut pages = vec![String::new()];
