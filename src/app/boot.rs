@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::access_sink::{access_sink, line_shape};
 use super::alarm::Alarm;
 use super::boot_error::BootError;
-use super::control_thread::{ControlTasks, StopSignal, start_control_thread};
+use super::control_thread::{ControlTasks, StopSignal, count_from_zero, start_control_thread};
 use super::forward_pages::forward_pages;
 use super::inherited::Inherited;
 use super::process_ca::ProcessCa;
@@ -97,11 +97,7 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         let metrics = Arc::new(Metrics::new());
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
-        snapshot
-            .providers
-            .iter()
-            .filter(|known| known.next.is_some())
-            .for_each(|known| metrics.credentials_wait(&known.name));
+        count_from_zero(&metrics, &snapshot);
         let text = options.text_access_log;
         let (sink, shape) = match options.access_sink {
             // A caller that passes its own sink gets all lines, even if the config turns them off.
@@ -231,6 +227,10 @@ impl Running {
         }
         if let Some(address) = admin {
             tracing::info!(%address, "admin listening");
+            if shared.snapshot.admin.as_ref().is_some_and(|admin| admin.tokens.is_empty()) {
+                let message = "the admin listener asks for no token: every user and program of this machine may use it";
+                tracing::info!(%address, "{message}");
+            }
         }
         Ok(Self {
             listeners,

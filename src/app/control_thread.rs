@@ -23,6 +23,7 @@ use crate::admin::{self, Admin, AdminAuthorizer};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
 #[cfg(feature = "otlp")]
+use crate::config::Snapshot;
 use crate::control::Exporter;
 use crate::control::{
     ConsentService, EventKind, Events, Fetcher, Inbox, Keeper, Limits as KeeperLimits, Observer, QuotaClaims, Registry,
@@ -35,12 +36,25 @@ use crate::serve::ProcessState;
 use crate::store::{Patience, Store};
 use crate::token::failure::Class;
 
+/// The outcome of a token call that brought a token, in metrics.
+const FETCHED: &str = "ok";
+
+/// Has everything that may happen to the providers of this config counted from zero.
+pub(super) fn count_from_zero(metrics: &Metrics, snapshot: &Snapshot) {
+    for provider in &snapshot.providers {
+        metrics.token_calls_begin(&provider.name, Class::ALL.map(Class::as_str).into_iter().chain([FETCHED]));
+        if provider.next.is_some() {
+            metrics.credentials_wait(&provider.name);
+        }
+    }
+}
+
 /// Tells the metrics how token calls ended and which credentials were promoted, and who watches what happened.
 struct Count(Arc<Metrics>, Events);
 
 impl Observer for Count {
     fn fetched(&self, provider: &str, outcome: Result<(), Class>, took: Duration) {
-        self.0.token_fetched(provider, outcome.map_or_else(Class::as_str, |()| "ok"), took);
+        self.0.token_fetched(provider, outcome.map_or_else(Class::as_str, |()| FETCHED), took);
     }
 
     fn told(&self, what: EventKind) {

@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::access_sink::access_sink;
+use super::control_thread::count_from_zero;
 use super::forward_pages::forward_pages;
 use super::process_ca::ProcessCa;
 use super::recordings::Recordings;
@@ -175,9 +176,7 @@ impl Reloader {
             tracing::warn!("a worker has not applied the new config yet");
         }
         self.shared.metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
-        for provider in snapshot.providers.iter().filter(|provider| provider.next.is_some()) {
-            self.shared.metrics.credentials_wait(&provider.name);
-        }
+        count_from_zero(&self.shared.metrics, &snapshot);
         self.reloading.current.send_replace(snapshot.clone());
         let stays = |name: &str| snapshot.providers.iter().any(|provider| *provider.name == *name);
         let went = before.providers.iter().map(|provider| &*provider.name).filter(|name| !stays(name));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(super) const TOKEN: &str = "COUNTERSIGN_ADMIN_TOKEN";
 #[derive(Args, Debug)]
 pub struct AdminClient {
     /// Its admin listener, as in http://127.0.0.1:9901 or https://host:9901; default: where the config says
-    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, conflicts_with = "config")]
     admin: Option<String>,
     /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
     #[arg(long, value_name = "FILE")]

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::check::load_quietly;
+use super::examples::AUDIT_EXAMPLES;
 use super::{complain, print};
 use crate::base::counted::counted;
 use crate::base::secret::SecretString;
@@ -20,7 +21,8 @@ use crate::observe::audit::{ChainKey, Seal, is_mark_of_rotation};
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Look the chain of an audit log through, and name the first record that does not hold
+    /// Verify the chain of an audit log, and name the first record that does not hold
+    #[command(after_help = AUDIT_EXAMPLES)]
     Verify(VerifyArguments),
 }
 

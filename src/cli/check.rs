@@ -10,8 +10,12 @@ use super::check_live::{self, Finding, TrialOptions, TrialReport as Tried, Trial
 use super::{complain, print};
 use crate::base::counted::counted;
 use crate::base::time::Clock;
-use crate::config::{Loaded, MachineFiles, Snapshot, displayed_path, load};
+use crate::config::{Loaded, MachineFiles, STANDARD_INPUT_PATH, Snapshot, displayed_path, load};
 use crate::syntax::{Diagnostic, Severity};
+
+/// How to come by a first config.
+const FIRST_CONFIG: &str =
+    "none yet? `countersign init BANK` writes one for a bank, `countersign sim --write .` one for simulated banks";
 
 /// Reads the config, its certificates and its secrets, and reports. Opens no listener.
 pub fn run_check(path: &Path, json: bool) -> ExitCode {
@@ -130,7 +134,9 @@ fn report(path: &Path, loaded: Loaded) -> Result<Snapshot, ()> {
             Err(())
         }
         Loaded::Unreadable(why) => {
-            complain(&why);
+            // On standard input there is no file that could be missing.
+            let is_missing = path != Path::new(STANDARD_INPUT_PATH) && path.try_exists().is_ok_and(|exists| !exists);
+            complain(&if is_missing { format!("{why}; {FIRST_CONFIG}") } else { why });
             Err(())
         }
     }
@@ -152,6 +158,13 @@ fn summarise(path: &Path, snapshot: &Snapshot) {
         let state = if span.is_open { "open" } else { "closed" };
         let until = span.until.map(|until| format!(" until {}", hours.calendar().zone().text(until)));
         print(&format!("provider {} is {state} now{}\n", provider.name, until.unwrap_or_default()));
+    }
+    if let Some(admin) = snapshot.admin.as_ref().filter(|admin| admin.tokens.is_empty()) {
+        print(&format!(
+            "note: the admin listener at {} asks for no token: every user and program of this machine may use it; \
+             [admin.token.NAME] closes it\n",
+            admin.bind.address()
+        ));
     }
 }
 

@@ -18,7 +18,7 @@ use http_body_util::Full;
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::demo_client::DemoClient;
-use super::run::wait_for_the_end;
+use super::run::{dashboard_url, wait_for_the_end};
 use super::{complain, print};
 use crate::app::boot::{BootOptions, Running};
 use crate::base::counted::counted;
@@ -29,6 +29,14 @@ use crate::sim::{Bank, BankFile, LeafSpec, ReceivedRequest, Sim, SimAuthority, S
 use crate::syntax::Severity;
 
 const KEY: &str = "demo-key";
+
+/// Commands to try after the demo.
+const NEXT_STEPS: &str = "\
+Next, in an empty folder:
+  countersign sim --write .    simulated banks and a proxy.toml for them, to be served by `countersign run`
+  countersign init BANK        a proxy.toml for a real bank; `countersign profiles` lists them
+
+";
 
 /// One bank of the tour: a path that applications call, and a body that the bank understands.
 struct Stop {
@@ -290,6 +298,10 @@ impl DemoStage {
         if let Some(admin) = self.running.admin {
             let _ = writeln!(text, "\n  curl http://{admin}/api/v1/tokens\n  curl http://{admin}/metrics\n");
         }
+        if let Some(url) = dashboard_url(&self.running) {
+            let _ = writeln!(text, "The dashboard: {url}\n");
+        }
+        text.push_str(NEXT_STEPS);
         print(&text);
     }
 }

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use secrecy::SecretString;
 
 use self::draft::Draft;
@@ -53,7 +53,7 @@ pub struct ImportArguments {
     #[arg(long, value_name = "KIND", value_enum)]
     from: Option<ImportKind>,
     /// Folder to write into; default: print the config
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     out: Option<PathBuf>,
 }
 

@@ -15,11 +15,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::key::{BAD_NAME, client_key, is_client_name};
+use super::known_names::KnownNames;
 use super::{check, complain, print, profiles};
 use crate::base::time::Clock;
 use crate::provider::{DeclaredSetting, Profile};
@@ -32,18 +33,19 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Args, Debug)]
 pub struct InitArguments {
     /// The bank: the name of a built-in profile, or the path of a profile; `countersign profiles` lists them
+    #[arg(value_parser = KnownNames::PROFILES, hide_possible_values = true)]
     bank: Option<String>,
     /// Folder to write into
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = ".")]
     dir: PathBuf,
     /// One of the bank's environments, such as sandbox
     #[arg(long, value_name = "NAME", conflicts_with = "base_url")]
     environment: Option<String>,
     /// Base URL of the bank's API, where the profile has no environments
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     base_url: Option<String>,
     /// The token endpoint, where the profile has none
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     token_url: Option<String>,
     /// A setting of the profile that is no secret; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use zeroize::Zeroizing;
 
 use super::init::{Desk, InitArguments, put};
@@ -33,7 +33,7 @@ pub struct LearnArguments {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Folder to write into
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = ".")]
     out: PathBuf,
 }
 

@@ -14,12 +14,14 @@ mod config_path;
 mod consent;
 mod demo;
 mod demo_client;
+mod examples;
 mod exec;
 mod explain;
 mod health;
 mod import;
 mod init;
 mod key;
+mod known_names;
 mod learn;
 mod profiles;
 mod record;
@@ -29,6 +31,7 @@ mod status;
 mod store;
 mod table;
 mod token;
+mod version;
 
 use std::io::{self, ErrorKind, Write as _};
 use std::net::SocketAddr;
@@ -36,8 +39,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueHint};
 
+use self::known_names::KnownNames;
 use crate::key_service::pkcs11::run_module_process;
 
 #[derive(Debug, Parser)]
@@ -49,7 +53,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The audit log: look its chain through
+    /// The audit log: verify its chain
     Audit {
         #[command(subcommand)]
         command: audit::AuditCommand,
@@ -60,7 +64,7 @@ enum Command {
         command: ca::CaCommand,
     },
     /// Report every mistake in the config, with file, line, column and what to write instead
-    #[command(alias = "validate")]
+    #[command(alias = "validate", after_help = examples::CHECK_EXAMPLES)]
     Check {
         /// The config file, as with `--config`; `-` is standard input
         #[arg(value_name = "FILE", conflicts_with = "config")]
@@ -89,12 +93,13 @@ enum Command {
         shell: clap_complete::Shell,
     },
     /// Show the whole thing against simulated banks: no set-up, no files
+    #[command(after_help = examples::DEMO_EXAMPLES)]
     Demo {
         /// Exit after the tour; 0 only if every step held
         #[arg(long)]
         once: bool,
         /// Show this provider only, by its profile's name
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = KnownNames::SIMULATORS, hide_possible_values = true)]
         provider: Option<String>,
     },
     /// Print the variables by which programs use the proxy and trust its CA
@@ -102,6 +107,7 @@ enum Command {
     /// Run a command that uses the proxy and trusts its CA
     Exec(exec::ExecArguments),
     /// Say what would become of a request, without sending anything
+    #[command(after_help = examples::EXPLAIN_EXAMPLES)]
     Explain(explain::ExplainArguments),
     /// Ask a running instance whether it is ready: for container probes
     Health {
@@ -109,7 +115,7 @@ enum Command {
         #[arg(long)]
         live: bool,
         /// Its admin listener, as in http://127.0.0.1:9901; default: where the config says
-        #[arg(long, value_name = "URL", conflicts_with = "config")]
+        #[arg(long, value_name = "URL", value_hint = ValueHint::Url, conflicts_with = "config")]
         admin: Option<String>,
         /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
         #[arg(long, value_name = "FILE")]
@@ -121,6 +127,7 @@ enum Command {
     /// Write a config from another gateway's files, and name what could not be carried over
     Import(import::ImportArguments),
     /// Write a config for one bank, with certificates and a client's key; overwrites nothing
+    #[command(after_help = examples::INIT_EXAMPLES)]
     Init(init::InitArguments),
     /// Make a key that a client authenticates with
     Key {
@@ -128,6 +135,7 @@ enum Command {
         command: KeyCommand,
     },
     /// Learn a bank from examples of its calls: write a profile, a conversation and a config; overwrites nothing
+    #[command(after_help = examples::LEARN_EXAMPLES)]
     Learn(learn::LearnArguments),
     /// Print a manual page in roff, of the whole or of one command
     Man {
@@ -144,6 +152,7 @@ enum Command {
         #[command(subcommand)]
         command: Option<profiles::ProfilesCommand>,
         /// Print this one, or list those of this folder of a pack; default: list the built-in ones
+        #[arg(value_parser = KnownNames::PROFILES, hide_possible_values = true)]
         name: Option<String>,
         /// Print the answer as JSON
         #[arg(long)]
@@ -155,6 +164,7 @@ enum Command {
         command: record::RecordCommand,
     },
     /// Serve until SIGTERM or SIGINT, then drain
+    #[command(after_help = examples::RUN_EXAMPLES)]
     Run {
         /// Path of the config file; COUNTERSIGN_CONFIG names another default
         #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
@@ -168,14 +178,16 @@ enum Command {
         admin_listener: admin_client::AdminClient,
     },
     /// Run the bank simulators alone
+    #[command(after_help = examples::SIM_EXAMPLES)]
     Sim {
         /// Banks to simulate, by name or by a file that describes one; scb, meed, abbeycross, rakbank and oauth2 if none is named
+        #[arg(value_parser = KnownNames::SIMULATORS, hide_possible_values = true)]
         names: Vec<String>,
         /// Simulate what was recorded: a recording, or a folder of them
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
         /// Write sim-ca.crt and a ready proxy.toml into this folder; a proxy.toml of another origin is not replaced
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         write: Option<PathBuf>,
         /// Address at which that proxy.toml listens [default: 127.0.0.1:8080, or any free port if that is taken]
         #[arg(long, value_name = "ADDRESS", requires = "write")]
@@ -192,9 +204,16 @@ enum Command {
         command: store::StoreCommand,
     },
     /// Tokens of a running instance: list them, renew one, forget one
+    #[command(after_help = examples::TOKEN_EXAMPLES)]
     Token {
         #[command(subcommand)]
         command: token::TokenCommand,
+    },
+    /// Print version, commit, target and features of this build
+    Version {
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -253,6 +272,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Status { admin_listener } => status::run(&admin_listener),
         Command::Store { command } => store::run(&command),
         Command::Token { command } => token::run(&command),
+        Command::Version { json } => version::print_version(json),
     }
 }
 

@@ -244,6 +244,9 @@ fn findings_json(found: &[LintFinding], open: usize) -> String {
     format!("{:#}\n", json!({ "ok": open == 0, "findings": found.iter().map(one).collect::<Vec<_>>() }))
 }
 
+/// Folder of the built-in profiles' conversations, in a checkout.
+const FIXTURES: &str = "tests/fixtures/provider";
+
 type Played = Vec<(PathBuf, Vec<String>)>;
 
 fn play_all(profile: &str, named: &[PathBuf], as_json: bool) -> Result<Played, Unusable> {
@@ -252,7 +255,15 @@ fn play_all(profile: &str, named: &[PathBuf], as_json: bool) -> Result<Played, U
     }
     let found = FoundProfile::find(profile, Some(&config_path::usual()))?;
     let profile = found.parse(as_json)?;
-    let files = if named.is_empty() { lying_in(&found.home)? } else { named.to_vec() };
+    let files = match named {
+        [] => lying_in(&found.home).map_err(|(why, status)| match found.home.starts_with(FIXTURES) {
+            true => {
+                (format!("{why}; those of built-in profiles are in a checkout of countersign: run this there"), status)
+            }
+            false => (why, status),
+        })?,
+        named => named.to_vec(),
+    };
     play_files(&profile, files)
 }
 

@@ -1,6 +1,7 @@
 //! `countersign run`: serve until told to stop, then drain; or until another process has taken our place.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -82,6 +83,9 @@ pub fn run(path: &Path) -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    if let Some(url) = dashboard_url(&running).filter(|_| io::stderr().is_terminal()) {
+        complain(&format!("dashboard at {url}"));
+    }
     let end = runtime.block_on(attend(&mut running, &succession, &mut signals));
     // After a succession, a manager that stops the whole service tells us what we are doing already.
     let patience = match end {
@@ -112,6 +116,21 @@ pub fn run(path: &Path) -> ExitCode {
     }
     tracing::info!("stopped");
     ExitCode::SUCCESS
+}
+
+/// Returns the URL of the dashboard; `None`: there is no admin listener.
+pub(super) fn dashboard_url(running: &Running) -> Option<String> {
+    let has_tls = running.reloads.current().admin.as_ref().is_some_and(|admin| admin.tls.is_some());
+    running.admin.map(|address| browsable(address, has_tls))
+}
+
+/// An address as a browser on this machine takes it.
+fn browsable(address: SocketAddr, has_tls: bool) -> String {
+    let scheme = if has_tls { "https" } else { "http" };
+    if address.ip().is_unspecified() {
+        return format!("{scheme}://localhost:{}/", address.port());
+    }
+    format!("{scheme}://{address}/")
 }
 
 /// Reads this file anew for each reload.
@@ -307,4 +326,17 @@ fn end_at_once_after(times: u32, mut ends: Ends, runtime: Runtime) -> io::Result
         std::process::exit(130);
     };
     std::thread::Builder::new().name("second-signal".to_owned()).spawn(watch).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dashboards_address_can_be_opened_here() {
+        let shown = |text: &str, has_tls| browsable(text.parse().expect("an address"), has_tls);
+        assert_eq!(shown("127.0.0.1:9901", false), "http://127.0.0.1:9901/");
+        assert_eq!(shown("[::1]:9901", true), "https://[::1]:9901/");
+        assert_eq!(shown("0.0.0.0:9901", true), "https://localhost:9901/");
+    }
 }

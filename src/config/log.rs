@@ -46,7 +46,7 @@ pub(super) const KEYS: SchemaSection = (
     &[
         ("access", SchemaShape::Text, MAY, "where access lines go: stderr, off, or a path"),
         ("format", SchemaShape::Choice(&["json", "text"]), MAY, "default: text on a terminal, else JSON"),
-        ("level", SchemaShape::Text, MAY, "info, or a filter"),
+        ("level", SchemaShape::Level, MAY, "info, or a filter"),
     ],
 );
 

@@ -145,7 +145,12 @@ pub(super) const KEYS: SchemaSection = (
             MAY,
             "the credentials that follow: settings, tls and credentials_expire in place of the provider's own",
         ),
-        ("profile", SchemaShape::Text, MUST, "a built-in profile, PACK/NAME of a pack, or the path of one of your own"),
+        (
+            "profile",
+            SchemaShape::Profile,
+            MUST,
+            "a built-in profile, PACK/NAME of a pack, or the path of one of your own",
+        ),
         ("record", SchemaShape::Table("record"), MAY, "where its exchanges are recorded, without secrets"),
         ("quota", SchemaShape::List("quota"), MAY, "how many requests it gets"),
         ("refresh_before", DURATION, MAY, "renew a token this long before it expires; 60s"),

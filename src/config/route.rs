@@ -121,7 +121,7 @@ pub(super) const KEYS: SchemaSection = (
         ("headers", SchemaShape::Headers, MAY, "always set on the request"),
         ("host", SchemaShape::Text, MAY, "a host name without port"),
         ("listeners", SchemaShape::Texts, MAY, "the listeners that serve it; default: all"),
-        ("methods", SchemaShape::Texts, MAY, "such as GET and POST; default: any"),
+        ("methods", SchemaShape::Methods, MAY, "such as GET and POST; default: any"),
         ("name", SchemaShape::Text, MAY, "for logs and metrics"),
         ("path", SchemaShape::Text, MAY, "whole leading segments, as in /scb"),
         (

@@ -42,10 +42,16 @@ pub(super) enum SchemaShape {
     Headers,
     /// A table, or the word `"internal"`.
     InternalOr(&'static str),
+    /// A log level, or a filter with `=` in it.
+    Level,
     /// A list of tables: `[[key]]`.
     List(&'static str),
+    /// A list of HTTP methods in capitals.
+    Methods,
     /// Tables of free names, `[key.NAME]`, each with the keys of this section.
     Named(&'static str),
+    /// The name of a built-in profile, or the path of another.
+    Profile,
     /// A number from 0 to 1.
     Share,
     /// A size such as `"64KiB"`, or the number 0.
@@ -167,6 +173,7 @@ pub fn document() -> Value {
     }
     let mut whole = defs.remove("file").unwrap_or_default();
     if let Some(whole) = whole.as_object_mut() {
+        whole.insert("$id".to_owned(), "urn:countersign:schema:proxy.toml".into());
         whole.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
         whole.insert("title".to_owned(), "proxy.toml of countersign".into());
         whole.insert("$defs".to_owned(), defs.into());
@@ -257,8 +264,20 @@ impl SchemaShape {
             SchemaShape::Flag => json!({ "type": "boolean" }),
             SchemaShape::Headers => json!({ "type": "object", "additionalProperties": text_or_source() }),
             SchemaShape::InternalOr(section) => json!({ "anyOf": [{ "const": "internal" }, named(section)] }),
+            SchemaShape::Level => {
+                json!({ "anyOf": [{ "enum": ["off", "error", "warn", "info", "debug", "trace"] },
+                        { "type": "string", "pattern": "=|^(OFF|ERROR|WARN|INFO|DEBUG|TRACE)$" }] })
+            }
             SchemaShape::List(section) => json!({ "type": "array", "items": named(section) }),
+            SchemaShape::Methods => {
+                json!({ "type": "array", "items": { "anyOf": [
+                        { "enum": ["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"] },
+                        { "type": "string", "pattern": "^[A-Z-]+$" }] } })
+            }
             SchemaShape::Named(section) => json!({ "type": "object", "additionalProperties": named(section) }),
+            SchemaShape::Profile => {
+                json!({ "anyOf": [{ "enum": Profile::builtin_names() }, { "type": "string", "pattern": "/|\\.toml$" }] })
+            }
             SchemaShape::Settings => json!({ "type": "object" }),
             SchemaShape::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
             SchemaShape::Size => {

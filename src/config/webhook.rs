@@ -69,7 +69,7 @@ pub(super) const KEYS: SchemaSection = (
         ("body_limit", SchemaShape::Size, MAY, "largest body that is taken; 1MiB"),
         ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust for the application, PEM"),
         ("listener", SchemaShape::Text, MUST, "the listener that receives it, reverse or callback"),
-        ("methods", SchemaShape::Texts, MAY, "default: POST"),
+        ("methods", SchemaShape::Methods, MAY, "default: POST"),
         ("name", SchemaShape::Text, MAY, "for logs and metrics; default: the provider's"),
         ("path", SchemaShape::Text, MUST, "the one path that the provider calls, as in /hooks/bank"),
         ("provider", SchemaShape::Text, MUST, "who calls; its profile says how that is verified"),

@@ -582,6 +582,15 @@ impl Metrics {
         self.table.token_seconds.get_or_create_owned(&ProviderLabel { provider: provider.to_owned() }).observe(took);
     }
 
+    /// Has a provider's token calls counted from zero, for each of these outcomes: `increase()` in Prometheus does not see
+    /// a counter's first value.
+    pub fn token_calls_begin(&self, provider: &str, outcomes: impl IntoIterator<Item = &'static str>) {
+        for outcome in outcomes {
+            let labels = OutcomeLabels { provider: provider.to_owned(), outcome };
+            self.table.token_fetches.get_or_create_owned(&labels);
+        }
+    }
+
     /// Counts a change between a provider's credentials. `credentials`: the slot that calls use since then.
     pub fn credentials_promoted(&self, provider: &str, credentials: &'static str) {
         self.table.promotions.get_or_create_owned(&SlotLabels { provider: provider.to_owned(), credentials }).inc();

@@ -476,9 +476,11 @@ impl Fault {
         }
     }
 
-    /// Returns the party at fault, for statistics: a fault that the operator has to handle counts as ours.
+    /// Returns the party at fault, for statistics: a fault that the operator has to handle counts as ours, but for a client
+    /// that asks for what it may not do.
     pub fn blame(self) -> Blame {
         match self.row().whose {
+            _ if matches!(self, Fault::ClientNotAllowed(_)) => Blame::Client,
             "client" => Blame::Client,
             "provider" => Blame::Provider,
             _ => Blame::Ours,
@@ -668,7 +670,8 @@ pub fn document() -> String {
     let mut out = String::from(
         "# Errors\n\nEvery error of countersign's own is `application/problem+json` (RFC 9457) and carries\n\
          `Proxy-Status: countersign; error=…` (RFC 9209). The provider's own errors pass through untouched and carry no\n\
-         such `error`. `instance` names the request; the access log has the same id.\n\n\
+         such `error`. `instance` names the request; the access log has the same id. A page for each error, called like it,\n\
+         is among the [runbooks](runbooks/README.md).\n\n\
          The HTTP parser refuses some requests before countersign sees them: those answers have a status\n\
          (400, 408, 414, 431) and no body.\n\n\
          This page is made from the table in `src/serve/fault.rs`.\n\n\

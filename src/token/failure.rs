@@ -25,6 +25,9 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class, once.
+    pub const ALL: [Class; 5] = [Class::Closed, Class::Consent, Class::Fatal, Class::RateLimited, Class::Transient];
+
     /// The word for it in metrics, logs and the admin API.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -31,4 +31,10 @@ await page.goto("/");
 await page.keyboard.press("Tab");
 await page.keyboard.press("Enter");
 assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+// A slash leads to the search field, and is a letter like others there.
+await page.goto("/ui/requests");
+await page.keyboard.press("/");
+assert.equal(await page.evaluate(() => document.activeElement.id), "q");
+await page.keyboard.press("/");
+assert.equal(await page.evaluate(() => document.activeElement.value), "/");
 await end(page);

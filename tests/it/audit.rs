@@ -360,9 +360,10 @@ fn the_command_says_what_is_wrong_and_where() {
         (&broken["broken"]["line"], &broken["broken"]["seq"], &broken["broken"]["flaw"]),
         (&json!(4), &json!(4), &json!("missing"))
     );
+    assert!(broken["broken"]["message"].as_str().is_some_and(|told| told.contains("4 is missing")), "{broken}");
     let (code, _, err) = told(&lines[..5].concat(), &["--head", &head]);
     assert_eq!(code, 1);
-    assert!(err.contains("records 6 to 6 are missing after it"), "{err}");
+    assert!(err.contains("record 6 is missing after it"), "{err}");
     assert_eq!(told(&text, &["--head", "6:12"]).0, 2);
     fs::write(files.log(), &text).expect("written");
     for (key, wanted) in [(None, "is sealed under a key"), (Some("x".repeat(32)), "is none of those given")] {

@@ -212,6 +212,11 @@ fn check_reports_every_mistake_and_says_how_it_went() {
     let found = told(&["check", "-c", "tests/fixtures/no-such.toml"]);
     assert_eq!((found.code, found.out.as_str(), found.err.lines().count()), (2, "", 1), "{found:?}");
     assert!(found.err.contains("no-such.toml") && found.err.contains("`-c`"), "{}", found.err);
+    assert!(
+        found.err.contains("countersign init BANK") && found.err.contains("countersign sim --write ."),
+        "{}",
+        found.err
+    );
     assert_eq!(told(&["check", "--json", "-c", "tests/fixtures/no-such.toml"]).code, 2);
 
     let sim = bank(Bank::Scb);
@@ -219,6 +224,7 @@ fn check_reports_every_mistake_and_says_how_it_went() {
     let found = told(&["check", "-c", &file]);
     assert_eq!(found.code, 0, "{found:?}");
     assert!(found.out.contains("is fine: 1 listener, 1 provider, 1 route, 1 client"), "{}", found.out);
+    assert!(found.out.contains("the admin listener at 127.0.0.1:0 asks for no token"), "{}", found.out);
     let answer = told(&["check", "-c", &file, "--json"]).json();
     assert_eq!(answer["ok"], true);
     // Its secret is a literal.
@@ -352,6 +358,13 @@ fn a_new_key_is_printed_with_its_hash_and_opens_the_door() {
 fn the_version_is_the_packages_and_wrong_arguments_are_told() {
     let found = told(&["--version"]);
     assert_eq!((found.code, found.out), (0, format!("countersign {}\n", env!("CARGO_PKG_VERSION"))));
+    let version = env!("CARGO_PKG_VERSION");
+    let found = told(&["version"]);
+    assert!(found.code == 0 && found.out.starts_with(&format!("countersign {version}\ncommit: ")), "{found:?}");
+    let answer = told(&["version", "--json"]).json();
+    assert_eq!(answer["version"], version);
+    assert!(answer["target"].as_str().is_some_and(|target| target.contains(std::env::consts::ARCH)), "{answer}");
+    assert!(answer["commit"].is_string() && answer["features"].is_array(), "{answer}");
     let found = told(&["chek"]);
     assert_eq!((found.code, found.out.as_str()), (2, ""));
     assert!(found.err.contains("'check'"), "{}", found.err);
@@ -407,6 +420,8 @@ fn run_serves_and_drains() {
     let requests: Vec<&Value> = logged.iter().filter(|line| line["message"] == "request").collect();
     let paths: Vec<&str> = requests.iter().filter_map(|line| line["url.path"].as_str()).collect();
     assert_eq!(paths, ["/bank/echo/first", "/bank/echo/slow"], "{}", end.err);
+    assert!(end.err.contains("the admin listener asks for no token"), "{}", end.err);
+    assert!(!end.err.contains("dashboard at"), "this is no terminal: {}", end.err);
     assert!(requests.iter().all(|line| line["http.response.status_code"] == 200 && line["complete"] == true));
     assert_eq!(told(&["health", "--admin", &admin]).code, 1, "nobody is there any more");
     assert_eq!(told(&["health", "--live", "--admin", &admin]).code, 1, "nobody is there any more");
@@ -528,7 +543,19 @@ fn demo_shows_every_step_and_ends_well() {
         assert!(found.out.contains(part), "{part}\nin\n{}", found.out);
     }
     assert_eq!(found.out.matches(" held: ").count(), 3, "{}", found.out);
+    assert!(!found.out.contains("dashboard"), "it has ended: {}", found.out);
     assert_eq!(told(&["demo", "--once", "--provider", "nobody"]).code, 2);
+
+    let mut stays = command(&["demo", "--provider", "scb"]);
+    let mut stays = Ending(stays.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts"));
+    let mut printed = BufReader::new(stays.0.stdout.take().expect("piped"));
+    let mut said = String::new();
+    while !said.contains("countersign init BANK") {
+        assert!(printed.read_line(&mut said).expect("text") > 0, "{said}");
+    }
+    let url = said.split("The dashboard: http://").nth(1).and_then(|rest| rest.split('/').next()).expect("its address");
+    let answer = get(url.parse().expect("an address"), "/", "none");
+    assert!(answer.contains("<title>"), "{answer}");
 }
 
 // ── init ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1040,6 +1067,10 @@ fn a_profile_of_ones_own_is_played_with_the_folder_beside_it() {
     assert!(found.err.contains("newbank.toml:1:8"), "{}", found.err);
     assert_eq!(told(&["profiles", "test", "/no/such.toml"]).code, 2);
     assert_eq!(told(&["profiles", "test", "sbc"]).code, 2);
+    let mut elsewhere = command(&["profiles", "test", "scb"]);
+    elsewhere.current_dir(folder.path());
+    let found = ended(elsewhere);
+    assert!(found.code == 2 && found.err.contains("in a checkout of countersign"), "{found:?}");
 }
 
 // ── schema, completions, man, docs ───────────────────────────────────────────────────────────────────────────────────
@@ -1120,6 +1151,8 @@ fn the_sample_fits_the_schema_and_mistakes_do_not() {
         ("mode = \"reverse\"", "mode = \"revers\""),
         ("tls  = { cert = \"certs/server.crt\", ", "tls  = { "),
         ("profile            = \"scb\"", ""),
+        ("profile            = \"scb\"", "profile            = \"sbc\""),
+        ("level  = \"info\"", "level  = \"information\""),
         ("application_secret = { env", "application_secret = { evn"),
         ("application_secret = {", "aplication_secret = {"),
         ("environment        = \"sandbox\"", "environment        = \"sandpit\""),
@@ -1134,6 +1167,14 @@ fn the_sample_fits_the_schema_and_mistakes_do_not() {
         let spoilt = sample.replacen(from, to, 1);
         assert!(!wrong(&spoilt).is_empty(), "{to} passes");
     }
+    for right in ["level  = \"warn,countersign::control=debug\"", "level  = \"WARN\""] {
+        assert_eq!(wrong(&sample.replacen("level  = \"info\"", right, 1)), Vec::<String>::new(), "{right}");
+    }
+    let own = sample.replacen("profile            = \"scb\"", "profile            = \"banks/own.toml\"", 1);
+    assert_eq!(wrong(&own), Vec::<String>::new());
+    let methods = |list: &str| wrong(&format!("{sample}\n[[route]]\nprovider = \"scb\"\nmethods = {list}\n"));
+    assert_eq!(methods("[\"GET\", \"PROPFIND\"]"), Vec::<String>::new());
+    assert!(!methods("[\"get\"]").is_empty(), "methods are written in capitals");
     let limits = |text: &str| wrong(&format!("{sample}\n[limits]\n{text}"));
     assert_eq!(
         limits("drain = 0\nheader_bytes = \"1KiB\"\nuri_bytes = 0\nidle_timeout = \"1h30m\""),
@@ -1159,7 +1200,7 @@ fn misfits(whole: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String
     let mut more = Vec::new();
     for (keyword, rule) in rules {
         match keyword.as_str() {
-            "$defs" | "$schema" | "description" | "title" | "then" => {}
+            "$defs" | "$id" | "$schema" | "description" | "title" | "then" => {}
             "$ref" => {
                 let pointer = rule.as_str().and_then(|rule| rule.strip_prefix('#')).expect("a reference into itself");
                 more.extend(misfits(whole, whole.pointer(pointer).expect("its target"), value, at));
@@ -1257,6 +1298,34 @@ fn the_manual_names_every_command_and_option() {
     options(&line, &manual);
 }
 
+/// Examples stand below a command's help and in its manual page, and the command line takes them.
+#[test]
+fn the_examples_of_a_commands_help_parse() {
+    fn help<'a>(command: &'a clap::Command, into: &mut Vec<(&'a str, String)>) {
+        into.extend(command.get_after_help().map(|text| (command.get_name(), text.to_string())));
+        command.get_subcommands().for_each(|sub| help(sub, into));
+    }
+    let (line, mut all) = (countersign::cli::command_line(), Vec::new());
+    help(&line, &mut all);
+    for wanted in ["verify", "check", "demo", "explain", "init", "learn", "run", "sim", "token"] {
+        let (_, text) = all.iter().find(|(name, _)| *name == wanted).expect(wanted);
+        let examples: Vec<&str> = text.lines().filter(|line| line.starts_with("  countersign ")).collect();
+        assert!(examples.len() >= 2 && text.contains("\nExit codes:\n  0 "), "{wanted}: {text}");
+        for example in examples {
+            // What stands in single quotes is one word, without them.
+            let parts = example.trim().split('\'').enumerate();
+            let words = parts.flat_map(|(at, part)| match at % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            });
+            let parsed = countersign::cli::command_line().try_get_matches_from(words);
+            assert!(parsed.is_ok(), "{example}: {parsed:?}");
+        }
+    }
+    let page = told(&["man", "check"]).out;
+    assert!(page.contains("Exit codes:") && page.contains("account=4711"), "{page}");
+}
+
 /// Whatever any page tells people to type exists.
 #[test]
 fn every_command_in_the_docs_exists() {
@@ -1308,6 +1377,10 @@ fn completions_and_manual_pages_are_made_for_every_command() {
         let found = told(&["completions", shell]);
         assert_eq!((found.code, found.err.as_str()), (0, ""), "{shell}");
         assert!(found.out.contains("explain") && found.out.contains("countersign"), "{shell}");
+        // The scripts of the others have no values.
+        if ["bash", "fish", "zsh"].contains(&shell) {
+            assert!(found.out.contains("unionbank-ph"), "{shell} offers no profile");
+        }
     }
     assert_eq!(told(&["completions", "tcsh"]).code, 2);
     let mut pages = vec![String::new()];

@@ -34,6 +34,7 @@ fn health_tokens_and_metrics_are_shown_without_secrets() {
             "countersign_requests_total{listener=\"gateway\",route=\"\",status=\"404\"} 1",
             "countersign_replays_total{provider=\"scb\",outcome=\"replayed\"} 1",
             "countersign_token_fetches_total{provider=\"scb\",outcome=\"ok\"} 2",
+            "countersign_token_fetches_total{provider=\"scb\",outcome=\"fatal\"} 0",
             "countersign_tokens{provider=\"scb\"} 1",
             "countersign_token_expiry_timestamp_seconds{provider=\"scb\"} 1",
             "countersign_certificate_expiry_timestamp_seconds{what=\"server.crt\"} 1",

@@ -638,6 +638,11 @@ fn env_prints_what_exec_sets_and_its_files_stay() {
     let place = Place::with_ca();
     let printed = place.run(&["env", "--shell", "bash"]);
     assert!(printed.status.success(), "{}", err(&printed));
+    assert!(
+        err(&printed).contains("has no credentials") && err(&printed).contains("COUNTERSIGN_KEY"),
+        "{}",
+        err(&printed)
+    );
     let script = format!("{}\necho \"$https_proxy\"; test -s \"$SSL_CERT_FILE\" && echo there", out(&printed));
     let output = Command::new("sh").args(["-c", &script]).env_clear().output().expect("it runs");
     assert_eq!(out(&output), format!("http://127.0.0.1:{}\nthere\n", place.port), "{}", err(&output));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::base::time::{Now, rfc3339};
 
 /// A moment, to be shown three ways.
@@ -109,9 +111,10 @@ pub(super) fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// Milliseconds: `0.4 ms`, `12 ms`, `1.2 s`.
+/// Milliseconds: `0.04 ms`, `3.4 ms`, `12 ms`, `1.2 s`.
 pub(super) fn took(ms: f64) -> String {
     match ms {
+        ..0.995 => format!("{ms:.2} ms"),
         ..9.95 => format!("{ms:.1} ms"),
         ..999.5 => format!("{ms:.0} ms"),
         ..59_950.0 => format!("{:.1} s", ms / 1000.0),
@@ -122,6 +125,11 @@ pub(super) fn took(ms: f64) -> String {
 /// The same of a duration.
 pub(super) fn lasted(duration: Duration) -> String {
     took(duration.as_secs_f64() * 1000.0)
+}
+
+/// A text as the value of a URL's query (RFC 3986).
+pub(super) fn query(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// The beginning of a long text.
@@ -167,7 +175,8 @@ mod tests {
             ["0", "<0.01", "0.05", "12.5", "12,346"]
         );
         assert_eq!([(0, 5), (1, 5000), (1, 41), (1, 2)].map(|(n, s)| share(n, s)), ["0 %", "<0.1 %", "2.4 %", "50 %"]);
-        assert_eq!([0.35, 12.3, 1234.0, 75_000.0].map(took), ["0.3 ms", "12 ms", "1.2 s", "75 s"]);
+        assert_eq!(["a b/c&d", "scb"].map(query), ["a%20b%2Fc%26d", "scb"]);
+        assert_eq!([0.034, 3.44, 12.3, 1234.0, 75_000.0].map(took), ["0.03 ms", "3.4 ms", "12 ms", "1.2 s", "75 s"]);
         assert_eq!([5, 60, 185, 7440, 273_600].map(format_span), ["5 s", "1 min", "3 min 5 s", "2 h 4 min", "3 d 4 h"]);
         assert_eq!((head("abc", 3), head("äbcd", 3)), ("abc".to_owned(), "äbc…".to_owned()));
     }

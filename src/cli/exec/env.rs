@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
@@ -54,7 +54,7 @@ pub struct EnvArguments {
     #[arg(long, value_enum, value_name = "SHELL", default_value = "bash")]
     shell: ShellNotation,
     /// Directory for the CA files that the variables name
-    #[arg(long, value_name = "DIR", default_value = "certs/trust")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "certs/trust")]
     dir: PathBuf,
 }
 
@@ -65,6 +65,13 @@ pub fn run(arguments: &EnvArguments) -> ExitCode {
         fs::create_dir_all(&arguments.dir).map_err(named)?;
         let folder = fs::canonicalize(&arguments.dir).map_err(named)?;
         let files = TrustFiles::write(&folder, &gateway)?;
+        if gateway.credentials.is_none() && arguments.shell != ShellNotation::Java {
+            remark(
+                "the proxy's URL has no credentials, because no key was given: set COUNTERSIGN_KEY, or name the client \
+                 with `--client NAME` to be asked for its key. A client that is known by its network or certificate \
+                 needs none",
+            );
+        }
         Ok(Variables::new(&gateway, &files, &|name| MachineFiles.env(name)))
     });
     match made {

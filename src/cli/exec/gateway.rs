@@ -8,7 +8,7 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use rustls::pki_types::CertificateDer;
 use secrecy::SecretString;
@@ -32,7 +32,7 @@ pub struct ForwardArguments {
     #[arg(long, value_name = "NAME")]
     pub client: Option<String>,
     /// URL of the forward listener; default: the address in the config
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub proxy: Option<String>,
     /// The CA that it shows, PEM; default: the one in the config
     #[arg(long, value_name = "FILE")]

@@ -236,7 +236,10 @@ impl ChainVerifier {
             }
             if anchor.seq > whole.last.seq {
                 let (missing, (file, line)) = (whole.last.seq + 1, self.place);
-                let told = format!("records {missing} to {} are missing after it", anchor.seq);
+                let told = match anchor.seq {
+                    last if last == missing => format!("record {last} is missing after it"),
+                    last => format!("records {missing} to {last} are missing after it"),
+                };
                 return Err(ChainVerdict::Broken(Break { file, line, seq: missing, flaw: ChainFlaw::End, told }));
             }
         }
@@ -348,7 +351,8 @@ impl ChainVerifier {
                 (ChainFlaw::Altered, "the record is not as it was written".to_owned())
             } else if parts.seq > seq {
                 let last = parts.seq - 1;
-                (ChainFlaw::Missing, format!("here stands record {}: {seq} to {last} are missing before it", parts.seq))
+                let gap = if last == seq { format!("{seq} is") } else { format!("{seq} to {last} are") };
+                (ChainFlaw::Missing, format!("here stands record {}: {gap} missing before it", parts.seq))
             } else {
                 (ChainFlaw::Order, format!("here stands record {} once more, or out of its place", parts.seq))
             };

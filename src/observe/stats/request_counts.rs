@@ -176,6 +176,8 @@ pub struct RequestSample {
     pub client: Option<Arc<str>>,
     /// Name of the route, once chosen.
     pub route: Option<Arc<str>>,
+    /// Name of the provider, once chosen.
+    pub provider: Option<Arc<str>>,
     /// The status that was sent; absent when the client hung up.
     pub status: Option<u16>,
     /// Our own error, by its name in the error table.
@@ -199,6 +201,7 @@ impl RequestSample {
             path: cut(&record.path),
             client: record.client.clone(),
             route: record.route.clone(),
+            provider: record.provider.clone(),
             status: record.status,
             error: record.error,
             reason: record.reason,

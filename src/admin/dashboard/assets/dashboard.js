@@ -203,6 +203,16 @@
       filter(form);
     }
   });
+  // A slash goes to the page's search field, unless it is being typed into another.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.target.closest("input, select, textarea")) return;
+    const field = document.getElementById("q");
+    if (!field) return;
+    event.preventDefault();
+    field.focus();
+    field.select();
+  });
   let typing = 0;
   document.addEventListener("input", (event) => {
     const form = event.target.form;

@@ -54,7 +54,7 @@ struct CurrentProblem {
     page: &'static str,
 }
 
-/// Errors by whose fault they are.
+/// The errors of one party.
 struct Blamed {
     kind: &'static str,
     word: &'static str,
@@ -63,8 +63,9 @@ struct Blamed {
     share: String,
 }
 
-/// Lists what is wrong now: banks without tokens, a store out of reach, a refused config, certificates that have ended.
-fn problems(status: &StatusView, providers: &[ProviderView], now: Now) -> Vec<CurrentProblem> {
+/// Lists what is wrong now: banks without tokens, key services that are gone, a store out of reach, an audit log that
+/// cannot be written, a refused config, certificates that have ended.
+fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: bool, now: Now) -> Vec<CurrentProblem> {
     let mut problems = Vec::new();
     for view in providers.iter().filter(|view| view.credentials == Some(CredentialSlot::Next.as_str())) {
         let badge = StatusBadge::new("warn", "Next credentials");
@@ -97,6 +98,20 @@ fn problems(status: &StatusView, providers: &[ProviderView], now: Now) -> Vec<Cu
         }
         problems.push(CurrentProblem { name: view.name.clone(), badge, detail, page: "/ui/providers" });
     }
+    for service in status.key_services.iter().filter(|service| service.state != "closed") {
+        let badge = StatusBadge::new("bad", if service.state == "halted" { "Halted" } else { "Gone" });
+        let mut detail = service.reason.clone().unwrap_or_else(|| "it does not answer".to_owned());
+        if let Some(since) = &service.since {
+            detail += &format!("; since {}", ShownMoment::of(since, now).clock);
+        }
+        detail += "; calls that need its signatures are refused";
+        problems.push(CurrentProblem { name: service.service.clone(), badge, detail, page: "" });
+    }
+    if is_audit_failing {
+        let badge = StatusBadge::new("bad", "Not written");
+        let detail = "audit records cannot be written; the log has the reason".to_owned();
+        problems.push(CurrentProblem { name: "audit log".to_owned(), badge, detail, page: "" });
+    }
     if let Some(error) = &status.store.error {
         let badge = StatusBadge::new("bad", "Out of reach");
         problems.push(CurrentProblem { name: "store".to_owned(), badge, detail: error.clone(), page: "" });
@@ -121,7 +136,8 @@ fn problems(status: &StatusView, providers: &[ProviderView], now: Now) -> Vec<Cu
 pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Overview {
     let (status, providers) = (admin.status().await, admin.providers().await.providers);
     let now = admin.clock.now();
-    let problems = problems(&status, &providers, now);
+    let is_audit_failing = admin.metrics.audit().failing.get() != 0;
+    let problems = problems(&status, &providers, is_audit_failing, now);
     let request_stats = admin.dashboard.request_stats.borrow();
     let (minute, lately) = (request_stats.sum(now, 60_000), request_stats.sum(now, LATELY));
     let series = request_stats.series(now, BAR, BARS);
@@ -154,16 +170,16 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) ->
         quantiles: [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)].map(|(name, part)| (name, quantile(&lately, part))),
         connections: gauges(&|name| admin.metrics.connections(name).get()),
         tunnels: gauges(&|name| admin.metrics.tunnels(name).get()),
-        chart: draw::draw_bars(&series, 120, "tall"),
+        chart: draw::draw_bars(&series, 120, "tall", Some(BAR)),
         chart_total: count(series.iter().map(|tally| tally.requests).sum()),
         chart_peak: rate(series.iter().map(|tally| tally.requests).max().unwrap_or(0), BAR / 1000),
         histogram: if buckets.is_empty() { String::new() } else { draw::draw_histogram(&lately, 90) },
         quickest: buckets.first().map_or_else(String::new, |(bound, _)| format!("up to {}", took(*bound))),
         slowest: buckets.last().map_or_else(String::new, |(bound, _)| took(*bound)),
         errors: [
-            blamed("ours", "Ours", "countersign, its config or its credentials", lately.ours),
+            blamed("ours", "countersign", "the process, its config or its credentials", lately.ours),
             blamed("provider", "Provider", "a bank failed, or refused a token", lately.provider),
-            blamed("client", "Client", "what an application sent, or it hung up", lately.client),
+            blamed("client", "Client", "what an application sent or may not do, or it hung up", lately.client),
         ],
         uptime: format_span(status.uptime_seconds),
         reloaded: ShownMoment::of(&status.last_reload.at, now),

@@ -18,7 +18,6 @@ pub(super) struct ProvidersPage {
 struct ProviderRow {
     view: ProviderView,
     state: StatusBadge,
-    routes: String,
     first_expiry: Option<ShownMoment>,
     rests: Option<ShownMoment>,
     closed: Option<ShownMoment>,
@@ -52,7 +51,6 @@ fn row(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
     let open = view.hours.as_ref().filter(|hours| hours.open);
     ProviderRow {
         state,
-        routes: view.routes.join(", "),
         first_expiry: ShownMoment::maybe(view.first_expiry.as_deref(), now),
         rests: ShownMoment::maybe(view.rests_until.as_deref(), now),
         closed: ShownMoment::maybe(view.closed_until.as_deref(), now),

@@ -69,7 +69,7 @@ fn mentions(sample: &RequestSample, wanted: &str) -> bool {
 }
 
 fn mentions_word(sample: &RequestSample, wanted: &str) -> bool {
-    let names = [sample.client.as_deref(), sample.route.as_deref(), sample.error];
+    let names = [sample.client.as_deref(), sample.route.as_deref(), sample.provider.as_deref(), sample.error];
     sample.path.to_lowercase().contains(wanted)
         || sample.method.as_str().to_lowercase() == wanted
         || sample.status.is_some_and(|status| status.to_string() == wanted)
@@ -87,10 +87,10 @@ fn line(sample: &RequestSample, now: Now) -> RequestRow {
         route: sample.route.as_deref().unwrap_or("–").to_owned(),
         status: sample.status.map_or_else(|| "hung up".to_owned(), |status| status.to_string()),
         result: match sample.blame {
-            Blame::Client => StatusBadge::new("idle", "client's error"),
+            Blame::Client => StatusBadge::new("idle", "client’s error"),
             Blame::Nobody => StatusBadge::new("good", ""),
-            Blame::Ours => StatusBadge::new("bad", "our error"),
-            Blame::Provider => StatusBadge::new("warn", "provider's error"),
+            Blame::Ours => StatusBadge::new("bad", "countersign’s error"),
+            Blame::Provider => StatusBadge::new("warn", "provider’s error"),
         },
         error: sample.error.unwrap_or(""),
         reason: sample.reason.unwrap_or(""),
@@ -123,13 +123,15 @@ mod tests {
             path: "/nowhere/ABC".to_owned(),
             client: Some("treasury".into()),
             route: None,
+            provider: Some("meed".into()),
             status: Some(404),
             error: Some("route-not-found"),
             reason: None,
             blame: Blame::Client,
             replay: Replay::None,
         };
-        for found in ["urn:uuid:6b1206cd-2f7c-4df3-a48b-348e73a13bdc", "6b12", "get 404", "treasury  /abc", "not-found"]
+        for found in
+            ["urn:uuid:6b1206cd-2f7c-4df3-a48b-348e73a13bdc", "6b12", "get 404", "treasury  /abc", "not-found", "meed"]
         {
             assert!(mentions(&sample, found), "{found}");
         }

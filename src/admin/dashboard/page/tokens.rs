@@ -52,7 +52,9 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top, qu
             || line.key.to_string().starts_with(&wanted)
             || state(line.state()).word.to_lowercase().contains(&wanted)
     };
-    let found: Vec<_> = ledger.lines.iter().filter(fits).collect();
+    let mut found: Vec<_> = ledger.lines.iter().filter(fits).collect();
+    // Those that somebody has to look at stand above the others, each in the order of the table.
+    found.sort_by_key(|line| !is_failing(line.state()));
     TokensPage {
         top,
         all: ledger.lines.len(),
@@ -62,6 +64,10 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top, qu
         may: session.may_operate(),
         csrf: session.csrf.clone(),
     }
+}
+
+const fn is_failing(phase: PhaseKind) -> bool {
+    matches!(phase, PhaseKind::Holding | PhaseKind::Resting)
 }
 
 const fn state(phase: PhaseKind) -> StatusBadge {

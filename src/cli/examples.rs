@@ -1,0 +1,112 @@
+//! Examples and exit codes: the text below the options in a command's help, and the last section of its manual page.
+//!
+//! Each example is a line of two blanks and a command that parses; a test holds them to that. docs/commands.md says more.
+
+/// Help after the options of `audit verify`.
+pub(super) const AUDIT_EXAMPLES: &str = "\
+Examples:
+  countersign audit verify audit.log --key-file secrets/audit.key
+  countersign audit verify audit.log -c proxy.toml --json
+
+Exit codes:
+  0  the chain is whole
+  1  it is broken; the first record that does not hold is named
+  2  it cannot be judged: a file cannot be read, or the key is another one";
+
+/// Help after the options of `check`.
+pub(super) const CHECK_EXAMPLES: &str = "\
+Examples:
+  countersign check
+  countersign check conf/proxy.toml --json
+  countersign check --live --var account=4711
+
+Exit codes:
+  0  fine, perhaps with warnings
+  1  mistakes, or a failed trial of --live
+  2  the file cannot be read";
+
+/// Help after the options of `demo`.
+pub(super) const DEMO_EXAMPLES: &str = "\
+Examples:
+  countersign demo
+  countersign demo --once --provider oauth2
+
+Exit codes:
+  0  every step held, or it was stopped
+  1  with --once: a step did not hold; or the demo could not start
+  2  there is no such bank";
+
+/// Help after the options of `explain`.
+pub(super) const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  countersign explain --client erp /scb/v1/payment/qrcode/create
+  countersign explain -m POST -d '{\"amount\":1}' --client erp https://localhost:8443/paypal/v2/payments
+  countersign explain -H 'x-account-id: 1' --json /rakbank/accounts
+
+Exit codes:
+  0  the request would be forwarded
+  1  it would be refused; the error is named
+  2  there is no such request, client or listener, or the config cannot be used";
+
+/// Help after the options of `init`.
+pub(super) const INIT_EXAMPLES: &str = "\
+Examples:
+  countersign init paypal --environment sandbox
+  countersign init oauth2 --base-url https://api.bank.example --token-url https://api.bank.example/token --plain
+  countersign init profiles/newbank.toml --dir newbank --live
+
+Exit codes:
+  0  written
+  1  with --live: written, but the bank could not be reached as it should
+  2  nothing was written";
+
+/// Help after the options of `learn`.
+pub(super) const LEARN_EXAMPLES: &str = "\
+Examples:
+  countersign learn notes.md
+  countersign learn recording.har collection.json --name newbank --out newbank
+
+Exit codes:
+  0  written, played and checked
+  1  what was learned does not hold
+  2  the examples cannot be read, show no token call, or a file is there already: nothing is written";
+
+/// Help after the options of `run`.
+pub(super) const RUN_EXAMPLES: &str = "\
+Examples:
+  countersign run
+  countersign run -c /etc/countersign/proxy.toml
+
+Signals:
+  SIGTERM and SIGINT drain, then end; a second one ends at once. SIGHUP reads the config anew, SIGUSR2 puts a new
+  process in the place of this one.
+
+Exit codes:
+  0    drained, or another process has taken over
+  1    mistakes in the config, a failed start, or a part of the process failed
+  2    the file cannot be read
+  130  ended at once by a second signal";
+
+/// Help after the options of `sim`.
+pub(super) const SIM_EXAMPLES: &str = "\
+Examples:
+  countersign sim --write .
+  countersign sim scb oauth2 --write sims --bind 127.0.0.1:8081
+  countersign sim banks/newbank.toml
+
+Exit codes:
+  0  stopped by a signal
+  1  it could not start
+  2  there is no such simulator, or a proxy.toml of another origin is there";
+
+/// Help after the options of `token`.
+pub(super) const TOKEN_EXAMPLES: &str = "\
+Examples:
+  countersign token list
+  countersign token refresh paypal
+  countersign token purge 6b1206cd --admin https://proxy.example:9901 --admin-ca admin-ca.crt
+
+Exit codes:
+  0  done
+  1  refused, not fetched, or there is no such token
+  2  no instance was reached";
