@@ -45,7 +45,7 @@ pub struct Route {
 
 impl Route {
     /// The route with the credentials that calls use now, and with the other ones if there are any.
-    pub fn by_slot<'a>(self: &'a Arc<Self>, now: Now) -> (&'a Arc<Self>, Option<&'a Arc<Self>>) {
+    pub fn by_slot(self: &Arc<Self>, now: Now) -> (&Arc<Self>, Option<&Arc<Self>>) {
         match (&self.next, &self.provider.slots) {
             (Some(next), Some(slots)) if slots.active(now) == CredentialSlot::Next => (next, Some(self)),
             (next, _) => (self, next.as_ref()),

@@ -454,7 +454,7 @@ impl WorkerState {
 
 impl RouteState {
     /// The route with the credentials that calls use now.
-    fn active<'a>(self: &'a Rc<Self>, now: Now) -> &'a Rc<Self> {
+    fn active(self: &Rc<Self>, now: Now) -> &Rc<Self> {
         match (&self.next, &self.route.provider.slots) {
             (Some(next), Some(slots)) if slots.active(now) == CredentialSlot::Next => next,
             _ => self,

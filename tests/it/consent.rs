@@ -143,7 +143,7 @@ impl Harness {
     async fn exchange(&self, consenting: Consenting) -> Result<UserTokens, RotationRefusal> {
         let now = self.clock.now();
         let exchanged = self.consent().exchange(None, consenting, &mut RandomIds, now);
-        let (requests, pending) = exchanged.ok().expect("a fresh code");
+        let Ok((requests, pending)) = exchanged else { panic!("the code is fresh") };
         let reply = self.ask(requests.first).await;
         let status = StatusCode::from_u16(reply.status).expect("a status");
         let grant = self.consent().exchange_answer(status, &reply.headers, &reply.body, now, now)?;

@@ -299,7 +299,6 @@ fn rotations_at_random_under_load_fail_no_call() {
         tokio::join!(futures_util::future::join_all(callers), rotating);
     });
     let calls: u32 = answers.iter().map(Cell::get).sum();
-    println!("{calls} calls, {} failed; {}", failures.borrow().len(), promotions.borrow());
     assert_eq!(failures.borrow().as_slice(), &[] as &[String]);
     assert!(calls > 1000, "{calls} calls");
     assert!(!promotions.borrow().ends_with(" 0"), "nothing was ever promoted");

@@ -234,13 +234,13 @@ impl UpstreamCall<'_> {
         let cause = log.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
         let issued = match in_use.current_route {
             None => {
-                let newer = leases.refused_for(in_use.permit.spec().clone(), generation, replaced, cause.clone());
+                let newer = leases.refused_for(in_use.permit.spec().clone(), generation, replaced, cause);
                 self.worker.distrust(&in_use.permit.spec().key, generation);
                 newer.await
             }
             Some(_) => {
                 self.worker.drop_previous(&in_use.lease);
-                leases.need_for(in_use.permit.spec().clone(), cause.clone()).await
+                leases.need_for(in_use.permit.spec().clone(), cause).await
             }
         };
         let issued = match issued {

@@ -108,7 +108,7 @@ impl Permit {
             });
             return Ok(Obtained { lease, fresh: false, previous: Some(previous), other: None });
         }
-        let (issued, other) = match worker.shared.leases.need_for(self.spec.clone(), cause.clone()).await {
+        let (issued, other) = match worker.shared.leases.need_for(self.spec.clone(), cause).await {
             Ok(issued) => {
                 worker.remember(&issued);
                 route.was_issued();
@@ -140,7 +140,7 @@ impl Permit {
         let other = worker.other_credentials(route, refused.class).ok_or_else(|| Fault::from(refused))?;
         let spec = other.token(&self.vars, &worker.shared.clock);
         let leases = &worker.shared.leases;
-        let mut issued = leases.need_for(spec.clone(), cause.clone()).await.map_err(|_| Fault::from(refused))?;
+        let mut issued = leases.need_for(spec.clone(), cause).await.map_err(|_| Fault::from(refused))?;
         if later_than.is_some_and(|then| issued.lease.issued.boot < then.boot) {
             let newer = leases.refused_for(spec.clone(), issued.lease.generation, true, cause);
             issued = newer.await.map_err(|_| Fault::from(refused))?;

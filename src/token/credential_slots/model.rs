@@ -296,7 +296,6 @@ fn no_order_of_changes_fails_a_call_that_could_succeed() {
         }
         states += explore(&world, 5, &mut beginning.to_vec());
     }
-    println!("rotation model: {states} states, 0 violations");
     assert_eq!(states, 3 * (0..=5).map(|depth| 13_u64.pow(depth)).sum::<u64>());
 }
 
