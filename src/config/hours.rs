@@ -35,7 +35,7 @@ pub(super) const KEYS: SchemaSection = (
 );
 
 /// Reads `hours`; `None` if it is absent or has a mistake, which is reported.
-pub(super) fn read(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Arc<WorkingHours>> {
+pub(super) fn read_hours(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Arc<WorkingHours>> {
     let node = fields.take("hours")?;
     let report = reader.report;
     let own = Fields::new(node, format!("hours of {}", fields.what()), report);

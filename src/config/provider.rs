@@ -429,8 +429,8 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let trace_context = fields.or("trace_context", true);
     let user_agent = user_agent(&fields);
     let record = record::read_record(&fields, reader);
-    let hours = hours::read(&fields, reader);
-    let token_budget = token_budget::read(&fields);
+    let hours = hours::read_hours(&fields, reader);
+    let token_budget = token_budget::read_token_budget(&fields);
     let zone = hours.as_deref().map(|hours| hours.calendar().zone());
     let quotas = quota::read(&fields, &entry.key, zone);
     let consent_node = fields.take("consent");

@@ -22,7 +22,7 @@ pub(super) const KEYS: SchemaSection = (
 );
 
 /// Reads `token_budget`; `None` if it is absent or has a mistake, which is reported.
-pub(super) fn read(fields: &Fields<'_>) -> Option<CallBudget> {
+pub(super) fn read_token_budget(fields: &Fields<'_>) -> Option<CallBudget> {
     let node = fields.take("token_budget")?;
     let report = fields.report();
     let own = Fields::new(node, format!("token_budget of {}", fields.what()), report);

@@ -46,7 +46,7 @@ mod pack;
 mod pack_manifest;
 mod parameters;
 mod profile;
-mod profile_diff;
+mod profile_change;
 mod provenance;
 mod public_key_setting;
 mod recording;
@@ -83,7 +83,7 @@ pub use pack::{
 };
 pub use pack_manifest::{MANIFEST_FILE, PackManifest, PackVersion};
 pub use profile::{LintFinding, Profile};
-pub use profile_diff::{ChangeKind, ProfileChange, ProfileText, profile_changes};
+pub use profile_change::{ChangeKind, ProfileChange, ProfileText, profile_changes};
 pub use provenance::{Basis, Provenance};
 pub use recording::{
     MOST_RECORDED_BODY, RecordSettings, RecordedExchange, RecordedKind, RecordedSetting, RecordedValue, Recording,

@@ -59,7 +59,7 @@ struct HeldToken {
 }
 
 #[derive(Clone, Debug)]
-struct RotationWorld {
+struct RotationModel {
     now: Now,
     accepted: BTreeSet<SecretId>,
     current: SecretId,
@@ -74,7 +74,7 @@ struct RotationWorld {
     token_calls: u32,
 }
 
-impl RotationWorld {
+impl RotationModel {
     fn new() -> Self {
         Self {
             now: Now::at(1_000_000_000, 1_700_000_000_000),
@@ -251,7 +251,7 @@ impl RotationWorld {
 }
 
 /// Tries every sequence of moves up to `depth`. Returns the number of states.
-fn explore(world: &RotationWorld, depth: u32, path: &mut Vec<RotationMove>) -> u64 {
+fn explore(world: &RotationModel, depth: u32, path: &mut Vec<RotationMove>) -> u64 {
     let mut states = 1;
     if depth == 0 {
         return states;
@@ -290,7 +290,7 @@ fn no_order_of_changes_fails_a_call_that_could_succeed() {
         ],
     ];
     for beginning in beginnings {
-        let mut world = RotationWorld::new();
+        let mut world = RotationModel::new();
         for what in beginning {
             world.make(*what).expect("a beginning that holds");
         }
@@ -305,7 +305,7 @@ proptest::proptest! {
     fn no_long_history_fails_a_call_that_could_succeed(
         moves in proptest::collection::vec(proptest::sample::select(MOVES.to_vec()), 0..60),
     ) {
-        let mut world = RotationWorld::new();
+        let mut world = RotationModel::new();
         for (at, what) in moves.iter().enumerate() {
             proptest::prop_assert_eq!(world.make(*what), Ok(()), "{:?}", &moves[..=at]);
         }
