@@ -22,8 +22,8 @@ use crate::admin::dashboard::Dashboard;
 use crate::admin::{self, Admin, AdminAuthorizer};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
-#[cfg(feature = "otlp")]
 use crate::config::Snapshot;
+#[cfg(feature = "otlp")]
 use crate::control::Exporter;
 use crate::control::{
     ConsentService, EventKind, Events, Fetcher, Inbox, Keeper, Limits as KeeperLimits, Observer, QuotaClaims, Registry,
@@ -191,7 +191,7 @@ pub(super) fn start_control_thread(
             tokio::task::spawn_local(process_ca::keep(reloader.ca.clone(), clock.clone(), move || current.current()));
             alarm.spawn("the reloader", reloader.run(kept.clone()));
             if watches {
-                tokio::task::spawn_local(watch::watch(reloads.clone()));
+                tokio::task::spawn_local(watch::watch(reloads.clone(), metrics.clone()));
             }
             if let Some(beat) = supervisor::heartbeat() {
                 let succeeded = succeeded.clone();

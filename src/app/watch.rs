@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::base::secret::sha256;
-use crate::config::{Files as _, MachineFiles, Snapshot, WatchConfig, names_digest};
+use crate::config::{Files as _, MachineFiles, Snapshot, SourceCommand, WatchConfig, names_digest};
 use crate::control::{ReloadScope, Reloads};
+use crate::observe::metrics::Metrics;
 
 /// Events come in flocks; after the first one it is waited for the rest.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -24,24 +26,38 @@ const POLL: Duration = Duration::from_secs(30);
 /// The state of files and folders: a digest of each, or `None` if it cannot be read.
 type FileState = HashMap<PathBuf, Option<[u8; 32]>>;
 
-/// Reloads when the files behind the config in force change. Never ends.
-pub(super) async fn watch(reloads: Reloads) {
+/// Reloads when the files behind the config in force change, or what its commands write. Never ends.
+pub(super) async fn watch(reloads: Reloads, metrics: Arc<Metrics>) {
     let stirred = Arc::new(Notify::new());
     let mut watching = Watching::new(&stirred);
     let mut news = reloads.news();
     let mut seen = first(&reloads.current());
+    let mut due = Due::of(&reloads.current());
     loop {
         let snapshot = reloads.current();
         watching.follow(&snapshot);
         tokio::select! {
             () = stirred.notified() => tokio::time::sleep(SETTLE).await,
             () = tokio::time::sleep(POLL) => {}
+            () = due.come() => {
+                let commands = due.take();
+                let run = tokio::task::spawn_blocking(move || commands.iter().map(outcome).collect::<Vec<_>>());
+                let Ok(outcomes) = run.await else { continue };
+                metrics.secret_commands_fail(due.note(&outcomes));
+                let has_changed = outcomes.contains(&CommandOutcome::Changed);
+                if has_changed && reloads.read(ReloadScope::Secrets, "commands").await.is_none() {
+                    return;
+                }
+                continue;
+            }
             changed = news.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 // Somebody else had it read: what lies there now is known, unless it was changed since.
                 seen = first(&reloads.current());
+                due = Due::of(&reloads.current());
+                metrics.secret_commands_fail(0);
                 continue;
             }
         }
@@ -58,6 +74,76 @@ pub(super) async fn watch(reloads: Reloads) {
         if reloads.read(scope, "files").await.is_none() {
             return;
         }
+    }
+}
+
+/// What came of running a command again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum CommandOutcome {
+    Changed,
+    Failed,
+    Same,
+}
+
+/// Runs a command again. A failure leaves the value as it is.
+fn outcome(command: &SourceCommand) -> CommandOutcome {
+    match MachineFiles.command(command) {
+        Ok(bytes) if sha256(&bytes) == command.digest => CommandOutcome::Same,
+        Ok(_) => CommandOutcome::Changed,
+        Err(error) => {
+            let program = command.program.display();
+            tracing::warn!(%program, %error, "a command for a secret failed; the last value stays in use");
+            CommandOutcome::Failed
+        }
+    }
+}
+
+/// The commands that are to be run again, each with its time.
+struct Due {
+    commands: Vec<(Instant, SourceCommand)>,
+    /// Those whose last run failed, by position.
+    failing: BTreeSet<usize>,
+    /// Those that are being run, by position.
+    running: Vec<usize>,
+}
+
+impl Due {
+    fn of(snapshot: &Snapshot) -> Self {
+        let now = Instant::now();
+        let timed = snapshot.sources.commands.iter().filter_map(|command| Some((now + command.ttl?, command.clone())));
+        Self { commands: timed.collect(), failing: BTreeSet::new(), running: Vec::new() }
+    }
+
+    /// Waits for the next command's time; for ever if there is none.
+    async fn come(&self) {
+        match self.commands.iter().map(|(at, _)| *at).min() {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes the commands whose time has come. Each is due again after its life.
+    fn take(&mut self) -> Vec<SourceCommand> {
+        let now = Instant::now();
+        let mut taken = Vec::new();
+        self.running.clear();
+        for (at, (due, command)) in self.commands.iter_mut().enumerate().filter(|(_, (due, _))| *due <= now) {
+            *due = now + command.ttl.unwrap_or(POLL);
+            self.running.push(at);
+            taken.push(command.clone());
+        }
+        taken
+    }
+
+    /// Notes what came of those that were taken. Returns how many fail now.
+    fn note(&mut self, outcomes: &[CommandOutcome]) -> usize {
+        for (at, outcome) in self.running.iter().zip(outcomes) {
+            match outcome {
+                CommandOutcome::Failed => self.failing.insert(*at),
+                CommandOutcome::Changed | CommandOutcome::Same => self.failing.remove(at),
+            };
+        }
+        self.failing.len()
     }
 }
 

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Access, access};
+use zeroize::Zeroizing;
 
+use super::command_output::{CommandError, command_output};
+use super::sources::SourceCommand;
 use crate::base::time::{Clock, Now};
 use crate::key_service::KeyServices;
 
@@ -45,6 +48,11 @@ pub trait Files {
     /// The key services of the machine; absent if none are reached.
     fn key_services(&self) -> Option<&KeyServices> {
         None
+    }
+
+    /// Runs a command, and returns what it writes to standard output.
+    fn command(&self, _command: &SourceCommand) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        Err(CommandError::NotRun)
     }
 
     /// An environment variable; absent when it is not set or not readable text.
@@ -107,6 +115,10 @@ impl Files for MachineFiles {
         Some(KeyServices::of_process())
     }
 
+    fn command(&self, command: &SourceCommand) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        command_output(&command.program, &command.arguments, command.timeout)
+    }
+
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
@@ -124,6 +136,8 @@ fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
 pub struct InMemory {
     files: HashMap<PathBuf, Vec<u8>>,
     variables: HashMap<String, String>,
+    /// The outputs of commands, by their programs.
+    outputs: HashMap<PathBuf, Vec<u8>>,
 }
 
 impl InMemory {
@@ -136,6 +150,13 @@ impl InMemory {
     #[must_use]
     pub fn with_file(mut self, path: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Self {
         self.files.insert(path.into(), bytes.into());
+        self
+    }
+
+    /// Adds the output of a command, or replaces it; whatever its arguments are.
+    #[must_use]
+    pub fn with_output(mut self, program: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Self {
+        self.outputs.insert(program.into(), bytes.into());
         self
     }
 
@@ -154,6 +175,11 @@ impl Files for InMemory {
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         Ok(self.files.keys().filter(|path| path.parent() == Some(folder)).cloned().collect())
+    }
+
+    fn command(&self, command: &SourceCommand) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        let output = self.outputs.get(&command.program).ok_or(CommandError::Failed(Some(1)))?;
+        Ok(Zeroizing::new(output.clone()))
     }
 
     fn env(&self, name: &str) -> Option<String> {

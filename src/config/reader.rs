@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::base::counted::counted;
-use crate::base::secret::SecretString;
+use crate::base::secret::{SecretString, sha256};
 use crate::base::time::{Clock, Now};
 use crate::key_service::KeyServices;
 use crate::provider::{FileContent, PackDemand, PackFault, Profile, ProfilePack, ReadValue, RemoteKind};
@@ -22,13 +23,24 @@ use super::profile_pack::PackFiles;
 use super::redact::is_variable;
 use super::service_key;
 use super::snapshot::CertificateEnd;
-use super::sources::{Gathering, Sources};
+use super::sources::{Gathering, SourceCommand, Sources};
 use super::spanned_text::{Position, SpannedText};
+
+/// The places that a value may come from, besides the config itself.
+const SOURCES_HELP: &str =
+    "write `{ env = \"NAME\" }`, `{ file = \"path\" }` or `{ command = [\"program\", \"argument\"] }`";
+/// A command for a value may take this long unless the config says otherwise.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// A command is run again no sooner than after this long.
+const LEAST_TTL: Duration = Duration::from_secs(1);
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 /// A certificate that ends within this time, in seconds, is warned of.
 const SOON: i64 = 30 * DAY;
+
+/// A command that was run, with its output, or the reason for which there is none.
+type RunCommand = (SourceCommand, Result<Zeroizing<Vec<u8>>, String>);
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
 pub(super) struct Reader<'a> {
@@ -45,6 +57,8 @@ pub(super) struct Reader<'a> {
     /// Contents read besides the config itself that are not secret, for the digest.
     texts: RefCell<Vec<Vec<u8>>>,
     certificates: RefCell<Vec<CertificateEnd>>,
+    /// The outputs of commands, each of which is run once.
+    outputs: RefCell<Vec<RunCommand>>,
     gathering: RefCell<Gathering>,
 }
 
@@ -61,6 +75,7 @@ impl<'a> Reader<'a> {
             transports: RefCell::default(),
             texts: RefCell::default(),
             certificates: RefCell::default(),
+            outputs: RefCell::default(),
             gathering: RefCell::default(),
         }
     }
@@ -195,7 +210,8 @@ impl<'a> Reader<'a> {
         self.certificates.borrow().clone()
     }
 
-    /// A value that is a literal, `{ env = "…" }` or `{ file = "…" }`. The flag says whether it was a literal.
+    /// A value that is a literal, or comes from an environment variable, a file or a command. The flag says whether it was
+    /// a literal.
     pub(super) fn value(&self, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
         match &node.kind {
             Kind::String(text) => {
@@ -206,33 +222,80 @@ impl<'a> Reader<'a> {
                 }
                 Some((SecretString::from(text.clone()), true))
             }
-            Kind::Table(_) => {
+            Kind::Table(table) => {
                 let fields = Fields::new(node, "a secret value", report);
                 let (env, file) = (fields.opt::<SpannedText>("env"), fields.opt::<SpannedText>("file"));
-                let empty =
-                    node.as_table().is_some_and(|table| table.find("env").is_none() && table.find("file").is_none());
+                let command = fields.take("command").map(|node| self.source_command(node, &fields));
+                let named = ["env", "file", "command"].iter().filter(|key| table.find(key).is_some()).count();
                 fields.finish();
-                match (env, file) {
-                    (Some(name), None) => self.env_value(&name, report),
-                    (None, Some(path)) => self.file_value(&path, report),
-                    (Some(_), Some(_)) => {
-                        Position::of(node).error(report, "a value comes from one place only", "keep `env` or `file`");
+                match (env, file, command) {
+                    _ if named > 1 => {
+                        let help = "keep one of `env`, `file` and `command`";
+                        Position::of(node).error(report, "a value comes from one place only", help);
                         None
                     }
-                    (None, None) if empty => {
-                        let help = "write `{ env = \"NAME\" }` or `{ file = \"path\" }`";
-                        Position::of(node).error(report, "this says not where the value comes from", help);
+                    (Some(name), None, None) => self.env_value(&name, report),
+                    (None, Some(path), None) => self.file_value(&path, report),
+                    (None, None, Some(command)) => self.command_value(command?, node, report),
+                    _ if named == 0 => {
+                        Position::of(node).error(report, "this says not where the value comes from", SOURCES_HELP);
                         None
                     }
-                    (None, None) => None,
+                    _ => None,
                 }
             }
             Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) => {
-                let help = "write a string, `{ env = \"NAME\" }` or `{ file = \"path\" }`";
+                let help = format!("write a string, or {}", SOURCES_HELP.trim_start_matches("write "));
                 Position::of(node).error(report, format!("expected a value, found {}", node.kind_name()), help);
                 None
             }
         }
+    }
+
+    /// Reads `command`, with `ttl` and `timeout` beside it.
+    fn source_command(&self, node: &Node, fields: &Fields<'_>) -> Option<SourceCommand> {
+        let (ttl, timeout) = (fields.opt::<Duration>("ttl"), fields.or("timeout", COMMAND_TIMEOUT));
+        let words = Vec::<String>::from_node(node, fields.report())?;
+        for (key, value, least) in [("ttl", ttl, LEAST_TTL), ("timeout", Some(timeout), Duration::from_millis(1))] {
+            if let (true, Some(node)) = (value.is_some_and(|value| value < least), fields.take(key)) {
+                let help = format!("{} ms is the least", least.as_millis());
+                Position::of(node).error(fields.report(), format!("`{key}` is too short"), help);
+            }
+        }
+        let mut words = words.into_iter();
+        let Some(program) = words.next().filter(|program| !program.is_empty()) else {
+            let help = "write the program and its arguments, as in `[\"vault\", \"read\", \"…\"]`";
+            Position::of(node).error(fields.report(), "this names no program", help);
+            return None;
+        };
+        // A name is looked for in PATH; a path starts at the config file, as every path does.
+        let program = if program.contains('/') { self.resolve(&program) } else { PathBuf::from(program) };
+        Some(SourceCommand { program, arguments: words.collect(), ttl, timeout, digest: [0; 32] })
+    }
+
+    /// Runs a command, once for each reading of the config.
+    fn command_value(&self, command: SourceCommand, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
+        // An argument may be a secret.
+        let place = Position::of(node).redacted();
+        let shown = format!("`{}`", command.program.display());
+        let known =
+            self.outputs.borrow().iter().find(|(known, _)| known.is_same(&command)).map(|(_, told)| told.clone());
+        let told = known.unwrap_or_else(|| {
+            let told = self.files.command(&command).map_err(|error| error.to_string());
+            self.outputs.borrow_mut().push((command.clone(), told.clone()));
+            told
+        });
+        let bytes = match told {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                let help = "run it by hand, as the user of this process, to see what it says";
+                place.error(report, format!("{shown} {why}"), help);
+                return None;
+            }
+        };
+        let digest = sha256(&bytes);
+        self.gathering.borrow_mut().command(SourceCommand { digest, ..command });
+        text_of(&bytes, &format!("the output of {shown}"), &place, report)
     }
 
     fn env_value(&self, name: &SpannedText, report: &Diagnostics) -> Option<(SecretString, bool)> {
@@ -262,31 +325,8 @@ impl<'a> Reader<'a> {
     }
 
     fn file_value(&self, path: &SpannedText, report: &Diagnostics) -> Option<(SecretString, bool)> {
-        let bytes = self.private_file(path)?;
-        match String::from_utf8(bytes) {
-            Ok(mut text) => {
-                // A byte order mark, which some editors write, is no part of any secret.
-                if text.starts_with('\u{feff}') {
-                    text.drain(..'\u{feff}'.len_utf8());
-                }
-                if text.ends_with('\n') {
-                    text.pop();
-                    if text.ends_with('\r') {
-                        text.pop();
-                    }
-                }
-                warn_of_blank_ends(&text, &format!("`{}`", path.text), &path.place, report);
-                if text.is_empty() {
-                    path.place.error(report, format!("`{}` is empty", path.text), "put the secret into it");
-                    return None;
-                }
-                Some((SecretString::from(text), false))
-            }
-            Err(_) => {
-                path.place.error(report, format!("`{}` is not UTF-8 text", path.text), "a secret is text");
-                None
-            }
-        }
+        let bytes = Zeroizing::new(self.private_file(path)?);
+        text_of(&bytes, &format!("`{}`", path.text), &path.place, report)
     }
 
     /// The settings for outgoing TLS that `digest` stands for, made once.
@@ -443,6 +483,23 @@ fn expansion(text: &str) -> Option<&str> {
         None => name,
     };
     (!name.is_empty() && is_variable(name)).then_some(name)
+}
+
+/// A secret as a source writes it: without a byte order mark, which some editors write, and without the last line break.
+/// `what` is the source, for messages.
+fn text_of(bytes: &[u8], what: &str, place: &Position, report: &Diagnostics) -> Option<(SecretString, bool)> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        place.error(report, format!("{what} is not UTF-8 text"), "a secret is text");
+        return None;
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    warn_of_blank_ends(text, what, place, report);
+    if text.is_empty() {
+        place.error(report, format!("{what} is empty"), "put the secret into it");
+        return None;
+    }
+    Some((SecretString::from(text), false))
 }
 
 /// Warns of a secret that begins or ends with a blank, which is hardly ever a part of it.

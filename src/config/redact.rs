@@ -70,7 +70,9 @@ fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
             let token = in_token && key != "role";
             let open = (client || token) && !before.contains('{') && !key.is_empty();
             let from = start + at + 1;
-            if (open || speaks_of_secrets(&key)) && !is_harmless(&key, after.get(1..).unwrap_or_default()) {
+            // Where a table of credentials belongs, a text is most likely the secret itself.
+            let bare = key == "next" && !after.get(1..).unwrap_or_default().trim_start().starts_with('{');
+            if (open || bare || speaks_of_secrets(&key)) && !is_harmless(&key, after.get(1..).unwrap_or_default()) {
                 let end = value_end(text, from, parsed);
                 let note = if key == "key_sha256" && parsed {
                     note_behind(text.get(from..end).unwrap_or_default())

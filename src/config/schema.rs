@@ -233,13 +233,24 @@ fn setting(declared: &DeclaredSetting) -> Value {
     value
 }
 
-/// A literal, `{ env = "NAME" }` or `{ file = "path" }`.
+/// A literal, `{ env = "NAME" }`, `{ file = "path" }` or `{ command = ["program"] }`.
 fn text_or_source() -> Value {
+    let duration = SchemaShape::Duration { off: false }.schema();
+    let command = json!({
+        "type": "object",
+        "properties": {
+            "command": { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+            "timeout": duration,
+            "ttl": duration,
+        },
+        "required": ["command"],
+        "additionalProperties": false,
+    });
     let from = |key: &str| {
         json!({ "type": "object", "properties": { key: { "type": "string" } }, "required": [key],
                 "additionalProperties": false })
     };
-    json!({ "anyOf": [{ "type": "string" }, from("env"), from("file")] })
+    json!({ "anyOf": [{ "type": "string" }, from("env"), from("file"), command] })
 }
 
 impl SchemaShape {

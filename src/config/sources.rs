@@ -3,7 +3,11 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use zeroize::Zeroizing;
+
+use super::command_output::CommandError;
 use super::files::Files;
 use crate::base::secret::sha256;
 use crate::base::time::Now;
@@ -19,10 +23,39 @@ pub struct Sources {
     pub texts: Vec<(PathBuf, Vec<u8>)>,
     /// Certificates, keys and secrets, each with a digest.
     pub secrets: Vec<(PathBuf, [u8; 32])>,
+    /// Commands that secrets came from.
+    pub commands: Vec<SourceCommand>,
     /// Folders that `include` looked into, and those of packs, each with a digest of the names there.
     pub folders: Vec<(PathBuf, [u8; 32])>,
     /// The sections of the config, by what a person calls them, each with a digest.
     pub outline: Vec<(String, [u8; 32])>,
+}
+
+/// A command that a secret comes from. `Debug` shows its program alone: an argument may be a secret.
+#[derive(Clone, Eq, PartialEq)]
+pub struct SourceCommand {
+    /// The program: a name that is looked for in `PATH`, or a path.
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    /// It is run again after this long; `None`: only with a reload.
+    pub ttl: Option<Duration>,
+    /// It is ended when it takes longer.
+    pub timeout: Duration,
+    /// Digest of what it wrote.
+    pub digest: [u8; 32],
+}
+
+impl SourceCommand {
+    /// Returns whether it is the same command, whatever it wrote.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.program, &self.arguments) == (&other.program, &other.arguments)
+    }
+}
+
+impl fmt::Debug for SourceCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SourceCommand").field(&self.program).finish()
+    }
 }
 
 impl Sources {
@@ -38,6 +71,12 @@ impl Sources {
         let shown = |path: &PathBuf| path.display().to_string();
         compare(&texts(before), &texts(self), shown, &mut lines);
         compare(&before.secrets, &self.secrets, shown, &mut lines);
+        for command in &self.commands {
+            let known = before.commands.iter().find(|known| known.is_same(command));
+            if known.is_some_and(|known| known.digest != command.digest) {
+                lines.push(format!("changed output of `{}`", command.program.display()));
+            }
+        }
         if lines.is_empty() && before.fingerprint != self.fingerprint {
             lines.push("something that no section shows: an order, a comment, an environment variable".to_owned());
         }
@@ -156,6 +195,10 @@ impl Files for AsRead<'_> {
         self.files.now()
     }
 
+    fn command(&self, command: &SourceCommand) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        self.files.command(command)
+    }
+
     fn key_services(&self) -> Option<&KeyServices> {
         self.files.key_services()
     }
@@ -171,6 +214,7 @@ pub(super) struct Gathering {
     inputs: Vec<u8>,
     texts: Vec<(PathBuf, Vec<u8>)>,
     secrets: Vec<(PathBuf, [u8; 32])>,
+    commands: Vec<SourceCommand>,
     folders: Vec<(PathBuf, [u8; 32])>,
 }
 
@@ -200,6 +244,15 @@ impl Gathering {
         }
     }
 
+    pub(super) fn command(&mut self, command: SourceCommand) {
+        self.note(command.program.as_os_str().as_encoded_bytes(), &command.digest);
+        match self.commands.iter_mut().find(|known| known.is_same(&command)) {
+            // The shortest of its lives counts.
+            Some(known) => known.ttl = [known.ttl, command.ttl].into_iter().flatten().min(),
+            None => self.commands.push(command),
+        }
+    }
+
     pub(super) fn variable(&mut self, name: &str, value: &str) {
         self.note(name.as_bytes(), value.as_bytes());
     }
@@ -212,6 +265,7 @@ impl Gathering {
     pub(super) fn finish(&self, root: &Node) -> Sources {
         let fingerprint = sha256(&self.inputs);
         let (texts, secrets) = (self.texts.clone(), self.secrets.clone());
-        Sources { fingerprint, texts, secrets, folders: self.folders.clone(), outline: outline(root) }
+        let (commands, folders) = (self.commands.clone(), self.folders.clone());
+        Sources { fingerprint, texts, secrets, commands, folders, outline: outline(root) }
     }
 }

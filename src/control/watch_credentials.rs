@@ -24,12 +24,21 @@ pub async fn watch_credentials(events: Events, reloads: Reloads, leases: TokenHa
         }
         let snapshot = reloads.current();
         let now = clock.now();
-        let refused = snapshot.routes.iter().map(|route| route.by_slot(now)).find(|(active, other)| {
-            other.is_some() && active.module.caller() == CallAs::Application && active.module.key() == *key
+        let mut slots = snapshot.routes.iter().map(|route| route.by_slot(now)).filter_map(|(active, other)| {
+            let other = other.filter(|_| active.module.caller() == CallAs::Application)?;
+            [active, other].iter().any(|route| route.module.key() == *key).then_some((active, other))
         });
-        let Some(other) = refused.and_then(|(_, other)| other).filter(|other| !other.module.has_vars()) else {
+        let Some((active, other)) = slots.next() else { continue };
+        if other.module.key() == *key {
+            // Somebody asked for it who began before it was left. It must not rest when the provider goes back to it.
+            if leases.at_hand(active.module.key()).await.is_some() {
+                leases.promote(&active.provider);
+            }
             continue;
-        };
+        }
+        if other.module.has_vars() {
+            continue;
+        }
         // A request of the config in force takes the place of this spec with its own.
         if leases.need(token_spec(other, Vars::none(), &clock, 0)).await.is_ok() {
             leases.promote(&other.provider);

@@ -76,6 +76,8 @@ metrics! {
     tunnels: Family<TunnelLabels, Counter> = "tunnels", "CONNECT requests, by what became of them";
     reload_successful: Gauge =
         "config_last_reload_successful", "Whether the config was read without mistakes when last read";
+    secret_commands_failing: Gauge =
+        "secret_commands_failing", "Commands for secrets that failed when they were last run";
     limited: Family<LimitLabel, Counter> = "limited", "Connections and answers that ended at a limit";
     spans: Family<SpanLabels, Counter> = "spans", "Finished spans of traces, by what became of them";
     key_service_up: Family<ServiceLabel, Gauge> =
@@ -525,6 +527,11 @@ impl Metrics {
 
     fn gone(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many commands for secrets failed when they were last run; the values from before stay in use.
+    pub fn secret_commands_fail(&self, count: usize) {
+        self.table.secret_commands_failing.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A new config could not be used.

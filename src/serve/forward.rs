@@ -213,7 +213,7 @@ async fn forward(
     let (method, headers) = (head.method, head.headers);
     let call = UpstreamCall { worker, route, method, target, dressed_target, headers, spelling, replay_body, hop };
     let mut upstream_response =
-        call.run(TokenInUse { permit, lease, ids, fetched_for_this, current_route }, log).await?;
+        call.run(TokenInUse { permit, lease, ids, taken: now, fetched_for_this, current_route }, log).await?;
     upstream_response.screen().await?;
     Ok(upstream_response)
 }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use countersign::sim::{Bank, LeafSpec, ResponseFault, SimAuthority, SimEndpoint,
 use http_body_util::Full;
 use rustix::process::{Signal, kill_process};
 use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::client::{Client, PATIENCE, Whole, converse, get, post};
 use crate::harness::{Harness, KEY, OTHER_KEY, Plan, bank, now};
@@ -375,6 +377,11 @@ struct Pod {
 
 impl Pod {
     async fn start(sim: &SimHandle, more: &str) -> Self {
+        Self::start_with(sim, more, "{ file = \"secrets/meed\" }").await
+    }
+
+    /// The same with another source of the secret.
+    async fn start_with(sim: &SimHandle, more: &str, source: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let authority = SimAuthority::new("pod CA", now()).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now())).expect("a leaf");
@@ -384,7 +391,7 @@ impl Pod {
         put("bank.crt", &sim.ca_pem());
         let secret = sim.credentials().secret().expose_secret();
         let provider = sim.settings_toml_as("meed", "bank.crt");
-        let provider = provider.replace(&format!("\"{secret}\""), "{ file = \"secrets/meed\" }");
+        let provider = provider.replace(&format!("\"{secret}\""), source);
         put(
             "proxy.toml",
             &format!(
@@ -398,6 +405,10 @@ impl Pod {
         fs::create_dir(folder.path().join("secrets")).expect("made");
         mount(folder.path(), "1", secret);
         symlink("..data/meed", folder.path().join("secrets/meed")).expect("linked");
+        let script = folder.path().join("secret.sh");
+        fs::write(&script, format!("#!/bin/sh\nexec cat '{}'\n", folder.path().join("secrets/meed").display()))
+            .expect("written");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).expect("may be run");
         let process = Process::start(&["run", "-c", "proxy.toml"], folder.path());
         let client = Client::new(process.address("gateway").await, authority.pem());
         Self { folder, process, client }
@@ -436,6 +447,37 @@ fn a_secret_that_kubernetes_swaps_is_noticed_and_the_config_beside_it_is_not() {
         assert_eq!(pod.client.send(get("/new/echo/a", KEY)).await.error(), "route-not-found");
         kill_process(pod.process.pid(), Signal::HUP).expect("sent");
         until("SIGHUP reads everything", async || pod.client.send(get("/new/echo/a", KEY)).await.status == 200).await;
+    });
+}
+
+#[test]
+fn a_command_for_a_secret_is_run_again_and_its_last_value_stays_while_it_fails() {
+    let sim = bank(Bank::Meed);
+    converse(async {
+        let source = "{ command = [\"./secret.sh\"], ttl = \"1s\", timeout = \"5s\" }";
+        let pod = Pod::start_with(&sim, "", source).await;
+        let failing = async || {
+            let address = pod.process.address("admin listening").await;
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            let head = "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.expect("written");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.expect("text");
+            text.lines().find(|line| line.starts_with("countersign_secret_commands_failing")).map(str::to_owned)
+        };
+        assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        assert_eq!(failing().await.as_deref(), Some("countersign_secret_commands_failing 0"));
+        fs::remove_file(pod.folder.path().join("secrets/meed")).expect("removed");
+        pod.says("the last value stays in use").await;
+        until("the metric tells", async || failing().await.as_deref() == Some("countersign_secret_commands_failing 1"))
+            .await;
+        assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        let second = sim.second_secret().expose_secret();
+        fs::write(pod.folder.path().join("secrets/meed"), second).expect("written");
+        pod.says("changed output of `./secret.sh`").await;
+        until("the new secret is fetched with", async || sim.token_calls() == 2).await;
+        assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        assert!(!pod.process.stderr().contains(second) && !pod.process.stdout().contains(second));
     });
 }
 

@@ -47,6 +47,8 @@ const STATE: &str = "canary=canary-tracestate-2Hv5";
 const COLLECTOR_KEY: &str = "canary-collector-key-9Ws3";
 /// The key of the audit log, which is shown to nobody either.
 const AUDIT_KEY: &str = "canary-audit-key-2Hn5-0123456789abcdef";
+/// The secret that follows the current one of every provider, and that no bank accepts.
+const NEXT_SECRET: &str = "canary-next-secret-4Tr8-0123456789";
 
 /// Something that must not come out, with all its disguises.
 pub struct Canary {
@@ -415,6 +417,7 @@ impl World {
             hex(&sha256(CLIENT_KEY.as_bytes()))
         );
         put("operator.token", OPERATOR);
+        put("next.secret", NEXT_SECRET);
         let mut banks = Vec::new();
         for kind in Bank::ALL {
             let sim = bank(kind);
@@ -425,7 +428,8 @@ impl World {
                 let mut settings = sim.settings_toml_as(name, &ca);
                 let line = settings.lines().find(|line| line.contains("_secret = ")).expect("a secret").to_owned();
                 let (key, _) = line.split_once(" = ").expect("a setting");
-                settings = settings.replace(&line, &format!("{key} = {{ file = \"{secret}\" }}"));
+                let following = format!("next = {{ {key} = {{ file = \"next.secret\" }} }}");
+                settings = settings.replace(&line, &format!("{key} = {{ file = \"{secret}\" }}\n{following}"));
                 let _ = write!(
                     config,
                     "{settings}timeouts = {{ token = \"2s\", response = \"2s\" }}\n{more}\n\
@@ -714,9 +718,10 @@ async fn live(world: &World, outputs: &mut Outputs) {
 
 /// All that must not be found: what was put in, and what the banks made of it.
 fn canaries(world: &World) -> Vec<Canary> {
-    let mut all: Vec<Canary> = [CLIENT_KEY, WRONG_KEY, OPERATOR, COOKIE, QUERY, BODY, AUDIT_KEY, COLLECTOR_KEY]
-        .map(|text| Canary::new(text, text))
-        .into();
+    let mut all: Vec<Canary> =
+        [CLIENT_KEY, WRONG_KEY, OPERATOR, COOKIE, QUERY, BODY, AUDIT_KEY, COLLECTOR_KEY, NEXT_SECRET]
+            .map(|text| Canary::new(text, text))
+            .into();
     all.push(Canary::new("tracestate", STATE.split_once('=').expect("a value").1));
     for sim in &world.banks {
         let name = sim.bank().name();
@@ -877,6 +882,12 @@ fn mistaken(secret: &str) -> Vec<String> {
             "client_secret = \"x\"\n[[route]]\nname = \"h\"\npath = \"/h\"\nprovider = \"bank\"\nheaders = {{ authorization = \"Bearer {secret}\" }}"
         )),
         with(&format!("client_secret = \"x\"\nhttp_proxy = \"http://user:{secret}@proxy:8080\"")),
+        with(&format!("client_secret = \"{secret}\"\nnext = {{ client_secret = \"{secret}\", bogus = 1 }}")),
+        with(&format!("client_secret = \"{secret}\"\nnext = {{ client_secrte = \"{secret}\" }}")),
+        with(&format!("client_secret = \"{secret}\"\nnext = {{ client_secret = {{ value = \"{secret}\" }} }}")),
+        with(&format!("client_secret = \"{secret}\"\nnext = \"{secret}\"")),
+        with(&format!("client_secret = \"{secret}\"\nnext = {{ tls = {{ client_key_password = \"{secret}\" }} }}")),
+        with(&format!("client_secret = \"{secret}\"\nnext.client_secret = \"{secret}\"\nnext.client_id = 5")),
     ]
 }
 

@@ -40,7 +40,7 @@ impl ReadValue for Beside {
 /// The one signature of a profile, compiled.
 fn compiled(entry: &str) -> CompiledVerification {
     let text = format!(
-        "name = \"a\"\n[settings.bank]\nkind = \"public-key\"\n[settings.next]\nkind = \"public-key\"\noptional = true\n\
+        "name = \"a\"\n[settings.bank]\nkind = \"public-key\"\n[settings.newer]\nkind = \"public-key\"\noptional = true\n\
          [settings.shared]\nsecret = true\n[request]\n\
          inject = [{{ header = \"x-key\", value = \"{{shared}}\" }}]\n{entry}\n"
     );
@@ -90,7 +90,7 @@ fn body(bytes: &[u8]) -> SignedBody<'_> {
     SignedBody { raw: bytes, decoded: bytes }
 }
 
-const HTTP: &str = "[[response.signature]]\nform = \"http\"\nkey = [\"bank\", \"next\"]\nalgorithm = \"ES256\"\n\
+const HTTP: &str = "[[response.signature]]\nform = \"http\"\nkey = [\"bank\", \"newer\"]\nalgorithm = \"ES256\"\n\
                     components = [\"@status\", \"content-digest\", \"@path;req\"]\nmax_age = \"1m\"\n";
 
 /// What a bank signs of an answer.

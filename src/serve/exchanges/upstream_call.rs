@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy_secret;
-use crate::base::time::{Stopwatch, Within};
+use crate::base::time::{Now, Stopwatch, Within};
 use crate::observe::record::Replay;
 use crate::provider::{
     CallInputs, DpopServer, JoseBody, MOST_RECORDED_BODY, RecordedExchange, RecordedKind, Recording, RecordingCopy,
@@ -75,6 +75,8 @@ pub struct TokenInUse {
     pub lease: Arc<Lease>,
     /// The request ids that went out.
     pub ids: SentIds,
+    /// When it was taken for the first attempt.
+    pub taken: Now,
     /// It was fetched for this very request: once it is old enough, a refusal of it is not tried again.
     pub fetched_for_this: bool,
     /// The route that the permit belongs to, if the token is one of an old secret.
@@ -224,7 +226,6 @@ impl UpstreamCall<'_> {
         log: &mut RequestLog,
     ) -> Result<UpstreamResponse, Fault> {
         let refused_with = refusal.response.status();
-        let refused_at = self.worker.now();
         let generation = in_use.lease.generation;
         let is_newly_issued = in_use.lease.is_newly_issued(self.worker.now());
         let replaced = is_newly_issued && self.lost_to_another(&in_use).await;
@@ -247,7 +248,7 @@ impl UpstreamCall<'_> {
             Ok(issued) => issued,
             Err(refused) => {
                 let current = in_use.current_route.take().unwrap_or_else(|| self.route.clone());
-                let refused = (&refused, Some(refused_at));
+                let refused = (&refused, Some(in_use.taken));
                 let (issued, other) = in_use.permit.obtain_other(self.worker, &current, refused, cause).await?;
                 in_use.current_route = Some(other);
                 issued

@@ -129,7 +129,8 @@ impl Permit {
     /// Requests a token with the credentials of the other slot, after those of this route were refused. The permit is one
     /// for that route then. If there is none of them either, the first failure is the one that counts.
     ///
-    /// `later_than`: a token of theirs that is older than this is renewed first, since the call has no other replay.
+    /// `later_than`: a token of theirs that is older than this may have been taken back together with the one that was
+    /// refused. It is renewed first, since the call has no other replay.
     pub async fn obtain_other(
         &mut self,
         worker: &WorkerState,

@@ -181,7 +181,7 @@ impl DrawnKey {
             false => None,
         };
         let pem = SecretString::from(pair.serialize_pem());
-        Ok(Self { pem, public: pair.public_key_raw().to_vec(), id: text.id.clone(), certificate })
+        Ok(Self { pem, public: pair.public_key_raw().to_vec(), id: text.id.as_deref().map(draw), certificate })
     }
 }
 
