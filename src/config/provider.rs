@@ -19,7 +19,7 @@ use crate::syntax::{Diagnostics, Fields, Node, TableEntry};
 use crate::tls::{self, ClientIdentity, ClientTls, KEY_EXCHANGES};
 use crate::token::call_budget::CallBudget;
 use crate::token::consent::Upkeep;
-use crate::token::credential_slots::{CredentialSlot, CredentialSlots};
+use crate::token::credential_slots::{CredentialSlot, CredentialSlots, by_slot};
 use crate::transport::BlockingThreads;
 use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 
@@ -98,10 +98,7 @@ pub struct ProviderConfig {
 impl ProviderConfig {
     /// The provider with the credentials that calls use now, and with the other ones if there are any.
     pub fn by_slot(self: &Arc<Self>, now: Now) -> (&Arc<Self>, Option<&Arc<Self>>) {
-        match (&self.next, &self.slots) {
-            (Some(next), Some(slots)) if slots.active(now) == CredentialSlot::Next => (next, Some(self)),
-            (next, _) => (self, next.as_ref()),
-        }
+        by_slot(self.slots.as_deref(), self, self.next.as_ref(), now)
     }
 }
 

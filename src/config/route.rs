@@ -13,7 +13,7 @@ use crate::provider::{CallAs, Module, Settings, Shadow};
 use crate::route::{Allow, Opens, PathRules, Rate, Reserved, RouteRule, Var, configured_prefix, refused_method};
 use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, suggest};
-use crate::token::credential_slots::CredentialSlot;
+use crate::token::credential_slots::by_slot;
 
 use super::client::KnownClients;
 use super::listener::{ReadListener, tables};
@@ -46,10 +46,7 @@ pub struct Route {
 impl Route {
     /// The route with the credentials that calls use now, and with the other ones if there are any.
     pub fn by_slot(self: &Arc<Self>, now: Now) -> (&Arc<Self>, Option<&Arc<Self>>) {
-        match (&self.next, &self.provider.slots) {
-            (Some(next), Some(slots)) if slots.active(now) == CredentialSlot::Next => (next, Some(self)),
-            (next, _) => (self, next.as_ref()),
-        }
+        by_slot(self.provider.slots.as_deref(), self, self.next.as_ref(), now)
     }
 
     /// Returns whether both slots have the credentials that those of `other` have.

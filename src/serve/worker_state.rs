@@ -32,7 +32,7 @@ use crate::serve::page::ForwardPage;
 use crate::serve::reports::stats_collector::StatsCollector;
 use crate::serve::requests::permit::Permit;
 use crate::serve::requests::webhook::WebhookState;
-use crate::token::credential_slots::{CredentialSlot, is_refusal};
+use crate::token::credential_slots::{CredentialSlot, by_slot, is_refusal};
 use crate::token::failure::Class;
 use crate::token::key::{KeyMap, TokenKey};
 use crate::token::lease::Lease;
@@ -455,10 +455,7 @@ impl WorkerState {
 impl RouteState {
     /// The route with the credentials that calls use now.
     fn active(self: &Rc<Self>, now: Now) -> &Rc<Self> {
-        match (&self.next, &self.route.provider.slots) {
-            (Some(next), Some(slots)) if slots.active(now) == CredentialSlot::Next => next,
-            _ => self,
-        }
+        by_slot(self.route.provider.slots.as_deref(), self, self.next.as_ref(), now).0
     }
 
     /// The token that a request with these variables needs.

@@ -86,6 +86,21 @@ impl CredentialSlots {
     }
 }
 
+/// Puts what calls use now first, and what stands ready second. `current` and `next` are the same thing with the
+/// credentials of each slot; without `next` or `slots` there is the current one alone.
+#[inline]
+pub fn by_slot<'a, T>(
+    slots: Option<&CredentialSlots>,
+    current: &'a T,
+    next: Option<&'a T>,
+    now: Now,
+) -> (&'a T, Option<&'a T>) {
+    match (slots, next) {
+        (Some(slots), Some(next)) if slots.active(now) == CredentialSlot::Next => (next, Some(current)),
+        _ => (current, next),
+    }
+}
+
 /// Returns whether a token call that failed so is worth another one with the credentials of the other slot: the provider
 /// refused those that it was made with. Nothing else is cured by other credentials.
 pub const fn is_refusal(class: Class) -> bool {
