@@ -14,7 +14,7 @@ use clap::{Args, ValueHint};
 use zeroize::Zeroizing;
 
 use super::init::{Desk, InitArguments, put};
-use super::{complain, init, print};
+use super::{init, tell};
 use crate::base::secret::SecretString;
 use crate::base::time::Now;
 use crate::config::{Files, Loaded, MachineFiles, load};
@@ -40,16 +40,7 @@ pub struct LearnArguments {
 /// Learns and writes. Exit code 0: written, played and checked; 1: what was learned does not hold; 2: it could not be
 /// tried, and nothing was written.
 pub fn run(arguments: &LearnArguments) -> ExitCode {
-    match learn_and_write(arguments) {
-        Ok(told) => {
-            print(&told);
-            ExitCode::SUCCESS
-        }
-        Err((why, status)) => {
-            complain(&why);
-            ExitCode::from(status)
-        }
-    }
+    tell(learn_and_write(arguments))
 }
 
 /// A reason why it failed, with the exit code.

@@ -281,6 +281,20 @@ pub fn command_line() -> clap::Command {
     Arguments::command()
 }
 
+/// Prints what a command did, or why it did not. Returns the exit code.
+fn tell(done: Result<String, (String, u8)>) -> ExitCode {
+    match done {
+        Ok(told) => {
+            print(&told);
+            ExitCode::SUCCESS
+        }
+        Err((why, status)) => {
+            complain(&why);
+            ExitCode::from(status)
+        }
+    }
+}
+
 /// Prints a command's result. A reader that has gone away, as `head` does, is no error; any other failure ends the
 /// command with 1, and is reported once.
 fn print(text: &str) {

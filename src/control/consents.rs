@@ -43,7 +43,7 @@ use crate::provider::{Authorize, CodeExchange, CompiledConsent, TokenRequest};
 use crate::store::{Error, Kind, RecordKey, Store};
 use crate::token::consent::{
     CallbackAnswer, CodeVerifier, ConsentOrigin, NotExchanged, PendingConsent, PendingEntry, ReturnTo, RotationRefusal,
-    State, UserKey, UserTokens,
+    State, UserKey, UserTokens, brings_tokens,
 };
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::UserGrant;
@@ -368,7 +368,7 @@ impl ConsentService {
             && refusal.is_of_credentials()
         {
             let second = ask(other, again).await;
-            if second.is_ok() {
+            if brings_tokens(&second) {
                 self.leases.promote(other);
                 answered = second;
             }

@@ -21,7 +21,7 @@ pub use judge::{AuthorizationCode, CallbackAnswer, ConsentOrigin, Consenting, No
 pub use pending::{Challenge, CodeVerifier, PENDING_LIFE, PendingConsent, PendingEntry, State, StateId};
 pub use return_to::{ReturnRule, ReturnTo};
 pub use rotation::{
-    Asking, Locked, Locking, LookResult, Looking, RotationEnding, RotationGoal, RotationRefusal, Saving,
+    Asking, Locked, Locking, LookResult, Looking, RotationEnding, RotationGoal, RotationRefusal, Saving, brings_tokens,
 };
 pub use seal::{PlainRecord, SealError};
 pub use tokens::{Upkeep, UserAccess, UserRefresh, UserTokens};

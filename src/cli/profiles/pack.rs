@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::found_profile::{Unusable, mistakes, unreadable};
 use super::{complain, list_table, one_line_json, print};
 use crate::base::counted::counted;
+use crate::cli::tell;
 use crate::config::{MachineFiles, PackFiles, faults_text};
 use crate::provider::{
     MANIFEST_FILE, PackDemand, PackKey, PackManifest, PackTrust, PackVersion, Profile, ProfilePack, SIGNATURE_FILE,
@@ -38,16 +39,7 @@ pub(in crate::cli) struct PackArguments {
 
 /// Writes manifest and signature. 0: done, 1: a profile has mistakes, 2: nothing could be written.
 pub(super) fn pack(arguments: &PackArguments) -> ExitCode {
-    match make(arguments) {
-        Ok(told) => {
-            print(&told);
-            ExitCode::SUCCESS
-        }
-        Err((why, status)) => {
-            complain(&why);
-            ExitCode::from(status)
-        }
-    }
+    tell(make(arguments))
 }
 
 fn make(arguments: &PackArguments) -> Result<String, Unusable> {

@@ -25,6 +25,7 @@ use crate::observe::audit::Auditor;
 use crate::store::{Change, Changes, Error as StoreError, Kind, Lock, RecordKey, Store, Version};
 use crate::token::consent::{
     Asking, Locked, LookResult, Looking, RotationEnding, RotationGoal, RotationRefusal, Saving, UserKey, UserTokens,
+    brings_tokens,
 };
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::UserGrant;
@@ -226,8 +227,7 @@ impl Renewal {
             && refusal.is_of_credentials()
         {
             let second = self.refresh(other, means, &asking).await;
-            // The new refresh token counts even if the access token beside it is of no use.
-            if matches!(second, Ok(_) | Err(RotationRefusal::Unusable(..))) {
+            if brings_tokens(&second) {
                 means.leases.iter().for_each(|leases| leases.promote(other));
                 answer = second;
             }

@@ -66,6 +66,11 @@ pub enum RotationRefusal {
     Unusable(#[source] Failure, RefreshGrant),
 }
 
+/// Returns whether an answer brought tokens: a new refresh token counts even if the access token beside it is of no use.
+pub const fn brings_tokens(answer: &Result<UserGrant, RotationRefusal>) -> bool {
+    matches!(answer, Ok(_) | Err(RotationRefusal::Unusable(..)))
+}
+
 impl RotationRefusal {
     /// Returns whether the provider refused the application's credentials: with others, the same call may succeed.
     pub const fn is_of_credentials(&self) -> bool {
