@@ -33,9 +33,9 @@ class Dependencies:
             command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
             metadata = json.loads(subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE).stdout)
             self.own = metadata["resolve"]["root"]
-            self._walk(metadata)
+            self._walk(metadata, linked_by_tree(root, target))
 
-    def _walk(self, metadata):
+    def _walk(self, metadata, linked_in):
         packages = {package["id"]: package for package in metadata["packages"]}
         nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
         waiting = [self.own]
@@ -48,8 +48,7 @@ class Dependencies:
             self.packages[here] = packages[here]
             # Not what builds or tests it.
             linked = [d["pkg"] for d in nodes[here]["deps"] if any(kind["kind"] is None for kind in d["dep_kinds"])]
-            # A macro runs in the compiler; what it uses is not in the binary either.
-            linked = [one for one in linked if not is_macro(packages[one])]
+            linked = [one for one in linked if f"{packages[one]['name']} v{packages[one]['version']}" in linked_in]
             self.edges.setdefault(here, set()).update(linked)
             waiting += linked
 
@@ -130,8 +129,12 @@ class Dependencies:
         return "".join(out)
 
 
-def is_macro(package):
-    return any("proc-macro" in target["kind"] for target in package["targets"])
+def linked_by_tree(root, target):
+    """What features really take in, as `NAME vVERSION`: `cargo metadata` also has what they might. No macros, which run in the
+    compiler."""
+    command = ["cargo", "tree", "--locked", "--prefix", "none", "--edges", "normal,no-proc-macro", "--target", target]
+    said = subprocess.run([*command, "--format", "{p}"], cwd=root, check=True, stdout=subprocess.PIPE).stdout.decode()
+    return {" ".join(line.split()[:2]) for line in said.splitlines() if line}
 
 
 def purl(package):
