@@ -10,6 +10,7 @@ mod container;
 mod kustomize;
 mod placeholder_files;
 mod pods;
+mod release;
 mod systemd;
 mod tools;
 mod watching;
@@ -19,7 +20,7 @@ mod watching;
 fn what_the_manuals_point_at_is_there() {
     let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").expect("a pattern");
     let path = Regex::new(r"\bdeploy/[a-z0-9./-]*[a-z0-9]").expect("a pattern");
-    for manual in ["docs/deploy.md", "deploy/helm/countersign/README.md"] {
+    for manual in ["docs/deploy.md", "docs/releasing.md", "deploy/helm/countersign/README.md"] {
         let (text, folder) = (tools::read(manual), tools::root(manual));
         let folder = folder.parent().expect("a folder");
         let mut seen = 0;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::placeholder_files::checked;
-use super::pods::{config, container, guarded, of, only, patient, pod};
+use super::pods::{config, confined, container, guarded, of, only, patient, pod, settled};
 use super::tools::{Said, documents, file, prepared, read, root, tidy, told, valid};
 
 const CHART: &str = "deploy/helm/countersign";
@@ -55,8 +55,16 @@ fn every_set_of_values_makes_documents_that_kubernetes_takes() {
             judged += valid(&name, &yaml);
             let documents = documents(&yaml);
             let deployment = only(&documents, "Deployment");
-            guarded(&name, deployment);
-            guarded(&name, only(&documents, "Pod"));
+            for document in [deployment, only(&documents, "Pod")] {
+                if name == "openshift-values" {
+                    confined(&name, document);
+                    for key in ["runAsUser", "runAsGroup", "fsGroup"] {
+                        assert!(settled(document, key).iter().all(|value| value.is_null()), "{name}: {key}");
+                    }
+                } else {
+                    guarded(&name, document);
+                }
+            }
             let config = config(&documents);
             checked(&name, config);
             patient(&name, deployment, config);
@@ -78,7 +86,70 @@ fn every_set_of_values_makes_documents_that_kubernetes_takes() {
             }
         }
     }
-    assert!(judged >= 60, "{judged}");
+    assert!(judged >= 80, "{judged}");
+}
+
+/// Whoever owns a bank's credentials may keep a Secret of their own.
+#[test]
+fn secrets_from_several_places_are_files_of_one_folder() {
+    let volume = |values: &Value| {
+        let documents = documents(&changed(values).content("values"));
+        let volumes = pod(only(&documents, "Deployment"))["volumes"].clone();
+        // The test of the chart sees the same files.
+        assert_eq!(pod(only(&documents, "Pod"))["volumes"][1], volumes[1]);
+        volumes[1].clone()
+    };
+    let one = volume(&json!({}));
+    assert_eq!(one["secret"]["secretName"], "countersign");
+    let several = volume(&json!({ "existingSecrets": [
+        { "name": "bank-b" }, { "name": "shared", "items": [{ "key": "a", "path": "b" }], "optional": true }
+    ] }));
+    let sources = &several["projected"]["sources"];
+    let names: Vec<_> = (0..3).map(|index| &sources[index]["secret"]["name"]).collect();
+    assert_eq!(names, ["countersign", "bank-b", "shared"]);
+    assert_eq!(
+        (&sources[2]["secret"]["items"][0]["path"], &sources[2]["secret"]["optional"]),
+        (&json!("b"), &json!(true))
+    );
+    let alone = volume(&json!({ "existingSecret": "", "existingSecrets": [{ "name": "bank-b" }] }));
+    assert_eq!(alone["projected"]["sources"], json!([{ "secret": { "name": "bank-b" } }]));
+    let driver = volume(&json!({ "existingSecret": "", "secretsVolume": { "csi": { "driver": "d" } } }));
+    assert_eq!(driver, json!({ "name": "secrets", "csi": { "driver": "d" } }));
+}
+
+/// What a cluster wants of every pod reaches the gateway and the test of the chart alike.
+#[test]
+fn additions_reach_the_documents_that_they_are_for() {
+    let yaml = rendered(&[], &[&root(CHART).join("ci/everything-values.yaml")]).content("everything");
+    let documents = documents(&yaml);
+    let gateway = pod(only(&documents, "Deployment"));
+    for key in ["runtimeClassName", "hostAliases", "dnsPolicy", "dnsConfig"] {
+        assert!(!gateway[key].is_null(), "{key}");
+        assert_eq!(pod(only(&documents, "Pod"))[key], gateway[key], "{key}");
+    }
+    for key in ["env", "envFrom"] {
+        assert!(gateway["containers"][0][key].is_array(), "{key}");
+        assert_eq!(pod(only(&documents, "Pod"))["containers"][0][key], gateway["containers"][0][key], "{key}");
+    }
+    assert_eq!(
+        (&gateway["initContainers"][0]["name"], &gateway["containers"][1]["name"]),
+        (&json!("agent"), &json!("exporter"))
+    );
+    let service = of(&documents, "Service").into_iter().find(|one| one["metadata"]["name"] == "bank-gateway");
+    let spec = &service.expect("the Service")["spec"];
+    assert_eq!(spec["loadBalancerClass"], "example.com/internal");
+    assert_eq!(
+        (&spec["loadBalancerSourceRanges"][0], &spec["externalTrafficPolicy"]),
+        (&json!("10.0.0.0/8"), &json!("Local"))
+    );
+    let route = &only(&documents, "TLSRoute")["spec"];
+    assert_eq!(route["rules"][0]["backendRefs"][0], json!({ "name": "bank-gateway", "port": 443 }));
+    let policy = &only(&documents, "NetworkPolicy")["spec"];
+    let has =
+        |rules: &Value, port: u16| rules.as_array().expect("rules").iter().any(|rule| rule["ports"][0]["port"] == port);
+    assert!(has(&policy["ingress"], 15008) && has(&policy["egress"], 2222), "{policy}");
+    let extra = of(&documents, "ConfigMap").into_iter().find(|map| map["metadata"]["name"] == "bank-gateway-extra");
+    assert_eq!(extra.expect("an extra object")["data"]["about"], "of pay");
 }
 
 #[test]
@@ -120,6 +191,10 @@ fn what_cannot_work_is_refused_with_a_sentence() {
         (json!({ "store": { "kind": "file" }, "autoscaling": { "enabled": true } }), "autoscaling makes replicas"),
         (json!({ "store": { "kind": "redis" } }), "`store.redis.url` is empty"),
         (json!({ "existingSecret": "" }), "this chart takes no secret as a value"),
+        (json!({ "secretsVolume": { "csi": { "driver": "d" } } }), "keep one"),
+        (json!({ "service": { "loadBalancerClass": "internal" } }), "has no load balancer"),
+        (json!({ "tlsRoute": { "enabled": true, "hostnames": ["a.example"] } }), "`tlsRoute.parentRefs` is empty"),
+        (json!({ "tlsRoute": { "enabled": true, "parentRefs": [{ "name": "g" }] } }), "`tlsRoute.hostnames` is empty"),
         (json!({ "tls": { "existingSecret": "" } }), "there is no certificate"),
         (
             json!({ "tls": { "existingSecret": "", "certManager": { "enabled": true } } }),
@@ -158,6 +233,11 @@ fn values_that_do_not_exist_are_refused() {
         json!({ "image": { "digest": "latest" } }),
         json!({ "podDisruptionBudget": { "maxUnavailable": "one" } }),
         json!({ "networkPolicy": { "egressPorts": [] } }),
+        json!({ "existingSecrets": ["bank-b"] }),
+        json!({ "existingSecrets": [{ "name": "bank-b", "items": [{ "key": "api-key" }] }] }),
+        json!({ "service": { "loadBalancerSourceRanges": ["10.0.0.0"] } }),
+        json!({ "tlsRoute": { "apiVersion": "v1" } }),
+        json!({ "extraContainers": [{ "image": "without-a-name" }] }),
     ];
     for values in bad {
         schema(file(".json", &values.to_string()).path()).complaint(&values.to_string());

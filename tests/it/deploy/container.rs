@@ -21,6 +21,7 @@ impl Images {
         let images = Self(TempDir::new().expect("a folder"));
         let mut build = machine("deploy/container/build");
         build.arg(IMAGE).env("BINARY", &binary).env("STORAGE", images.0.path());
+        build.env("SOURCE", "https://example.com/source").env_remove("DOCUMENTATION");
         told(&mut build, "").content("the build");
         images
     }
@@ -77,6 +78,7 @@ fn the_image_holds_the_binary_alone_and_the_demo_runs_in_it() {
     assert_eq!((&config["StopSignal"], &config["WorkingDir"]), (&json!("SIGTERM"), &json!("/etc/countersign")));
     let label = |name: &str| config["Labels"][format!("org.opencontainers.image.{name}")].as_str().unwrap_or_default();
     assert_eq!((label("version"), label("licenses")), (env!("CARGO_PKG_VERSION"), "Apache-2.0"));
+    assert_eq!((label("source"), label("documentation")), ("https://example.com/source", ""));
     assert!(label("created").ends_with('Z') && !label("revision").is_empty() && !label("title").is_empty(), "{config}");
 
     let container = images.container();

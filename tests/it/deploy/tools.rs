@@ -12,7 +12,8 @@ use tempfile::NamedTempFile;
 const ADVICE: &str = "tests/run sets up what these tests need; run it once";
 
 /// Groups of kinds that are not Kubernetes' own.
-const FOREIGN: [&str; 4] = ["cert-manager.io/", "cilium.io/", "monitoring.coreos.com/", "networking.istio.io/"];
+const FOREIGN: [&str; 5] =
+    ["cert-manager.io/", "cilium.io/", "gateway.networking.k8s.io/", "monitoring.coreos.com/", "networking.istio.io/"];
 
 /// How a program ended, and what it said.
 #[derive(Debug)]

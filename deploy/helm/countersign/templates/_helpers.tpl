@@ -72,8 +72,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and $v.config $v.existingConfigMap -}}
 {{- fail "countersign: `config` and `existingConfigMap` are both set: keep one" -}}
 {{- end -}}
-{{- if not $v.existingSecret -}}
+{{- if and $v.secretsVolume (or $v.existingSecret $v.existingSecrets) -}}
+{{- fail "countersign: `secretsVolume` takes the place of `existingSecret` and `existingSecrets`: keep one" -}}
+{{- end -}}
+{{- if not (or $v.existingSecret $v.existingSecrets $v.secretsVolume) -}}
 {{- fail "countersign: `existingSecret` is empty: name the Secret with the banks' credentials; this chart takes no secret as a value" -}}
+{{- end -}}
+{{- if and (ne $v.service.type "LoadBalancer") (or $v.service.loadBalancerClass $v.service.loadBalancerSourceRanges) -}}
+{{- fail (printf "countersign: a Service of the type %s has no load balancer: set `service.type` to LoadBalancer, or leave `service.loadBalancerClass` and `service.loadBalancerSourceRanges` out" $v.service.type) -}}
+{{- end -}}
+{{- if and $v.tlsRoute.enabled (not $v.tlsRoute.parentRefs) -}}
+{{- fail "countersign: `tlsRoute.parentRefs` is empty: name the Gateway whose listener passes TLS through" -}}
+{{- end -}}
+{{- if and $v.tlsRoute.enabled (not $v.tlsRoute.hostnames) -}}
+{{- fail "countersign: `tlsRoute.hostnames` is empty: name the hosts that applications call" -}}
 {{- end -}}
 {{- if and (not $v.tls.existingSecret) (not $v.tls.certManager.enabled) -}}
 {{- fail "countersign: there is no certificate: name a Secret of the type kubernetes.io/tls in `tls.existingSecret`, or set `tls.certManager.enabled` and its `issuerRef`" -}}
@@ -187,9 +199,25 @@ watch = "all"
   configMap:
     name: {{ include "countersign.configMap" . }}
 - name: secrets
+  {{- if .Values.secretsVolume }}
+  {{- toYaml .Values.secretsVolume | nindent 2 }}
+  {{- else if .Values.existingSecrets }}
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- with .Values.existingSecret }}
+      - secret:
+          name: {{ . }}
+      {{- end }}
+      {{- range .Values.existingSecrets }}
+      - secret:
+          {{- toYaml . | nindent 10 }}
+      {{- end }}
+  {{- else }}
   secret:
     secretName: {{ .Values.existingSecret }}
     defaultMode: 0440
+  {{- end }}
 - name: tls
   secret:
     secretName: {{ include "countersign.tlsSecret" . }}
@@ -199,18 +227,40 @@ watch = "all"
 {{- end }}
 {{- end }}
 
-{{- define "countersign.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
+{{/* What the gateway's pod and that of the chart's test have alike. */}}
+{{- define "countersign.podSettings" -}}
+serviceAccountName: {{ include "countersign.serviceAccount" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
-{{- define "countersign.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- define "countersign.environment" -}}
+{{- with .Values.extraEnv }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
