@@ -8,6 +8,9 @@ use super::typed::commands;
 /// Words of a shell's block: their names stand for values that the reader has.
 const STAND_INS: [(&str, &str); 2] = [("URL", "https://localhost:8443/"), ("PID", "4711")];
 
+/// Texts in backquotes that are no command lines: the audit log derives its keys from them.
+const LABELS: [&str; 2] = ["countersign audit key", "countersign audit values"];
+
 fn parse(words: &[String]) -> Result<(), clap::Error> {
     countersign::cli::command_line().try_get_matches_from(words).map(drop)
 }
@@ -15,8 +18,13 @@ fn parse(words: &[String]) -> Result<(), clap::Error> {
 /// A command line in a sentence may be a part of one, or a synopsis: `countersign run [-c FILE]`.
 fn parse_in_sentence(code: &str) -> Result<(), clap::Error> {
     let code = code.replace(['[', ']', '…'], " ").replace("help COMMAND", "help check");
-    // Of alternatives the first is taken.
-    let words = code.split_whitespace().map(|word| word.split('|').next().unwrap_or_default().to_owned());
+    // Of alternatives the first is taken; a redirection belongs to the shell.
+    let words = code
+        .split(" > ")
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|word| word.split('|').next().unwrap_or_default().to_owned());
     let words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
     match parse(&words) {
         Err(error) if !matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand) => Ok(()),
@@ -59,7 +67,7 @@ fn every_command_in_the_pages_exists_with_its_options() {
         for (line, text) in page.prose() {
             for code in text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("countersign ")) {
                 let word = code.split_whitespace().nth(1).unwrap_or_default();
-                if !word.starts_with(|c: char| c.is_ascii_lowercase() || c == '-') {
+                if !word.starts_with(|c: char| c.is_ascii_lowercase() || c == '-') || LABELS.contains(&code) {
                     continue;
                 }
                 in_sentences += 1;
