@@ -3,7 +3,7 @@
 //! ```text
 //! provider/recording   the tap: copies an exchange within bounds, and never waits
 //!        │             a bounded channel; what finds no room is counted
-//! recording_thread     one thread a provider: takes, writes, tells
+//! recording_thread     one thread a provider: takes, writes, reports
 //!        │
 //! recording_book       which exchanges are kept, and the text of the conversation
 //!        │

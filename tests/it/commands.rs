@@ -1326,51 +1326,6 @@ fn the_examples_of_a_commands_help_parse() {
     assert!(page.contains("Exit codes:") && page.contains("account=4711"), "{page}");
 }
 
-/// Whatever any page tells people to type exists.
-#[test]
-fn every_command_in_the_docs_exists() {
-    let line = countersign::cli::command_line();
-    let known: Vec<String> = line
-        .get_subcommands()
-        .flat_map(|sub| sub.get_all_aliases().map(str::to_owned).chain([sub.get_name().to_owned()]).collect::<Vec<_>>())
-        .collect();
-    let folders = ["docs", "docs/runbooks"].map(|folder| fs::read_dir(root(folder)).expect("the docs"));
-    let mut pages: Vec<PathBuf> = folders
-        .into_iter()
-        .flatten()
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-        .collect();
-    pages.extend(
-        [root("README.md"), root("proxy.toml"), root("examples/many-banks.toml")]
-            .into_iter()
-            .filter(|path| path.exists()),
-    );
-    let mut seen = 0;
-    for page in pages {
-        let text = fs::read_to_string(&page).expect("text");
-        // As code: in a line of a block, or in backquotes. The sample config is a block as a whole.
-        let mut fenced = page.extension().is_some_and(|extension| extension == "toml");
-        let typed = text.lines().flat_map(|line| {
-            if line.trim_start().starts_with("```") {
-                fenced = !fenced;
-            }
-            let whole = fenced.then(|| line.trim().trim_start_matches(['$', '#']).trim());
-            line.split('`').skip(1).step_by(2).chain(whole)
-        });
-        for rest in typed.filter_map(|code| code.strip_prefix("countersign ")) {
-            let word: String = rest.chars().take_while(|c| c.is_ascii_lowercase()).collect();
-            let is_command = !word.is_empty() && rest.chars().nth(word.len()).is_none_or(|c| " `\n".contains(c));
-            if is_command && !rest.starts_with("is ") && !rest.starts_with("by ") {
-                seen += 1;
-                let fine = known.contains(&word) || word == "help";
-                assert!(fine, "{}: there is no `countersign {word}`", page.display());
-            }
-        }
-    }
-    assert!(seen >= 10, "{seen}");
-}
-
 #[test]
 fn completions_and_manual_pages_are_made_for_every_command() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {

@@ -17,6 +17,7 @@ mod connect_proxy;
 mod consent;
 mod dashboard;
 mod deploy;
+mod docs;
 mod dpop;
 mod early_connections;
 mod exchange;

@@ -2,7 +2,7 @@
 //!
 //! A worker counts each finished request into a [`RequestCounts`] of its own, one per route, and hands over what has gathered
 //! a few times a second as a [`StatsBatch`]; the control thread adds the batches up in a [`RequestStats`]. So a request costs a few
-//! additions, and neither a lock nor an allocation. Of single requests only a sample is told ([`RequestSample`]): metadata, never
+//! additions, and neither a lock nor an allocation. Of single requests only a sample is kept ([`RequestSample`]): metadata, never
 //! a query, a body or a header's value.
 
 mod pending_stats;
