@@ -55,7 +55,7 @@ struct FailoverRun {
     users: CallFigures,
     applications: CallFigures,
     rounds: usize,
-    rotations: usize,
+    rotations: u64,
     twice: usize,
     killed: Duration,
 }
@@ -229,7 +229,7 @@ fn a_renewal_costs_the_bank_one_call_and_redis_little_more_however_many_replicas
             }
             let (elapsed, asked) = (watch.elapsed(), commands() - before);
             let (renewals, wanted) = (rounds * USERS.len(), scb.token_calls() - rotations);
-            assert_eq!(wanted, renewals, "{count} replicas: one call of the bank for each renewal");
+            assert_eq!(wanted, renewals as u64, "{count} replicas: one call of the bank for each renewal");
             let each = asked / renewals;
             assert!(each <= 15 + 40 * count, "{count} replicas: {each} commands for a renewal");
             let longest = figures.borrow().longest.as_millis();
