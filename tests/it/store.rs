@@ -813,7 +813,6 @@ fn a_cluster_keeps_the_contract_for_a_user_with_the_rights_of_the_manual() {
                 return name.to_string();
             }
         };
-        group.nodes[0].until(&["PING"], |told| told == "PONG");
         let listening =
             || group.nodes.iter().any(|node| node.cli(&["PUBSUB", "NUMSUB", "countersign:changes"]).ends_with('1'));
         while !listening() {
@@ -986,16 +985,14 @@ fn a_master_that_is_replaced_while_it_lives_is_left_and_a_name_that_nobody_knows
         let version = store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
         assert_eq!(group.sentinels[0].cli(&["SENTINEL", "FAILOVER", SERVICE]), "OK");
         group.servers[0].until(&["ROLE"], |told| told.starts_with("slave"));
-        // A question may meet the end of the old connection; writes then go to the new master.
-        let mut swapped = Err(Error::Conflict);
+        // A question may meet the end of the old connection, and its answer get lost; writes go to the new master then.
         for _ in 0..500 {
-            swapped = store.swap(Kind::User, &alice, Some(version), &secret(b"new"), None).await;
-            match &swapped {
+            match store.swap(Kind::User, &alice, Some(version), &secret(b"new"), None).await {
                 Ok(_) | Err(Error::Conflict) => break,
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
-        swapped.expect("swapped");
+        assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(b"new".as_slice()));
         let masters = group.servers.iter().filter(|one| one.cli(&["ROLE"]).starts_with("master"));
         let values: Vec<String> = masters.map(|one| one.cli(&["EXISTS", "countersign:user:alice"])).collect();
         assert_eq!(values, ["1"]);
