@@ -89,7 +89,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 32] = [
+const SECTIONS: [SchemaSection; 34] = [
     (
         "file",
         &[
@@ -138,6 +138,8 @@ const SECTIONS: [SchemaSection; 32] = [
     runtime::KEYS,
     service_key::KEYS,
     store::KEYS,
+    store::IAM_KEYS,
+    store::SENTINEL_KEYS,
     store::TLS_KEYS,
     timeouts::KEYS,
     token_budget::KEYS,

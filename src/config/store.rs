@@ -7,15 +7,18 @@ use rustls::pki_types::ServerName;
 
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::key_service::UnwrappedKey;
-use crate::store::{KeyRing, RedisSettings, SealingKey, StoreSettings, StoreUrl};
+use crate::store::{
+    IamLogin, IamService, KeyRing, RedisAddress, RedisLogin, RedisSettings, RedisTopology, SealingKey, StoreSettings,
+    StoreUrl,
+};
 use crate::syntax::{Fields, Kind, Node};
 use crate::tls::{self, ClientIdentity, ClientTls};
 
 use super::listener::client_identity;
 use super::reader::{Reader, pem_help};
-use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
 use super::service_key;
-use super::spanned_text::{Position, SpannedText};
+use super::spanned_text::{Position, SpannedText, choice};
 use super::wrapped_key::wrapped_key;
 
 /// Settings of the `[store]` section.
@@ -36,6 +39,7 @@ pub(super) const KEYS: SchemaSection = (
     "store",
     &[
         ("ephemeral", SchemaShape::Flag, MAY, "true: a store in memory may hold users' tokens, and forget them; false"),
+        ("iam", SchemaShape::Table("store_iam"), MAY, "the identity of AWS that ElastiCache or MemoryDB lets in"),
         (
             "keys",
             SchemaShape::SourcesOr("wrapped_key"),
@@ -44,9 +48,47 @@ pub(super) const KEYS: SchemaSection = (
         ),
         ("namespace", SchemaShape::Text, MAY, "what every key in Redis begins with; countersign"),
         ("password", SchemaShape::Source, MAY, "for Redis"),
+        ("sentinel", SchemaShape::Table("store_sentinel"), MAY, "what Sentinels are shown"),
         ("tls", SchemaShape::Table("store_tls"), MAY, "for rediss://"),
-        ("url", SchemaShape::Text, MAY, "memory:, file:PATH, redis://HOST:PORT/0 or rediss://HOST:PORT/0; memory:"),
+        (
+            "url",
+            SchemaShape::Text,
+            MAY,
+            "memory:, file:PATH, redis://HOST:PORT/0, redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST; \
+             rediss with TLS; memory:",
+        ),
         ("username", SchemaShape::Text, MAY, "the ACL user of Redis"),
+        (
+            "wait_replicas",
+            SchemaShape::Count(0),
+            MAY,
+            "how many replicas of Redis must have a lock or a user's record; 1 with Sentinels and in a Cluster, else 0",
+        ),
+    ],
+);
+
+pub(super) const IAM_KEYS: SchemaSection = (
+    "store_iam",
+    &[
+        ("access_key_id", SchemaShape::Source, MUST, "of the identity"),
+        ("name", SchemaShape::Text, MUST, "of the cache, replication group or cluster"),
+        ("region", SchemaShape::Text, MUST, "where it is"),
+        ("secret_access_key", SchemaShape::Source, MUST, "of the identity"),
+        (
+            "service",
+            SchemaShape::Choice(&["elasticache", "elasticache-serverless", "memorydb"]),
+            MUST,
+            "what it is part of",
+        ),
+        ("session_token", SchemaShape::Source, MAY, "of temporary credentials"),
+    ],
+);
+
+pub(super) const SENTINEL_KEYS: SchemaSection = (
+    "store_sentinel",
+    &[
+        ("password", SchemaShape::Source, MUST, "for Sentinels"),
+        ("username", SchemaShape::Text, MAY, "the ACL user of Sentinels"),
     ],
 );
 
@@ -60,7 +102,9 @@ pub(super) const TLS_KEYS: SchemaSection = (
 );
 
 /// Keys of `[store]` that only a store in Redis uses.
-const OF_REDIS: [&str; 4] = ["namespace", "password", "tls", "username"];
+const OF_REDIS: [&str; 7] = ["iam", "namespace", "password", "sentinel", "tls", "username", "wait_replicas"];
+/// More replicas than this are a mistake.
+const MOST_REPLICAS: u64 = 16;
 
 /// Reads `[store]`. Mistakes are reported; the returned value is then unusable.
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
@@ -172,29 +216,31 @@ fn key(item: &Node, reader: &Reader<'_>, unwrapped: &mut Vec<Arc<UnwrappedKey>>)
 
 /// Settings of a Redis store besides its URL.
 struct ReadRedis {
-    username: Option<String>,
-    password: Option<SecretString>,
+    login: RedisLogin,
+    sentinel_login: RedisLogin,
     namespace: String,
     tls: Option<StoreTransport>,
+    /// Absent: as the topology has it.
+    wait_replicas: Option<u32>,
 }
 
 /// TLS settings, with a digest of all that went into them.
 type StoreTransport = (Arc<rustls::ClientConfig>, [u8; 32]);
 
 fn read_redis(fields: &Fields<'_>, tls: Option<StoreTransport>, reader: &Reader<'_>) -> ReadRedis {
-    let username = fields.opt::<String>("username");
-    let password = fields.take("password").and_then(|node| {
-        let (password, literal) = reader.value(node, reader.report)?;
-        if literal {
-            let help = "write `password = { env = \"NAME\" }` or `{ file = \"path\" }`";
-            let title = "the store's password stands in the config file";
-            Position::of(node).redacted().warning(reader.report, title, help);
+    let login = match fields.take("iam") {
+        Some(node) => iam(node, fields, reader).map_or(RedisLogin::Nobody, |iam| RedisLogin::Iam(Arc::new(iam))),
+        None => read_login(fields, "the store's password", "REDIS_PASSWORD", reader),
+    };
+    let sentinel_login = fields.take("sentinel").map_or(RedisLogin::Nobody, |node| {
+        let fields = Fields::new(node, "sentinel of [store]", reader.report);
+        if !has(&fields, "password") && !has(&fields, "username") {
+            fields.missing("password", "{ env = \"SENTINEL_PASSWORD\" }");
         }
-        Some(password)
+        let login = read_login(&fields, "the Sentinels' password", "SENTINEL_PASSWORD", reader);
+        fields.finish();
+        login
     });
-    if username.is_some() && !has(fields, "password") {
-        fields.missing("password", "{ env = \"REDIS_PASSWORD\" }");
-    }
     let namespace = match fields.opt::<SpannedText>("namespace") {
         Some(word) => {
             word.judge_name(reader.report);
@@ -202,7 +248,83 @@ fn read_redis(fields: &Fields<'_>, tls: Option<StoreTransport>, reader: &Reader<
         }
         None => "countersign".to_owned(),
     };
-    ReadRedis { username, password, namespace, tls }
+    let wait_replicas = fields.opt::<u64>("wait_replicas").map(|number| {
+        if number > MOST_REPLICAS
+            && let Some(place) = fields.take("wait_replicas").map(Position::of)
+        {
+            place.error(reader.report, "these are more replicas than any Redis has", "write 1, or 0 for none");
+        }
+        u32::try_from(number).unwrap_or(u32::MAX)
+    });
+    ReadRedis { login, sentinel_login, namespace, tls, wait_replicas }
+}
+
+/// Reads `username` and `password`. `what` and `variable` are for messages.
+fn read_login(fields: &Fields<'_>, what: &str, variable: &str, reader: &Reader<'_>) -> RedisLogin {
+    let username = fields.opt::<String>("username");
+    let password = fields.take("password").and_then(|node| secret(node, what, variable, reader));
+    if username.is_some() && !has(fields, "password") {
+        fields.missing("password", &format!("{{ env = \"{variable}\" }}"));
+    }
+    password.map_or(RedisLogin::Nobody, |password| RedisLogin::Password { username, password })
+}
+
+fn secret(node: &Node, what: &str, variable: &str, reader: &Reader<'_>) -> Option<SecretString> {
+    let (text, literal) = reader.value(node, reader.report)?;
+    if literal {
+        let help = format!("write `{{ env = \"{variable}\" }}` or `{{ file = \"path\" }}`");
+        let title = format!("{what} stands in the config file");
+        Position::of(node).redacted().warning(reader.report, title, help);
+    }
+    Some(text)
+}
+
+/// Reads `iam`, with the `username` beside it.
+fn iam(node: &Node, store: &Fields<'_>, reader: &Reader<'_>) -> Option<IamLogin> {
+    let username = store.req::<String>("username", "\"countersign\"");
+    if let Some(entry) = store.take_entry("password") {
+        let help = "remove it: with `iam` the password is a token that is made anew for each connection";
+        store.error(entry.key_span.clone(), "`password` and `iam` say the same thing twice", "", Some(help.to_owned()));
+    }
+    let fields = Fields::new(node, "iam of [store]", reader.report);
+    let has_service = has(&fields, "service");
+    let service = choice(&fields, "service", &IamService::ALL);
+    if !has_service {
+        fields.missing("service", "\"elasticache\"");
+    }
+    let name = fields.req::<SpannedText>("name", "\"my-cache\"");
+    let region = fields.req::<SpannedText>("region", "\"eu-central-1\"");
+    let [access, key] = ["access_key_id", "secret_access_key"].map(|key| {
+        let node = fields.take(key);
+        if node.is_none() {
+            fields.missing(key, &format!("{{ env = \"AWS_{}\" }}", key.to_ascii_uppercase()));
+        }
+        node
+    });
+    let access = access.and_then(|node| reader.value(node, reader.report));
+    let key = key.and_then(|node| secret(node, "the secret access key", "AWS_SECRET_ACCESS_KEY", reader));
+    let session = fields.take("session_token");
+    let session_token = session.and_then(|node| secret(node, "the session token", "AWS_SESSION_TOKEN", reader));
+    fields.finish();
+    let plain = |word: SpannedText, title: &str, help: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if word.text.is_empty() || !word.text.bytes().all(is_plain) {
+            word.place.error(reader.report, format!("`{}` is no {title}", word.text), help);
+            return None;
+        }
+        Some(word.text)
+    };
+    let name = name.and_then(|word| plain(word, "name of a cache", "write its name in lower case, not its address"));
+    let region = region.and_then(|word| plain(word, "region", "write it as in `\"eu-central-1\"`"));
+    Some(IamLogin {
+        service: service?,
+        name: name?,
+        region: region?,
+        username: username?,
+        access_key_id: access?.0.expose_secret().to_owned(),
+        secret_access_key: key?,
+        session_token,
+    })
 }
 
 /// TLS as for any other server, but that Redis has no ALPN.
@@ -275,22 +397,45 @@ fn settings(
     match url {
         StoreUrl::Memory => Some(StoreSettings::Memory),
         StoreUrl::File(path) => Some(StoreSettings::File { path: reader.resolve(&path), ring }),
-        StoreUrl::Redis { tls, host, port, database } => {
+        StoreUrl::Redis { tls, topology, database } => {
             if !tls {
-                refuse(fields, &["tls"], "write `rediss://` for TLS");
+                refuse(fields, &["tls"], "write `rediss` instead of `redis` for TLS");
             }
-            let name = ServerName::try_from(host.clone());
-            let tls = match (tls, name) {
-                (false, _) => None,
-                (true, Ok(name)) => Some((redis.tls?.0, name)),
-                (true, Err(_)) => {
-                    let position = fields.take("url").map(Position::of)?;
-                    position.error(reader.report, "no certificate can be for this host", "write its name or address");
-                    return None;
-                }
+            let is_of_sentinels = matches!(topology, RedisTopology::Sentinel { .. });
+            if !is_of_sentinels {
+                refuse(fields, &["sentinel"], "it is for `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE`");
+            }
+            if !tls && matches!(redis.login, RedisLogin::Iam(_)) {
+                let help = "write `rediss` instead of `redis`: AWS takes tokens over TLS alone";
+                fields.take("iam").map(Position::of)?.error(reader.report, "`iam` needs TLS", help);
+                return None;
+            }
+            let addresses = match &topology {
+                RedisTopology::Cluster(all) | RedisTopology::Sentinel { sentinels: all, .. } => all.as_slice(),
+                RedisTopology::Single(one) => std::slice::from_ref(one),
             };
-            let ReadRedis { username, password, namespace, .. } = redis;
-            Some(StoreSettings::Redis(RedisSettings { host, port, database, tls, username, password, namespace, ring }))
+            let is_verifiable = |at: &RedisAddress| ServerName::try_from(at.host.as_str()).is_ok();
+            if tls && !addresses.iter().all(is_verifiable) {
+                let position = fields.take("url").map(Position::of)?;
+                position.error(reader.report, "no certificate can be for this host", "write its name or address");
+                return None;
+            }
+            let tls = if tls { Some(redis.tls?.0) } else { None };
+            let ReadRedis { login, sentinel_login, namespace, wait_replicas, .. } = redis;
+            let wait_replicas = wait_replicas.unwrap_or(match topology {
+                RedisTopology::Cluster(_) | RedisTopology::Sentinel { .. } => 1,
+                RedisTopology::Single(_) => 0,
+            });
+            Some(StoreSettings::Redis(RedisSettings {
+                topology,
+                database,
+                tls,
+                login,
+                sentinel_login,
+                namespace,
+                wait_replicas,
+                ring,
+            }))
         }
     }
 }
@@ -311,12 +456,35 @@ fn digest(settings: &StoreSettings, tls: Option<[u8; 32]>) -> [u8; 32] {
         }
         StoreSettings::Redis(redis) => {
             part(b"redis");
-            part(redis.host.as_bytes());
-            part(&redis.port.to_be_bytes());
+            let form: &[u8] = match redis.topology {
+                RedisTopology::Cluster(_) => b"cluster",
+                RedisTopology::Sentinel { .. } => b"sentinel",
+                RedisTopology::Single(_) => b"single",
+            };
+            part(form);
+            part(redis.topology.to_string().as_bytes());
             part(&redis.database.to_be_bytes());
             part(redis.namespace.as_bytes());
-            part(redis.username.as_deref().unwrap_or_default().as_bytes());
-            part(redis.password.as_ref().map_or("", |password| password.expose_secret()).as_bytes());
+            part(&redis.wait_replicas.to_be_bytes());
+            for login in [&redis.login, &redis.sentinel_login] {
+                match login {
+                    RedisLogin::Iam(iam) => {
+                        part(b"iam");
+                        part(format!("{:?}", iam.service).as_bytes());
+                        let session = iam.session_token.as_ref().map_or("", |token| token.expose_secret());
+                        let secret = iam.secret_access_key.expose_secret();
+                        for text in [&*iam.name, &iam.region, &iam.username, &iam.access_key_id, secret, session] {
+                            part(text.as_bytes());
+                        }
+                    }
+                    RedisLogin::Nobody => part(b"nobody"),
+                    RedisLogin::Password { username, password } => {
+                        part(b"password");
+                        part(username.as_deref().unwrap_or_default().as_bytes());
+                        part(password.expose_secret().as_bytes());
+                    }
+                }
+            }
             part(if redis.tls.is_some() { tls.as_ref().map_or(&[], <[u8; 32]>::as_slice) } else { &[] });
         }
     }

@@ -9,7 +9,7 @@ use super::file::FileStore;
 use super::memory::MemoryStore;
 use super::quota_call::QuotaCall;
 use super::record::{Kind, RecordKey, RecordName, Version};
-use super::redis::{Patience, RedisStore};
+use super::redis::{Patience, RedisStore, ScanPlace};
 #[cfg(test)]
 use super::simulated::SimulatedStore;
 use super::store_settings::StoreSettings;
@@ -34,8 +34,8 @@ pub struct WalkCursor(WalkPosition);
 enum WalkPosition {
     /// The position behind this key, in key order.
     After(RecordKey),
-    /// The cursor that Redis returned for its `SCAN`.
-    Scan(u64),
+    /// Where a walk through Redis goes on.
+    Scan(ScanPlace),
 }
 
 /// The records of a page, still sealed, and the position at which the walk continues.
@@ -46,12 +46,15 @@ impl Backend {
     pub(super) async fn open(
         settings: &StoreSettings,
         patience: Patience,
+        clock: Clock,
         notifier: ChangeNotifier,
     ) -> Result<Self, Error> {
         Ok(match settings {
             StoreSettings::File { path, .. } => Self::File(FileStore::open(path.clone()).await?),
             StoreSettings::Memory => Self::Memory(RefCell::default()),
-            StoreSettings::Redis(redis) => Self::Redis(Box::new(RedisStore::open(redis.clone(), patience, notifier))),
+            StoreSettings::Redis(redis) => {
+                Self::Redis(Box::new(RedisStore::open(redis.clone(), patience, clock, notifier)))
+            }
         })
     }
 
@@ -194,17 +197,17 @@ impl Backend {
 
     /// Returns the next records of a kind, `most` or about so many.
     pub(super) async fn scan(&self, kind: Kind, from: Option<&WalkCursor>, most: usize) -> Result<SealedPage, Error> {
-        let (after, cursor) = match from {
-            None => (None, 0),
-            Some(WalkCursor(WalkPosition::After(key))) => (Some(key), 0),
-            Some(WalkCursor(WalkPosition::Scan(cursor))) => (None, *cursor),
+        let (after, place) = match from {
+            None => (None, ScanPlace::default()),
+            Some(WalkCursor(WalkPosition::After(key))) => (Some(key), ScanPlace::default()),
+            Some(WalkCursor(WalkPosition::Scan(place))) => (None, *place),
         };
         let found = match self {
             Self::File(file) => file.scan(kind, after, most).await?,
             Self::Memory(memory) => memory.borrow().scan(kind, after, most),
             Self::Redis(redis) => {
-                let (found, next) = redis.scan(kind, cursor, most).await?;
-                return Ok((found, (next != 0).then_some(WalkCursor(WalkPosition::Scan(next)))));
+                let (found, next) = redis.scan(kind, place, most).await?;
+                return Ok((found, next.map(|place| WalkCursor(WalkPosition::Scan(place)))));
             }
             #[cfg(test)]
             Self::Simulated(simulated) => simulated.scan(kind, after, most).await?,

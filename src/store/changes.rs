@@ -17,7 +17,7 @@ const WAITING: usize = 1024;
 #[must_use = "give it back with `unlock`, or others wait until its time is over"]
 pub struct Lock {
     pub(super) key: RecordKey,
-    /// The fencing number, larger than that of every lock granted before, on any key.
+    /// The fencing number, larger than that of every lock granted before on this key.
     pub fence: u64,
 }
 

@@ -54,7 +54,7 @@ impl Store {
     /// Must be called inside a `LocalSet`.
     pub async fn open(settings: &StoreSettings, patience: Patience, clock: Clock) -> Result<Self, Error> {
         let notifier = ChangeNotifier::default();
-        let backend = Backend::open(settings, patience, notifier.clone()).await?;
+        let backend = Backend::open(settings, patience, clock.clone(), notifier.clone()).await?;
         let ring = match settings.ring() {
             Some(ring) => ring.clone(),
             None => Arc::new(KeyRing::random()?),

@@ -18,9 +18,12 @@ mod memory;
 mod quota_call;
 mod record;
 mod redis;
+mod redis_login;
+mod redis_settings;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod store_settings;
+mod store_url;
 
 pub use backend::WalkCursor;
 pub use changes::{Change, Changes, Lock};
@@ -31,4 +34,7 @@ pub use front::{RecordPage, Rekeyed, Store};
 pub use quota_call::QuotaCall;
 pub use record::{Kind, Listing, RecordEntry, RecordKey, RecordName, StoredRecord, Version};
 pub use redis::Patience;
-pub use store_settings::{RedisSettings, StoreSettings, StoreUrl};
+pub use redis_login::{IamLogin, IamService, RedisLogin};
+pub use redis_settings::{RedisAddress, RedisSettings, RedisTopology};
+pub use store_settings::StoreSettings;
+pub use store_url::StoreUrl;

@@ -1,31 +1,55 @@
-//! Records in a Redis that several instances share.
+//! Records in a Redis that several instances share: one server, the master that Sentinels name, or a Cluster.
 //!
 //! Every key and channel begins with the namespace: `countersign:user:alice`, `countersign:lock:…`,
-//! `countersign:fence`, `countersign:changes`. An operation that must be one step is one command or one script. Redis
-//! 6.2 or later; one instance of it, or anything that stands behind one address: not a cluster of shards.
+//! `countersign:fence`, `countersign:changes`. An operation that must be one step is one command or one script. A script
+//! with two keys, that of locks, has them in one slot of a Cluster by a hash tag: `countersign:lock:{1a2b}:…` and
+//! `countersign:fence:{1a2b}`. The names of records are the same everywhere. Redis 6.2 or later, or Valkey.
+//!
+//! Redis copies writes to its replicas after it has answered them. What must not get lost, locks and users' records, is
+//! waited for on `wait_replicas` replicas, and the last writes are repeated where a new connection finds them lost.
 
+mod cluster;
 mod link;
 mod listen;
+mod recent_writes;
+mod redis_call;
+mod redis_target;
 mod script;
+mod sentinel;
+mod slot_map;
 mod verdict;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
-use ::redis::{FromRedisValue, RedisResult, cmd};
+use ::redis::{Cmd, FromRedisValue, cmd};
+use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
-use self::link::{RedisLink, RedisTarget};
+use self::cluster::RedisCluster;
+use self::link::{LinkPlace, RedisLink};
+use self::recent_writes::{RecentWrite, RecentWrites};
+use self::redis_call::RedisCall;
+use self::redis_target::RedisTarget;
 use self::script::Scripts;
+use self::slot_map::hash_tag;
 use self::verdict::RedisVerdict;
 use super::changes::{ChangeNotifier, Lock};
+use super::envelope::envelope_version;
 use super::error::{Damage, Damaged, Error};
 use super::quota_call::QuotaCall;
 use super::record::{Kind, RecordKey, RecordName, Version};
-use super::store_settings::RedisSettings;
+use super::redis_settings::{RedisAddress, RedisSettings, RedisTopology};
 use crate::base::backoff::Backoff;
-use crate::base::time::millis;
+use crate::base::counted::counted;
+use crate::base::time::{Clock, millis};
+
+/// After a connection was made, lost writes are looked for at once, and again after these pauses: where another process
+/// has to write first.
+const REPAIRS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
 
 /// The time limits for a Redis.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,13 +60,21 @@ pub struct Patience {
     pub connect: Duration,
     /// After a failure the Redis is left alone for so long; meanwhile callers are told at once.
     pub rest: Backoff,
+    /// A connection whose credentials end is shown fresh ones this often.
+    pub authenticated: Duration,
 }
 
 impl Default for Patience {
     /// For serving: requests must not feel it.
     fn default() -> Self {
         let rest = Backoff { first: Duration::from_millis(250), ceiling: Duration::from_secs(4) };
-        Self { operation: Duration::from_millis(30), connect: Duration::from_secs(2), rest }
+        Self {
+            operation: Duration::from_millis(30),
+            connect: Duration::from_secs(2),
+            rest,
+            // AWS ends a connection 12 hours after it has last seen a token.
+            authenticated: Duration::from_secs(6 * 3600),
+        }
     }
 }
 
@@ -53,39 +85,81 @@ impl Patience {
     }
 }
 
+/// The connections to the servers.
+#[derive(Debug)]
+enum RedisWay {
+    Cluster(RedisCluster),
+    Link(RedisLink),
+}
+
+/// What both callers and the task that repairs need.
+#[derive(Debug)]
+struct RedisAccess {
+    namespace: String,
+    way: RedisWay,
+    scripts: Scripts,
+    recent: RecentWrites,
+}
+
 #[derive(Debug)]
 pub(super) struct RedisStore {
-    namespace: String,
-    link: RedisLink,
-    scripts: Scripts,
+    access: Rc<RedisAccess>,
     notifier: ChangeNotifier,
-    target: Arc<RedisTarget>,
+    target: Rc<RedisTarget>,
     listener: std::cell::RefCell<JoinSet<()>>,
+    _repairer: JoinSet<()>,
+}
+
+/// A place in a walk: the master, counted in the order of slots, and the cursor of its `SCAN`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct ScanPlace {
+    master: usize,
+    cursor: u64,
 }
 
 impl RedisStore {
-    pub(super) fn open(settings: RedisSettings, patience: Patience, notifier: ChangeNotifier) -> Self {
-        let namespace = settings.namespace.clone();
-        let target = Arc::new(RedisTarget { settings, patience });
-        let link = RedisLink::open(target.clone(), notifier.clone());
-        Self { namespace, link, scripts: Scripts::new(), notifier, target, listener: Default::default() }
+    pub(super) fn open(settings: RedisSettings, patience: Patience, clock: Clock, notifier: ChangeNotifier) -> Self {
+        let (namespace, topology) = (settings.namespace.clone(), settings.topology.clone());
+        let target = Rc::new(RedisTarget { settings, patience, clock });
+        let made = watch::Sender::new(0);
+        let connections = made.subscribe();
+        let link = |place| RedisWay::Link(RedisLink::open(target.clone(), place, notifier.clone(), made.clone()));
+        let way = match topology {
+            RedisTopology::Cluster(seeds) => {
+                let channel = listen::channel(&namespace);
+                let (target, notifier, made) = (target.clone(), notifier.clone(), made.clone());
+                RedisWay::Cluster(RedisCluster::open(target, seeds, &channel, notifier, made))
+            }
+            RedisTopology::Sentinel { sentinels, service } => link(LinkPlace::Master { sentinels, service }),
+            RedisTopology::Single(address) => link(LinkPlace::Node(address)),
+        };
+        let access = Rc::new(RedisAccess { namespace, way, scripts: Scripts::new(), recent: RecentWrites::default() });
+        let mut repairer = JoinSet::new();
+        repairer.spawn_local(repair(access.clone(), connections));
+        Self { access, notifier, target, listener: Default::default(), _repairer: repairer }
     }
 
     pub(super) async fn reach(&self, within: Duration) -> Result<(), Error> {
-        self.link.reach(within).await
+        match &self.access.way {
+            RedisWay::Cluster(cluster) => cluster.reach(within).await,
+            RedisWay::Link(link) => link.reach(within).await,
+        }
     }
 
     pub(super) async fn get(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
-        self.query(cmd("GET").arg(self.place(name))).await.map_err(|verdict| of(name, verdict))
+        let (access, place) = (&self.access, self.access.place(name));
+        access.ask(&place, &RedisCall::command(get(&place))).await.map_err(|verdict| of(name, verdict))
     }
 
     pub(super) async fn set(&self, name: &RecordName, sealed: Vec<u8>, expiry: Option<u64>) -> Result<(), Error> {
+        let place = self.access.place(name);
         let mut set = cmd("SET");
-        set.arg(self.place(name)).arg(sealed);
+        set.arg(&place).arg(sealed);
         if let Some(expiry) = expiry {
             set.arg("PXAT").arg(expiry);
         }
-        self.query(&set).await.map_err(|verdict| of(name, verdict))
+        let call = RedisCall::command(set).replicated(matters(name));
+        self.access.ask(&place, &call).await.map_err(|verdict| of(name, verdict))
     }
 
     pub(super) async fn replace(
@@ -95,91 +169,207 @@ impl RedisStore {
         sealed: Vec<u8>,
         expiry: Option<u64>,
     ) -> Result<bool, Error> {
-        let expected = expected.map_or(Vec::new(), |version| version.0.to_be_bytes().to_vec());
-        let mut call = self.scripts.replace.key(self.place(name));
-        call.arg(expected).arg(sealed).arg(expiry.unwrap_or_default());
-        let replaced = self.link.ask(async |redis| call.invoke_async(redis).await).await;
-        replaced.map_err(|verdict| of(name, verdict))
+        let replaced = self.access.replace(name, expected, &sealed, expiry, matters(name)).await;
+        let replaced = replaced.map_err(|verdict| of(name, verdict))?;
+        if let (true, true, Some(before)) = (replaced, matters(name), expected) {
+            let written = Some((sealed, expiry));
+            self.access.recent.note(RecentWrite { name: name.clone(), before, written });
+        }
+        Ok(replaced)
     }
 
     pub(super) async fn take(&self, name: &RecordName) -> Result<Option<Vec<u8>>, Error> {
-        self.query(cmd("GETDEL").arg(self.place(name))).await.map_err(|verdict| of(name, verdict))
+        let place = self.access.place(name);
+        let mut take = cmd("GETDEL");
+        take.arg(&place);
+        let call = RedisCall::command(take).replicated(matters(name));
+        let taken: Option<Vec<u8>> = self.access.ask(&place, &call).await.map_err(|verdict| of(name, verdict))?;
+        if let Some(before) = taken.as_deref().and_then(envelope_version) {
+            self.removed(name, before);
+        }
+        Ok(taken)
     }
 
     /// Removes a record if it is still this writing of it.
     pub(super) async fn withdraw(&self, name: &RecordName, version: Version) -> Result<(), Error> {
-        let mut call = self.scripts.withdraw.key(self.place(name));
-        call.arg(version.0.to_be_bytes().as_slice());
-        let withdrawn = self.link.ask(async |redis| call.invoke_async::<i64>(redis).await).await;
-        withdrawn.map(drop).map_err(|verdict| of(name, verdict))
+        let removed = self.access.withdraw(name, version, matters(name)).await.map_err(|verdict| of(name, verdict))?;
+        if removed {
+            self.removed(name, version);
+        }
+        Ok(())
     }
 
-    /// Some of a kind, and where it goes on; 0: nowhere. A record may come twice.
+    fn removed(&self, name: &RecordName, before: Version) {
+        if matters(name) {
+            self.access.recent.note(RecentWrite { name: name.clone(), before, written: None });
+        }
+    }
+
+    /// Some of a kind, and where it goes on. A record may come twice; one that a failover or a move of slots meets in a
+    /// walk may be left out of it.
     pub(super) async fn scan(
         &self,
         kind: Kind,
-        cursor: u64,
+        from: ScanPlace,
         about: usize,
-    ) -> Result<(Vec<(RecordKey, Vec<u8>)>, u64), Error> {
-        let prefix = format!("{}:{}:", self.namespace, kind.name());
+    ) -> Result<(Vec<(RecordKey, Vec<u8>)>, Option<ScanPlace>), Error> {
+        let prefix = format!("{}:{}:", self.access.namespace, kind.name());
         let mut scan = cmd("SCAN");
         // No character of a namespace means anything in a pattern.
-        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(about);
-        let (next, places): (u64, BTreeSet<Vec<u8>>) = self.query(&scan).await.map_err(RedisVerdict::into_error)?;
+        scan.arg(from.cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(about);
+        let scanned = self.access.ask_master(from.master, &RedisCall::command(scan)).await;
+        let Some((cursor, places)) = scanned.map_err(RedisVerdict::into_error)? else { return Ok((Vec::new(), None)) };
+        let places: BTreeSet<Vec<u8>> = places;
         let places: Vec<Vec<u8>> = places.into_iter().collect();
         let mut found = Vec::new();
         // A scan that meets a long chain brings more than it was asked for.
         for part in places.chunks(about) {
-            let sealed: Vec<Option<Vec<u8>>> =
-                self.query(cmd("MGET").arg(part)).await.map_err(RedisVerdict::into_error)?;
+            let sealed = self.access.get_all(part).await.map_err(RedisVerdict::into_error)?;
             for (place, sealed) in part.iter().zip(sealed) {
                 if let (Some(key), Some(sealed)) = (place.strip_prefix(prefix.as_bytes()), sealed) {
                     found.push((RecordKey::new(key), sealed));
                 }
             }
         }
-        Ok((found, next))
+        let next = match cursor {
+            0 => ScanPlace { master: from.master + 1, cursor: 0 },
+            cursor => ScanPlace { cursor, ..from },
+        };
+        Ok((found, (next.master < self.access.masters()).then_some(next)))
     }
 
     pub(super) async fn lock(&self, key: &RecordKey, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
-        let mut call = self.scripts.lock.key(self.lock_place(key));
-        call.key(format!("{}:fence", self.namespace)).arg(millis(lease).max(1)).arg(format!("{claim:016x}"));
-        let fence: u64 =
-            self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(RedisVerdict::into_error)?;
+        let [lock, fence] = self.access.lock_places(key);
+        let call = RedisCall::script(&self.access.scripts.lock, &[&lock, &fence]);
+        let call = call.arg(millis(lease).max(1)).arg(format!("{claim:016x}")).replicated(true);
+        let fence: u64 = self.access.ask(&lock, &call).await.map_err(RedisVerdict::into_error)?;
         Ok((fence != 0).then(|| Lock { key: key.clone(), fence }))
     }
 
     pub(super) async fn unlock(&self, lock: &Lock) -> Result<bool, Error> {
-        let mut call = self.scripts.unlock.key(self.lock_place(&lock.key));
-        call.arg(lock.fence);
-        self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(RedisVerdict::into_error)
+        let [place, _] = self.access.lock_places(&lock.key);
+        let call = RedisCall::script(&self.access.scripts.unlock, &[&place]).arg(lock.fence);
+        self.access.ask(&place, &call).await.map_err(RedisVerdict::into_error)
     }
 
     /// Counts requests in a window that ends at `until`. Its count stays for an hour longer: the server's clock may be
     /// ahead.
     pub(super) async fn claim_quota(&self, key: &str, claim: &QuotaCall) -> Result<(u64, u64), Error> {
-        let mut call = self.scripts.count.key(format!("{}:quota:{key}", self.namespace));
+        let place = format!("{}:quota:{key}", self.access.namespace).into_bytes();
         let QuotaCall { debt, want, limit, until } = *claim;
-        call.arg(debt).arg(want).arg(limit).arg(until.saturating_add(3_600_000));
-        self.link.ask(async |redis| call.invoke_async(redis).await).await.map_err(RedisVerdict::into_error)
+        let call = RedisCall::script(&self.access.scripts.count, &[&place]);
+        let call = call.arg(debt).arg(want).arg(limit).arg(until.saturating_add(3_600_000));
+        self.access.ask(&place, &call).await.map_err(RedisVerdict::into_error)
     }
 
     pub(super) async fn announce(&self, name: &RecordName) -> Result<(), Error> {
+        let channel = listen::channel(&self.access.namespace);
         let mut publish = cmd("PUBLISH");
-        publish.arg(listen::channel(&self.namespace)).arg(listen::news(name));
-        self.query::<i64>(&publish).await.map(drop).map_err(RedisVerdict::into_error)
+        publish.arg(&channel).arg(listen::news(name));
+        // The channel's slot says where listeners are.
+        let told = self.access.ask::<i64>(channel.as_bytes(), &RedisCall::command(publish)).await;
+        told.map(drop).map_err(RedisVerdict::into_error)
     }
 
     /// Begins to listen for news, once.
     pub(super) fn listen(&self) {
         let mut listener = self.listener.borrow_mut();
         if listener.is_empty() {
-            listener.spawn_local(listen::listen(self.target.clone(), self.notifier.clone()));
+            listener.spawn_local(listen::listen(self.target.clone(), self.access.news_at(), self.notifier.clone()));
+        }
+    }
+}
+
+impl RedisAccess {
+    /// Asks the server that a key belongs to.
+    async fn ask<T: FromRedisValue>(&self, key: &[u8], call: &RedisCall<'_>) -> Result<T, RedisVerdict> {
+        match &self.way {
+            RedisWay::Cluster(cluster) => cluster.ask(key, call).await,
+            RedisWay::Link(link) => link.ask(call).await,
         }
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &::redis::Cmd) -> Result<T, RedisVerdict> {
-        self.link.ask(async |redis| -> RedisResult<T> { command.query_async(redis).await }).await
+    /// Asks a master by its number; `None` if there are not so many.
+    async fn ask_master<T: FromRedisValue>(
+        &self,
+        number: usize,
+        call: &RedisCall<'_>,
+    ) -> Result<Option<T>, RedisVerdict> {
+        match &self.way {
+            RedisWay::Cluster(cluster) => match cluster.masters().await?.get(number) {
+                Some(master) => cluster.ask_node(master, call).await.map(Some),
+                None => Ok(None),
+            },
+            RedisWay::Link(link) => link.ask(call).await.map(Some),
+        }
+    }
+
+    /// Returns the number of masters.
+    fn masters(&self) -> usize {
+        match &self.way {
+            RedisWay::Cluster(cluster) => cluster.known_masters().len(),
+            RedisWay::Link(_) => 1,
+        }
+    }
+
+    /// Returns the values of keys, in their order.
+    async fn get_all(&self, places: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, RedisVerdict> {
+        match &self.way {
+            RedisWay::Cluster(cluster) => {
+                let calls: Vec<_> = places.iter().map(|place| RedisCall::command(get(place))).collect();
+                let asked = places.iter().zip(&calls).map(|(place, call)| cluster.ask(place, call));
+                join_all(asked).await.into_iter().collect()
+            }
+            RedisWay::Link(_) if places.is_empty() => Ok(Vec::new()),
+            RedisWay::Link(link) => {
+                let mut get = cmd("MGET");
+                get.arg(places);
+                link.ask(&RedisCall::command(get)).await
+            }
+        }
+    }
+
+    async fn replace(
+        &self,
+        name: &RecordName,
+        expected: Option<Version>,
+        sealed: &[u8],
+        expiry: Option<u64>,
+        replicated: bool,
+    ) -> Result<bool, RedisVerdict> {
+        let expected = expected.map_or(Vec::new(), |version| version.0.to_be_bytes().to_vec());
+        let place = self.place(name);
+        let call = RedisCall::script(&self.scripts.replace, &[&place]);
+        let call = call.arg(expected).arg(sealed).arg(expiry.unwrap_or_default()).replicated(replicated);
+        self.ask(&place, &call).await
+    }
+
+    async fn withdraw(&self, name: &RecordName, version: Version, replicated: bool) -> Result<bool, RedisVerdict> {
+        let place = self.place(name);
+        let call = RedisCall::script(&self.scripts.withdraw, &[&place]);
+        let call = call.arg(version.0.to_be_bytes().as_slice()).replicated(replicated);
+        self.ask(&place, &call).await
+    }
+
+    /// Repeats the writes that were lost. Returns how many those were.
+    async fn repeat_lost(&self) -> Result<usize, RedisVerdict> {
+        let mut repeated = 0;
+        for write in self.recent.all() {
+            let RecentWrite { name, before, written } = &*write;
+            let was_lost = match written {
+                Some((sealed, expiry)) => self.replace(name, Some(*before), sealed, *expiry, false).await?,
+                None => self.withdraw(name, *before, false).await?,
+            };
+            repeated += usize::from(was_lost);
+        }
+        Ok(repeated)
+    }
+
+    fn news_at(&self) -> watch::Receiver<Option<RedisAddress>> {
+        match &self.way {
+            RedisWay::Cluster(cluster) => cluster.news_at(),
+            RedisWay::Link(link) => link.at(),
+        }
     }
 
     fn place(&self, name: &RecordName) -> Vec<u8> {
@@ -187,9 +377,46 @@ impl RedisStore {
         [prefix.as_bytes(), name.key.as_bytes()].concat()
     }
 
-    fn lock_place(&self, key: &RecordKey) -> Vec<u8> {
-        let prefix = format!("{}:lock:", self.namespace);
-        [prefix.as_bytes(), key.as_bytes()].concat()
+    /// Returns the keys of a lock and of the last fencing number.
+    fn lock_places(&self, key: &RecordKey) -> [Vec<u8>; 2] {
+        let namespace = &self.namespace;
+        let (prefix, fence) = match &self.way {
+            RedisWay::Cluster(_) => {
+                let tag = hash_tag(key.as_bytes());
+                (format!("{namespace}:lock:{tag}:"), format!("{namespace}:fence:{tag}"))
+            }
+            RedisWay::Link(_) => (format!("{namespace}:lock:"), format!("{namespace}:fence")),
+        };
+        [[prefix.as_bytes(), key.as_bytes()].concat(), fence.into_bytes()]
+    }
+}
+
+/// Looks for lost writes whenever a connection was made.
+async fn repair(access: Rc<RedisAccess>, mut connections: watch::Receiver<u64>) {
+    while connections.changed().await.is_ok() {
+        for pause in REPAIRS {
+            sleep(pause).await;
+            match access.repeat_lost().await {
+                Ok(0) => {}
+                Ok(lost) => tracing::warn!("the store had lost {}: repeated", counted(lost, "write")),
+                // The next connection leads here again.
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+fn get(place: &[u8]) -> Cmd {
+    let mut get = cmd("GET");
+    get.arg(place);
+    get
+}
+
+/// Returns whether a record must not get lost: nobody but the user can bring a consent back.
+fn matters(name: &RecordName) -> bool {
+    match name.kind {
+        Kind::User => true,
+        Kind::Application | Kind::Pending => false,
     }
 }
 
@@ -197,6 +424,10 @@ impl RedisStore {
 fn of(name: &RecordName, verdict: RedisVerdict) -> Error {
     match verdict {
         RedisVerdict::WrongType => Error::Damaged(Damaged { name: name.clone(), why: Damage::WrongType }),
-        RedisVerdict::Broken(_) | RedisVerdict::Full(_) | RedisVerdict::Refused(_) => verdict.into_error(),
+        RedisVerdict::Broken(_)
+        | RedisVerdict::Elsewhere { .. }
+        | RedisVerdict::Full(_)
+        | RedisVerdict::NotNow(_)
+        | RedisVerdict::Refused(_) => verdict.into_error(),
     }
 }

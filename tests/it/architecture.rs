@@ -20,7 +20,7 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Files in which a secret may be unwrapped, each with its reason.
-const EXPOSE: [(&str, &str); 21] = [
+const EXPOSE: [(&str, &str); 22] = [
     ("base/secret.rs", "defines what may be said of a secret"),
     ("config/", "reads secrets and hashes them into the config's digest"),
     ("control/token_call.rs", "puts the token request on the wire"),
@@ -30,6 +30,7 @@ const EXPOSE: [(&str, &str); 21] = [
     ("provider/", "renders secrets into token requests and tokens into headers"),
     ("record/", "replaces secrets, and looks for them in what is written"),
     ("signing/oauth1.rs", "joins both secrets of OAuth 1.0a to a key"),
+    ("signing/signing_scope.rs", "derives the signing key of an AWS account from its secret"),
     ("signing/shared_secret.rs", "computes authentication codes, and encrypts with secrets"),
     ("sim/", "is the bank: it made the secrets and checks them"),
     ("store/", "seals records, and shows a Redis its password"),

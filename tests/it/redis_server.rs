@@ -6,11 +6,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use countersign::base::time::Stopwatch;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
+
+use crate::client::PATIENCE;
 
 /// A running server; it ends when this is dropped, and after five minutes in any case.
 pub struct RedisServer {
@@ -19,7 +23,15 @@ pub struct RedisServer {
     pub port: u16,
     /// What `redis-cli` needs to be let in.
     login: Vec<String>,
+    /// What its log says once it is ready.
+    ready: &'static str,
+    /// True for a Sentinel.
+    is_sentinel: bool,
 }
+
+/// What a server says once it is ready, and what a Sentinel says once it watches a master.
+const READY: &str = "Ready to accept connections";
+const WATCHES: &str = "+monitor master";
 
 impl RedisServer {
     /// A server without any rules.
@@ -29,28 +41,39 @@ impl RedisServer {
 
     /// A server with more lines of config. With `login` its own tools are let in.
     pub fn with(config: &str, login: &[&str]) -> Self {
+        Self::of_kind(config, login, READY)
+    }
+
+    /// A Sentinel with more lines of config.
+    pub fn sentinel(config: &str, login: &[&str]) -> Self {
+        Self::of_kind(config, login, WATCHES)
+    }
+
+    fn of_kind(config: &str, login: &[&str], ready: &'static str) -> Self {
         for _ in 0..20 {
-            if let Some(started) = Self::attempt(config, login) {
+            if let Some(started) = Self::attempt(config, login, ready) {
                 return started;
             }
         }
         panic!("redis-server does not start");
     }
 
-    fn attempt(config: &str, login: &[&str]) -> Option<Self> {
+    /// `{port}` and `{bus}` in the config are free ports.
+    fn attempt(config: &str, login: &[&str], ready: &'static str) -> Option<Self> {
         // Somebody may take the port before redis-server does; then it ends, and another is tried.
-        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let free = || TcpListener::bind("127.0.0.1:0").ok()?.local_addr().map(|at| at.port()).ok();
+        let (port, bus) = (free()?, free()?);
         let folder = tempfile::tempdir().expect("a folder");
         let shown = folder.path().display();
         let listens = if config.contains("tls-port") { String::new() } else { format!("port {port}\n") };
-        let config = config.replace("{port}", &port.to_string());
-        let text = format!(
-            "bind 127.0.0.1\n{listens}dir \"{shown}\"\nlogfile \"{shown}/log\"\nsave \"\"\nappendonly no\n{config}\n"
-        );
+        let config = config.replace("{port}", &port.to_string()).replace("{bus}", &bus.to_string());
+        let is_sentinel = ready == WATCHES;
+        let keeps = if is_sentinel { "" } else { "save \"\"\nappendonly no\n" };
+        let text = format!("bind 127.0.0.1\n{listens}dir \"{shown}\"\nlogfile \"{shown}/log\"\n{keeps}{config}\n");
         fs::write(folder.path().join("redis.conf"), text).expect("written");
-        let child = spawn(folder.path());
+        let child = spawn(folder.path(), is_sentinel);
         let login = login.iter().map(|word| (*word).to_owned()).collect();
-        let mut server = Self { child, folder, port, login };
+        let mut server = Self { child, folder, port, login, ready, is_sentinel };
         if server.gets_ready() {
             return Some(server);
         }
@@ -63,7 +86,7 @@ impl RedisServer {
         while matches!(self.child.try_wait(), Ok(None)) {
             // Its own word for it: somebody else may listen at the port.
             let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            if log.contains("Ready to accept connections") {
+            if log.contains(self.ready) {
                 return true;
             }
             std::thread::yield_now();
@@ -84,7 +107,7 @@ impl RedisServer {
     pub fn revive(&mut self) {
         for _ in 0..100 {
             fs::remove_file(self.folder.path().join("log")).expect("its log");
-            self.child = spawn(self.folder.path());
+            self.child = spawn(self.folder.path(), self.is_sentinel);
             if self.gets_ready() {
                 return;
             }
@@ -94,6 +117,15 @@ impl RedisServer {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Waits until a command in it answers what is wanted.
+    pub fn until(&self, words: &[&str], wanted: impl Fn(&str) -> bool) {
+        let watch = Stopwatch::start();
+        while !wanted(&self.cli(words)) {
+            assert!(watch.elapsed() < PATIENCE, "{words:?}: {}", self.cli(words));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Runs a command in it and says what it answers.
@@ -112,9 +144,10 @@ impl RedisServer {
     }
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, is_sentinel: bool) -> Child {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=1", "300", "redis-server"]).arg(folder.join("redis.conf"));
+    command.args(is_sentinel.then_some("--sentinel"));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("`timeout` is there")
 }
 

@@ -28,7 +28,7 @@ use crate::users::{agree, begin, call, finish};
 
 const CALLBACK: &str = "https://app.example/.countersign/consent/scb/callback";
 
-fn store_key() -> String {
+pub fn store_key() -> String {
     STANDARD.encode(sha256(b"the store of the replicas"))
 }
 
@@ -45,7 +45,7 @@ pub struct Fleet {
 /// A process, and ways to it.
 pub struct Replica {
     pub process: Process,
-    client: Client,
+    pub client: Client,
     browser: Client,
 }
 
@@ -156,7 +156,7 @@ async fn storm(lines: &[Line], calls: usize, path: &str) {
     }
 }
 
-async fn consent(client: &Client, key: &str, sim: &SimHandle, user: &str, at_the_bank: &str) {
+pub async fn consent(client: &Client, key: &str, sim: &SimHandle, user: &str, at_the_bank: &str) {
     let started = begin(client, key, &json!({ "user": user })).await;
     assert_eq!(started.status, 200, "{started:?}");
     let code = agree(sim, &started, at_the_bank);

@@ -14,11 +14,14 @@ use countersign::base::time::{Clock, ManualClock, Now, Stopwatch};
 use countersign::config::{InMemory, MachineFiles, Storage, build};
 use countersign::sim::{LeafSpec, SimAuthority};
 use countersign::store::{
-    Change, Damage, Error, KeyRing, Kind, Patience, RecordKey, RedisSettings, SealingKey, Store, StoreSettings,
+    Change, Damage, Error, IamLogin, IamService, KeyRing, Kind, Patience, RecordKey, RedisAddress, RedisLogin,
+    RedisSettings, RedisTopology, SealingKey, Store, StoreSettings, StoreUrl,
 };
+use futures_util::future::join_all;
 use tokio::task::LocalSet;
 
 use crate::client::PATIENCE;
+use crate::redis_group::{ClusterGroup, SERVICE, SentinelGroup};
 use crate::redis_server::{Mood, RedisServer, Relay};
 
 const VALUE: &[u8] = b"canary-refresh-token-7Hq2";
@@ -49,15 +52,26 @@ fn in_file(path: &Path, keys: &[u8]) -> StoreSettings {
 
 fn redis(port: u16) -> RedisSettings {
     RedisSettings {
-        host: "127.0.0.1".to_owned(),
-        port,
+        topology: RedisTopology::Single(RedisAddress { host: "127.0.0.1".to_owned(), port }),
         database: 0,
         tls: None,
-        username: None,
-        password: None,
+        login: RedisLogin::Nobody,
+        sentinel_login: RedisLogin::Nobody,
         namespace: "countersign".to_owned(),
+        wait_replicas: 0,
         ring: ring(&[1]),
     }
+}
+
+fn password(username: Option<&str>, password: &str) -> RedisLogin {
+    let password = SecretString::from(password.to_owned());
+    RedisLogin::Password { username: username.map(str::to_owned), password }
+}
+
+/// What `url` of `[store]` leads to.
+fn led_to(url: &str) -> RedisSettings {
+    let StoreUrl::Redis { topology, database, .. } = StoreUrl::parse(url).expect("a URL") else { panic!("no Redis") };
+    RedisSettings { topology, database, wait_replicas: 1, ..redis(0) }
 }
 
 /// Longer than any loaded machine needs, with short rests.
@@ -724,12 +738,12 @@ fn what_a_redis_refuses_is_told_in_words_that_help() {
         let why = other.reach(Duration::from_millis(300)).await.expect_err("nobody knows us");
         assert!(why.to_string().contains("asks for credentials"), "{why}");
         let mut wrong = redis(server.port);
-        wrong.password = Some(SecretString::from("canary-wrong-password".to_owned()));
+        wrong.login = password(None, "canary-wrong-password");
         assert!(!format!("{wrong:?}").contains("canary"));
         let other = Store::open(&StoreSettings::Redis(wrong.clone()), patient(), Clock::System).await.expect("opens");
         let why = other.reach(Duration::from_millis(300)).await.expect_err("nobody knows us");
         assert!(why.to_string().contains("refuses our credentials") && !why.to_string().contains("canary"), "{why}");
-        wrong.password = Some(SecretString::from("canary-redis-password".to_owned()));
+        wrong.login = password(None, "canary-redis-password");
         let right = open(&StoreSettings::Redis(wrong)).await;
         assert_eq!(value(&right, Kind::User, "alice").await.as_deref(), Some(b"x".as_slice()));
     });
@@ -749,8 +763,7 @@ fn an_acl_user_needs_no_more_than_the_manual_says() {
     let server = RedisServer::with(&format!("{rule}\nuser default on nopass ~* &* +@all"), &[]);
     local(async {
         let mut wish = redis(server.port);
-        wish.username = Some("countersign".to_owned());
-        wish.password = Some(SecretString::from("canary-acl-password".to_owned()));
+        wish.login = password(Some("countersign"), "canary-acl-password");
         let store = open(&StoreSettings::Redis(wish.clone())).await;
         contract(&store).await;
         let mut changes = store.changes();
@@ -761,6 +774,370 @@ fn an_acl_user_needs_no_more_than_the_manual_says() {
         let outside = open(&StoreSettings::Redis(wish)).await;
         let why = outside.put(Kind::User, &RecordKey::from("a"), &secret(b"x"), None).await.expect_err("not its place");
         assert!(why.to_string().contains("does not permit"), "{why}");
+    });
+}
+
+/// The rule for one kind of Redis that docs/store.md tells operators to add to.
+fn acl_words(after: &str) -> String {
+    let manual =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/store.md")).expect("docs/store.md");
+    let line = manual.lines().find(|line| line.contains(after)).unwrap_or_else(|| panic!("the manual says `{after}`"));
+    let (_, words) = line.split_once(after).expect("found");
+    words.split('`').nth(1).expect("in backquotes").to_owned()
+}
+
+/// The config of a user for the tests, with the rights that the manual names, and one of a master for its replicas.
+fn acl(more: &str) -> String {
+    let rule = acl_rule().replace("PASSWORD", "canary-acl-password");
+    format!("{rule} {more}\nuser default on nopass ~* &* +@all")
+}
+
+#[test]
+fn a_cluster_keeps_the_contract_for_a_user_with_the_rights_of_the_manual() {
+    let group = ClusterGroup::start(false, &acl(&acl_words("in a Cluster add")), &[]);
+    local(async {
+        let mut wish = led_to(&format!("redis+cluster://{}", group.place()));
+        (wish.login, wish.wait_replicas) = (password(Some("countersign"), "canary-acl-password"), 0);
+        let wish = StoreSettings::Redis(wish);
+        let (one, two) = (open(&wish).await, open(&wish).await);
+        contract(&one).await;
+        for node in &group.nodes {
+            assert_eq!(node.cli(&["FLUSHALL"]), "OK");
+        }
+        walked(&two).await;
+        // News come, wherever the record lies.
+        let mut changes = two.changes();
+        assert_eq!(changes.next().await, Change::Everything);
+        let told = async |changes: &mut countersign::store::Changes| loop {
+            if let Change::Record(name) = changes.next().await {
+                return name.to_string();
+            }
+        };
+        let listening =
+            || group.nodes.iter().any(|node| node.cli(&["PUBSUB", "NUMSUB", "countersign:changes"]).ends_with('1'));
+        while !listening() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for key in ["a", "b", "c", "d"] {
+            one.announce(Kind::User, &RecordKey::from(key)).await.expect("announced");
+            assert_eq!(told(&mut changes).await, format!("user/{key}"));
+        }
+        // Locks have their two keys in one slot, whatever bytes a key has.
+        for key in [b"alice".as_slice(), b"{", b"}x", b"{}", b"a{b}c", &[0, 255, b'{', 1, b'}']] {
+            let key = RecordKey::new(key);
+            let lock = one.lock(&key, LEASE).await.expect("asked").expect("free");
+            assert!(two.lock(&key, LEASE).await.expect("asked").is_none());
+            assert!(one.unlock(lock).await.expect("asked"));
+        }
+    });
+}
+
+#[test]
+fn a_slot_that_moves_is_followed() {
+    let group = ClusterGroup::start(false, "", &[]);
+    let [from, to] = [&group.nodes[0], &group.nodes[1]];
+    // The slot of `countersign:user:u0` and so on: any record that lies at the first node.
+    let named = (0..).map(|number| format!("u{number}"));
+    let mut mine = named.filter(|user| {
+        let slot: u16 = from.cli(&["CLUSTER", "KEYSLOT", &format!("countersign:user:{user}")]).parse().expect("a slot");
+        slot <= 5460
+    });
+    let user = mine.next().expect("one of them");
+    let slot = from.cli(&["CLUSTER", "KEYSLOT", &format!("countersign:user:{user}")]);
+    let [source, destination] = [from, to].map(|node| node.cli(&["CLUSTER", "MYID"]));
+    local(async {
+        let store = open(&StoreSettings::Redis(led_to(&format!("redis+cluster://{}", group.place())))).await;
+        let key = RecordKey::from(user.as_str());
+        let version = store.put(Kind::User, &key, &secret(VALUE), None).await.expect("put");
+        assert_eq!(to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]), "OK");
+        assert_eq!(from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &destination]), "OK");
+        assert_eq!(value(&store, Kind::User, &user).await.as_deref(), Some(VALUE), "still where it was");
+        let port = to.port.to_string();
+        assert_eq!(from.cli(&["MIGRATE", "127.0.0.1", &port, &format!("countersign:user:{user}"), "0", "1000"]), "OK");
+        // Asked for with ASKING; a script that the node does not know is loaded there.
+        assert_eq!(value(&store, Kind::User, &user).await.as_deref(), Some(VALUE), "asked for");
+        let version = store.swap(Kind::User, &key, Some(version), &secret(b"b"), None).await.expect("swapped");
+        for node in [to, from] {
+            assert_eq!(node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &destination]), "OK");
+        }
+        // Moved.
+        store.swap(Kind::User, &key, Some(version), &secret(b"c"), None).await.expect("swapped");
+        assert_eq!(value(&store, Kind::User, &user).await.as_deref(), Some(b"c".as_slice()));
+        let users = store.list(Kind::User).await.expect("listed");
+        assert_eq!(users.entries.len(), 1);
+    });
+}
+
+#[test]
+fn one_address_of_a_cluster_is_told_to_be_one() {
+    let group = ClusterGroup::start(false, "", &[]);
+    local(async {
+        let store = open(&StoreSettings::Redis(redis(group.nodes[0].port))).await;
+        for user in 0..50 {
+            if let Err(error) = store.load(Kind::User, &RecordKey::from(format!("u{user}").as_str())).await {
+                assert!(error.to_string().contains("`redis+cluster://"), "{error}");
+                return;
+            }
+        }
+        panic!("all of them lie there");
+    });
+}
+
+/// Certificates for a Redis with TLS, in a folder, and its config.
+fn tls_folder() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let now = Clock::System.now();
+    let authority = SimAuthority::new("redis CA", now).expect("a CA");
+    let (server, client) = (
+        authority.issue(&LeafSpec::server(now)).expect("a leaf"),
+        authority.issue(&LeafSpec::client("countersign", now)).expect("a leaf"),
+    );
+    for (name, text) in [
+        ("ca.crt", authority.pem()),
+        ("server.crt", server.cert_pem),
+        ("server.key", server.key_pem),
+        ("client.crt", client.cert_pem),
+        ("client.key", client.key_pem),
+        ("store.key", base64(1)),
+    ] {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    let at = folder.path().display();
+    let config = format!(
+        "port 0\ntls-port {{port}}\ntls-cert-file {at}/server.crt\ntls-key-file {at}/server.key\n\
+         tls-client-cert-file {at}/client.crt\ntls-client-key-file {at}/client.key\n\
+         tls-ca-cert-file {at}/ca.crt\ntls-auth-clients yes\n"
+    );
+    (folder, config)
+}
+
+#[test]
+fn sentinels_and_their_master_want_tls_a_certificate_and_users_with_the_rights_of_the_manual() {
+    let (folder, tls) = tls_folder();
+    let at = folder.path().display().to_string();
+    let [ca, cert, key] = ["ca.crt", "client.crt", "client.key"].map(|file| format!("{at}/{file}"));
+    let tools = ["--tls", "--cacert", &ca, "--cert", &cert, "--key", &key];
+    let servers = format!("{tls}{}", acl(&acl_words("With Sentinels add")));
+    let rights = acl_words("A user of the Sentinels needs");
+    let watching = format!("{tls}user watch on >canary-sentinel-password {rights}\nuser default on nopass ~* &* +@all");
+    let mut group = SentinelGroup::start([&servers, &watching], &tools);
+    let identity = "tls = { ca = \"ca.crt\", client_cert = \"client.crt\", client_key = \"client.key\" }";
+    let text = format!(
+        "[store]\nurl = \"rediss+sentinel://{}\"\nkeys = [{{ file = \"store.key\" }}]\nusername = \"countersign\"\n\
+         password = \"canary-acl-password\"\n{identity}\n\
+         sentinel = {{ username = \"watch\", password = \"canary-sentinel-password\" }}",
+        group.place()
+    );
+    let wish = wished(&text, folder.path());
+    local(async {
+        let store = open(&wish).await;
+        contract(&store).await;
+        let alice = RecordKey::from("alice");
+        store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
+        let mut changes = store.changes();
+        assert_eq!(changes.next().await, Change::Everything);
+        // The master dies: another is found, with what was written.
+        group.servers[0].kill();
+        assert!(store.load(Kind::User, &alice).await.is_err());
+        store.reach(PATIENCE).await.expect("another master");
+        assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(VALUE));
+        store.put(Kind::User, &alice, &secret(b"new"), None).await.expect("it takes writes");
+        // And news come from there.
+        while changes.next().await != Change::Everything {}
+        let listening = || {
+            group.servers[1..].iter().any(|one| one.cli(&["PUBSUB", "NUMSUB", "countersign:changes"]).ends_with('1'))
+        };
+        while !listening() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        store.announce(Kind::User, &alice).await.expect("announced");
+        while !matches!(changes.next().await, Change::Record(_)) {}
+    });
+    // Sentinels that do not know us.
+    let StoreSettings::Redis(redis) = wish else { panic!("a Redis") };
+    for (login, word) in
+        [(password(Some("watch"), "canary-wrong"), "refuses our credentials"), (RedisLogin::Nobody, "")]
+    {
+        let wish = StoreSettings::Redis(RedisSettings { sentinel_login: login.clone(), ..redis.clone() });
+        local(async {
+            let other = Store::open(&wish, patient(), Clock::System).await.expect("opens");
+            let reached = other.reach(Duration::from_millis(800)).await;
+            // The default user of these Sentinels is open.
+            assert_eq!(reached.is_ok(), matches!(login, RedisLogin::Nobody), "{reached:?}");
+            let told = reached.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(told.contains(word) && !told.contains("canary"), "{told}");
+        });
+    }
+}
+
+#[test]
+fn a_master_that_is_replaced_while_it_lives_is_left_and_a_name_that_nobody_knows_is_told() {
+    let group = SentinelGroup::start(["", ""], &[]);
+    let url = format!("redis+sentinel://{}", group.place());
+    local(async {
+        let unknown = url.replace(SERVICE, "other");
+        let store =
+            Store::open(&StoreSettings::Redis(led_to(&unknown)), patient(), Clock::System).await.expect("opens");
+        let why = store.reach(Duration::from_millis(500)).await.expect_err("nobody knows it");
+        assert!(why.to_string().contains("knows no master of this name"), "{why}");
+        let store = open(&StoreSettings::Redis(led_to(&url))).await;
+        let alice = RecordKey::from("alice");
+        let version = store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
+        assert_eq!(group.sentinels[0].cli(&["SENTINEL", "FAILOVER", SERVICE]), "OK");
+        group.servers[0].until(&["ROLE"], |told| told.starts_with("slave"));
+        // A question may meet the end of the old connection, and its answer get lost; writes go to the new master then.
+        for _ in 0..500 {
+            match store.swap(Kind::User, &alice, Some(version), &secret(b"new"), None).await {
+                Ok(_) | Err(Error::Conflict) => break,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+        assert_eq!(value(&store, Kind::User, "alice").await.as_deref(), Some(b"new".as_slice()));
+        let masters = group.servers.iter().filter(|one| one.cli(&["ROLE"]).starts_with("master"));
+        let values: Vec<String> = masters.map(|one| one.cli(&["EXISTS", "countersign:user:alice"])).collect();
+        assert_eq!(values, ["1"]);
+    });
+}
+
+#[test]
+fn replicas_are_waited_for_where_a_write_matters_and_only_for_a_moment() {
+    let server = RedisServer::start();
+    let waits = |server: &RedisServer| {
+        let told = server.cli(&["INFO", "commandstats"]);
+        let calls = told.lines().find_map(|line| line.strip_prefix("cmdstat_wait:calls="));
+        calls.and_then(|calls| calls.split(',').next()).map_or(0, |calls| calls.parse::<u32>().expect("a number"))
+    };
+    local(async {
+        let wish = StoreSettings::Redis(RedisSettings { wait_replicas: 1, ..redis(server.port) });
+        // Nobody copies: the writes stand, and one of them has waited, also where many come at once.
+        let store = open(&wish).await;
+        let keys: Vec<_> = (0..50).map(|user| RecordKey::from(format!("u{user}").as_str())).collect();
+        let value = secret(VALUE);
+        for written in join_all(keys.iter().map(|key| store.put(Kind::User, key, &value, None))).await {
+            written.expect("put");
+        }
+        assert_eq!(waits(&server), 1);
+        let copy = RedisServer::with(&format!("repl-diskless-sync-delay 0\nreplicaof 127.0.0.1 {}", server.port), &[]);
+        copy.until(&["INFO", "replication"], |told| told.contains("master_link_status:up"));
+        let store = open(&wish).await;
+        let before = waits(&server);
+        let alice = RecordKey::from("alice");
+        for _ in 0..20 {
+            store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
+            store.put(Kind::Application, &alice, &secret(VALUE), None).await.expect("put");
+            assert_eq!(copy.cli(&["EXISTS", "countersign:user:alice"]), "1", "it is there when it is answered");
+            assert!(store.remove(Kind::User, &alice).await.expect("removed"));
+            assert_eq!(copy.cli(&["EXISTS", "countersign:user:alice"]), "0");
+            let lock = store.lock(&alice, LEASE).await.expect("asked").expect("free");
+            assert_eq!(copy.cli(&["EXISTS", "countersign:lock:alice"]), "1");
+            assert!(store.unlock(lock).await.expect("asked"));
+        }
+        assert_eq!(waits(&server) - before, 60, "records of users and locks alone");
+    });
+}
+
+#[test]
+fn what_a_redis_has_lost_is_written_again_and_nothing_else_is_undone() {
+    let server = RedisServer::start();
+    local(async {
+        let store = open(&StoreSettings::Redis(redis(server.port))).await;
+        let place = |user: &str| format!("countersign:user:{user}");
+        let mut versions = std::collections::BTreeMap::new();
+        for user in ["lost", "gone", "newer", "back"] {
+            let version = store.put(Kind::User, &RecordKey::from(user), &secret(b"old"), None).await.expect("put");
+            versions.insert(user, version);
+            assert_eq!(server.cli(&["COPY", &place(user), &format!("saved:{user}")]), "1");
+        }
+        // Two writes behind each other, and removals.
+        for text in [b"next".as_slice(), b"last"] {
+            for user in ["lost", "newer"] {
+                let key = RecordKey::from(user);
+                let version = store.swap(Kind::User, &key, versions.get(user).copied(), &secret(text), None).await;
+                versions.insert(user, version.expect("swapped"));
+            }
+        }
+        assert!(store.remove(Kind::User, &RecordKey::from("gone")).await.expect("removed"));
+        assert!(store.remove(Kind::User, &RecordKey::from("back")).await.expect("removed"));
+        // Another writes meanwhile: what it wrote stays.
+        let other = open(&StoreSettings::Redis(redis(server.port))).await;
+        other.put(Kind::User, &RecordKey::from("newer"), &secret(b"another's"), None).await.expect("put");
+        other.put(Kind::User, &RecordKey::from("back"), &secret(b"consented anew"), None).await.expect("put");
+        // As after a failover to a replica that was behind.
+        for user in ["lost", "gone"] {
+            assert_eq!(server.cli(&["COPY", &format!("saved:{user}"), &place(user), "REPLACE"]), "1");
+        }
+        assert_eq!(value(&store, Kind::User, "lost").await.as_deref(), Some(b"old".as_slice()));
+        server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        let found = async |user: &str| match store.load(Kind::User, &RecordKey::from(user)).await {
+            Ok(record) => record.map(|record| record.value.expose_secret().to_vec()),
+            Err(_) => Some(b"no answer".to_vec()),
+        };
+        while found("lost").await.as_deref() != Some(b"last".as_slice()) || found("gone").await.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(found("newer").await.as_deref(), Some(b"another's".as_slice()));
+        assert_eq!(found("back").await.as_deref(), Some(b"consented anew".as_slice()));
+    });
+}
+
+#[test]
+fn a_token_of_aws_is_the_password_and_is_shown_again_before_it_ends() {
+    let login = IamLogin {
+        service: IamService::ElastiCache,
+        name: "tokens".to_owned(),
+        region: "eu-central-1".to_owned(),
+        username: "countersign".to_owned(),
+        access_key_id: "AKIDEXAMPLE".to_owned(),
+        secret_access_key: SecretString::from("canary-aws-secret".to_owned()),
+        session_token: None,
+    };
+    let manual = ManualClock::at(Now::at(1_000, 1_790_000_000_000));
+    let server = RedisServer::start();
+    let rights = acl_rule();
+    let rights: Vec<&str> = rights.split_whitespace().filter(|word| !word.starts_with('>')).collect();
+    // What is a password now, and nothing else.
+    let takes = |token: &SecretString| {
+        let hashed = format!(">{}", token.expose_secret());
+        let mut words = vec!["ACL", "SETUSER", "countersign", "resetpass", &hashed];
+        words.extend(&rights[2..]);
+        assert_eq!(server.cli(&words), "OK");
+    };
+    let denied = || server.cli(&["ACL", "LOG"]).matches("auth").count();
+    local(async {
+        let mut wish = redis(server.port);
+        wish.login = RedisLogin::Iam(Arc::new(login.clone()));
+        takes(&login.token(manual.now()));
+        let mut patience = patient();
+        patience.authenticated = Duration::from_millis(100);
+        let store =
+            Store::open(&StoreSettings::Redis(wish), patience, Clock::Manual(manual.clone())).await.expect("opens");
+        store.reach(PATIENCE).await.expect("let in");
+        store.put(Kind::User, &RecordKey::from("alice"), &secret(VALUE), None).await.expect("put");
+        let mut changes = store.changes();
+        assert_eq!(changes.next().await, Change::Everything);
+        let auths = || {
+            let told = server.cli(&["INFO", "commandstats"]);
+            let calls = told.lines().find_map(|line| line.strip_prefix("cmdstat_auth:calls="));
+            calls.and_then(|calls| calls.split(',').next()).map_or(0, |calls| calls.parse::<u32>().expect("a number"))
+        };
+        let before = auths();
+        while auths() < before + 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(denied(), 0, "each time with what is a password now");
+        // A quarter of an hour later it is another: the one before is not shown any more.
+        manual.advance(Duration::from_secs(900));
+        takes(&login.token(manual.now()));
+        store.reach(PATIENCE).await.expect("still there");
+        while server.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]) == "0" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        store.reach(PATIENCE).await.expect("let in again");
+        let before = auths();
+        while auths() < before + 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        store.reach(PATIENCE).await.expect("still there");
     });
 }
 
@@ -870,9 +1247,28 @@ fn the_config_says_what_the_store_is() {
         "[store]\nurl = \"redis://cache.corp:7000/3\"\n{keys}\nusername = \"cs\"\npassword = {{ env = \"SECRET\" }}\nnamespace = \"pay\""
     );
     let StoreSettings::Redis(redis) = wished(&text, folder.path()) else { panic!("it is no Redis") };
-    assert_eq!((redis.host.as_str(), redis.port, redis.database), ("cache.corp", 7000, 3));
-    assert_eq!((redis.username.as_deref(), redis.namespace.as_str()), (Some("cs"), "pay"));
-    assert!(redis.password.is_some() && redis.tls.is_none());
+    assert_eq!((redis.topology.to_string().as_str(), redis.database), ("cache.corp:7000", 3));
+    assert_eq!((redis.namespace.as_str(), redis.wait_replicas), ("pay", 0));
+    assert!(matches!(&redis.login, RedisLogin::Password { username, .. } if username.as_deref() == Some("cs")));
+    assert!(redis.tls.is_none());
+    let text = format!(
+        "[store]\nurl = \"redis+sentinel://a,b:7/main/2\"\n{keys}\nsentinel = {{ username = \"watch\", password = {{ env = \"SECRET\" }} }}"
+    );
+    let StoreSettings::Redis(redis) = wished(&text, folder.path()) else { panic!("it is no Redis") };
+    assert_eq!((redis.topology.to_string().as_str(), redis.database), ("a:26379,b:7/main", 2));
+    assert!(
+        matches!(&redis.sentinel_login, RedisLogin::Password { username, .. } if username.as_deref() == Some("watch"))
+    );
+    assert!(matches!(redis.login, RedisLogin::Nobody) && redis.wait_replicas == 1);
+    let text = format!(
+        "[store]\nurl = \"rediss+cluster://clustercfg.corp\"\n{keys}\nusername = \"cs\"\nwait_replicas = 2\n\
+         iam = {{ service = \"memorydb\", name = \"tokens\", region = \"eu-central-1\", access_key_id = \"AKIDEXAMPLE\", \
+         secret_access_key = {{ env = \"SECRET\" }} }}"
+    );
+    let StoreSettings::Redis(redis) = wished(&text, folder.path()) else { panic!("it is no Redis") };
+    let RedisLogin::Iam(iam) = &redis.login else { panic!("{:?}", redis.login) };
+    assert_eq!((iam.name.as_str(), iam.username.as_str(), iam.service), ("tokens", "cs", IamService::MemoryDb));
+    assert!(redis.tls.is_some() && redis.wait_replicas == 2);
 }
 
 #[test]
@@ -894,6 +1290,10 @@ fn a_store_is_another_one_as_soon_as_anything_about_it_is() {
         redis("").replace("h\"", "h/1\""),
         redis("").replace("h\"", "h:1\""),
         redis("").replace("redis:", "rediss:"),
+        redis("").replace("redis:", "redis+cluster:"),
+        redis("").replace("redis:", "redis+sentinel:").replace("h\"", "h/main\""),
+        redis("sentinel = { password = \"x\" }").replace("redis:", "redis+sentinel:").replace("h\"", "h/main\""),
+        redis("wait_replicas = 1"),
     ];
     let ids: std::collections::BTreeSet<_> = all.iter().map(|store| id(store)).collect();
     assert_eq!(ids.len(), all.len());

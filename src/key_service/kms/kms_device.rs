@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::signing_scope::{SigningScope, authorization, timestamp};
 use super::{HttpCall, KmsSettings};
 use crate::base::secret::{ExposeSecret, SecretBox, is_wordy_secret};
 use crate::key_service::device::{DeviceError, KeyPart};
@@ -18,6 +17,7 @@ use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::device_input::DeviceInput;
 use crate::signing::public_key::PublicKey;
 use crate::signing::signature::DigitalSignature;
+use crate::signing::signing_scope::{SigningScope, authorization, timestamp};
 
 const SERVICE: &str = "kms";
 const JSON: &str = "application/x-amz-json-1.1";

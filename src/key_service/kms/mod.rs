@@ -1,11 +1,10 @@
 //! AWS Key Management Service by its HTTP API: `GetPublicKey`, `Sign` and `Decrypt`, in its JSON protocol, signed by
-//! [Signature Version 4](signing_scope).
+//! [Signature Version 4](crate::signing::signing_scope).
 //!
 //! A key never leaves the service; a message's digest goes there and its signature comes back. Credentials are those of
 //! the config: the instance metadata service and web identities are not asked.
 
 mod kms_device;
-mod signing_scope;
 
 use std::fmt;
 use std::future::Future;

@@ -4,17 +4,19 @@
 //! Announcements made while the connection is broken are lost; therefore every new connection makes listeners look at
 //! everything.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ::redis::aio::PubSub;
 use futures_util::StreamExt as _;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::super::changes::{Change, ChangeNotifier};
 use super::super::record::{Kind, RecordKey, RecordName};
-use super::link::RedisTarget;
-use super::verdict::RedisVerdict;
+use super::super::redis_settings::RedisAddress;
+use super::redis_target::RedisTarget;
+use super::verdict::{RedisVerdict, judge};
 
 /// In silence the connection is tried this often.
 const TRIED: Duration = Duration::from_secs(10);
@@ -36,27 +38,44 @@ fn heard(news: &[u8]) -> Option<RecordName> {
     Some(RecordName { kind, key: RecordKey::new(news.get(colon + 1..)?) })
 }
 
-/// Subscribes and passes announcements on, without end; retries after each failure.
-pub(super) async fn listen(target: Arc<RedisTarget>, notifier: ChangeNotifier) {
+/// Subscribes where news are told, and passes announcements on, without end; retries after each failure, and at once
+/// when they are told elsewhere.
+pub(super) async fn listen(
+    target: Rc<RedisTarget>,
+    mut places: watch::Receiver<Option<RedisAddress>>,
+    notifier: ChangeNotifier,
+) {
     let mut failures = 0_u32;
     loop {
-        match timeout(target.patience.connect, subscribe(&target)).await {
-            Ok(Ok(subscription)) => {
-                failures = 0;
-                notifier.notify(Change::Everything);
-                pass_on(&target, subscription, &notifier).await;
+        let at = places.wait_for(Option::is_some).await.ok().and_then(|at| at.clone());
+        let Some(at) = at else { return };
+        let round = async {
+            match timeout(target.patience.connect, subscribe(&target, &at)).await {
+                Ok(Ok(subscription)) => {
+                    failures = 0;
+                    notifier.notify(Change::Everything);
+                    tokio::select! {
+                        () = pass_on(&target, subscription, &notifier) => {}
+                        // A subscribed connection cannot show fresh credentials.
+                        () = sleep(target.patience.authenticated), if target.settings.login.ends() => return,
+                    }
+                }
+                Ok(Err(error)) => tracing::debug!(error = %error.into_error(), "no news from the store"),
+                Err(_) => tracing::debug!("no news from the store: it does not answer"),
             }
-            Ok(Err(error)) => tracing::debug!(error = %error.into_error(), "no news from the store"),
-            Err(_) => tracing::debug!("no news from the store: it does not answer"),
+            failures = failures.saturating_add(1);
+            sleep(target.rest(failures)).await;
+        };
+        tokio::select! {
+            () = round => {}
+            _ = places.wait_for(|now| now.as_ref() != Some(&at)) => failures = 0,
         }
-        failures = failures.saturating_add(1);
-        sleep(target.rest(failures)).await;
     }
 }
 
-async fn subscribe(target: &RedisTarget) -> Result<PubSub, RedisVerdict> {
-    let judged = |error| target.judge(&error);
-    let mut subscription = PubSub::new(&target.greeting(), target.dial().await?).await.map_err(judged)?;
+async fn subscribe(target: &RedisTarget, at: &RedisAddress) -> Result<PubSub, RedisVerdict> {
+    let judged = |error| judge(at, &error);
+    let mut subscription = PubSub::new(&target.greeting(), target.dial(at).await?).await.map_err(judged)?;
     subscription.subscribe(channel(&target.settings.namespace)).await.map_err(judged)?;
     Ok(subscription)
 }

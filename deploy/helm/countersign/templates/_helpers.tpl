@@ -57,10 +57,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
-{{/* The port of the store's Redis: what stands behind the host in its URL, or 6379. */}}
+{{/* The port of the store's Redis: what stands behind the last host in its URL, or 6379; of Sentinels 26379. */}}
 {{- define "countersign.redisPort" -}}
-{{- $port := regexFind ":[0-9]+(/|$)" (trimPrefix "redis://" (trimPrefix "rediss://" .Values.store.redis.url)) -}}
-{{- default "6379" ($port | trimPrefix ":" | trimSuffix "/") -}}
+{{- $port := regexFind ":[0-9]+(/|$)" (regexReplaceAll "^[a-z+]*://" .Values.store.redis.url "") -}}
+{{- $default := contains "+sentinel://" .Values.store.redis.url | ternary "26379" "6379" -}}
+{{- default $default ($port | trimPrefix ":" | trimSuffix "/") -}}
 {{- end }}
 
 {{/* What can never work is refused here, with a sentence. */}}
@@ -147,6 +148,9 @@ username = {{ . | quote }}
 {{- end }}
 {{- with $v.store.redis.passwordKey }}
 password = { file = {{ printf "/run/secrets/countersign/%s" . | quote }} }
+{{- end }}
+{{- with $v.store.redis.sentinelPasswordKey }}
+sentinel = { password = { file = {{ printf "/run/secrets/countersign/%s" . | quote }} } }
 {{- end }}
 {{- with $v.store.redis.caKey }}
 tls = { ca = {{ printf "/run/secrets/countersign/%s" . | quote }} }
