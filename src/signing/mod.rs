@@ -36,6 +36,7 @@ pub mod request_parts;
 pub mod shared_secret;
 pub mod signature;
 pub mod signer;
+pub mod signing_scope;
 mod structured_field;
 pub mod verify;
 

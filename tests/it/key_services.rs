@@ -145,7 +145,8 @@ fn signal_module(process: &Process, signal: Signal) {
     kill_process(Pid::from_raw(children[0].cast_signed()).expect("a process"), signal).expect("signalled");
 }
 
-async fn admin(process: &Process, path: &str) -> String {
+/// The body of an answer of the admin listener.
+pub async fn admin(process: &Process, path: &str) -> String {
     let address = process.address("admin listening").await;
     let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
     let io = hyper_util::rt::TokioIo::new(stream);

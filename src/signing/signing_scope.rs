@@ -1,36 +1,68 @@
-//! AWS Signature Version 4 of a request with a body and without a query.
+//! AWS Signature Version 4 of a request with a body and without a query, and the requests of AWS's JSON protocol.
 //!
 //! The canonical request, the text to sign and the chain of keys are those of the AWS General Reference, "Create a signed
 //! AWS API request"; the test vectors are those that AWS publishes. The crate `aws-sigv4` is not taken: it brings twelve
 //! crates, a second hash library among them, for these two functions.
 
 use aws_lc_rs::hmac;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Request};
 
 use crate::base::secret::{ExposeSecret, SecretString, hex, sha256};
 use crate::base::time::CivilTime;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+const JSON: &str = "application/x-amz-json-1.1";
 
 /// The account, place and time that a signature is for.
-pub(super) struct SigningScope<'a> {
-    pub(super) access_key_id: &'a str,
-    pub(super) secret_access_key: &'a SecretString,
-    pub(super) region: &'a str,
-    pub(super) service: &'a str,
+pub struct SigningScope<'a> {
+    pub access_key_id: &'a str,
+    pub secret_access_key: &'a SecretString,
+    pub region: &'a str,
+    pub service: &'a str,
     /// The time as [`timestamp`] writes it.
-    pub(super) timestamp: &'a str,
+    pub timestamp: &'a str,
 }
 
 /// Writes a wall-clock reading in milliseconds as ISO 8601 in its basic form: `20150830T123600Z`.
-pub(super) fn timestamp(wall: u64) -> String {
+pub fn timestamp(wall: u64) -> String {
     let time = CivilTime::of(wall, 0);
     let (date, clock) = ((time.year, time.month, time.day), (time.hour, time.minute, time.second));
     format!("{:04}{:02}{:02}T{:02}{:02}{:02}Z", date.0, date.1, date.2, clock.0, clock.1, clock.2)
 }
 
+/// Makes a signed request of the JSON protocol: `target` is the service and its action, `token` that of temporary
+/// credentials.
+pub fn json_request(
+    scope: &SigningScope<'_>,
+    host: &str,
+    target: &str,
+    token: Option<&SecretString>,
+    body: String,
+) -> http::Result<Request<Bytes>> {
+    let (time, token) = (scope.timestamp, token.map(ExposeSecret::expose_secret));
+    let mut fields = vec![("content-type", JSON), ("host", host), ("x-amz-date", time)];
+    fields.extend(token.map(|token| ("x-amz-security-token", token)));
+    fields.push(("x-amz-target", target));
+    let mut shown = HeaderValue::try_from(authorization(scope, "POST", "/", &fields, body.as_bytes()))?;
+    shown.set_sensitive(true);
+    let request = Request::post("/").header(CONTENT_TYPE, JSON).header(HOST, host);
+    let request = request.header("x-amz-date", time).header("x-amz-target", target).header(AUTHORIZATION, shown);
+    let request = match token {
+        Some(token) => {
+            let mut token = HeaderValue::try_from(token)?;
+            token.set_sensitive(true);
+            request.header("x-amz-security-token", token)
+        }
+        None => request,
+    };
+    request.body(Bytes::from(body))
+}
+
 /// Returns the value of `Authorization`. `fields` are in the order of their names, which are lower-case, and their values
 /// have no outer spaces; `host` and `x-amz-date` are among them.
-pub(super) fn authorization(
+pub fn authorization(
     scope: &SigningScope<'_>,
     method: &str,
     path: &str,
