@@ -12,6 +12,7 @@ mod client;
 mod command_output;
 mod consent;
 mod credentials;
+mod file_identity;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

@@ -184,16 +184,28 @@ impl<'a> Reader<'a> {
         let bytes = self.private_file(word)?;
         self.texts.borrow_mut().push(bytes.clone());
         if let Some(at) = tls::first_expiry(&bytes) {
-            let end = CertificateEnd { what: word.text.clone(), at };
-            let mut certificates = self.certificates.borrow_mut();
-            if !certificates.contains(&end) {
-                certificates.push(end);
-                drop(certificates);
-                let help = "put a new certificate into this file; a running instance takes it up";
-                self.warn_of_end(&word.place, &format!("`{}`", word.text), (useful_until(&bytes), help));
-            }
+            self.certificate_end(word, at, useful_until(&bytes));
         }
         Some(bytes)
+    }
+
+    /// Takes note of the certificates of a PKCS#12 file.
+    pub(super) fn container_certificates(&self, word: &SpannedText, certificates: &[Vec<u8>]) {
+        self.texts.borrow_mut().extend(certificates.iter().cloned());
+        if let Some(at) = tls::der_expiries(certificates).into_iter().min() {
+            self.certificate_end(word, at, Some(at));
+        }
+    }
+
+    fn certificate_end(&self, word: &SpannedText, at: i64, useful_until: Option<i64>) {
+        let end = CertificateEnd { what: word.text.clone(), at };
+        let mut certificates = self.certificates.borrow_mut();
+        if !certificates.contains(&end) {
+            certificates.push(end);
+            drop(certificates);
+            let help = "put a new certificate into this file; a running instance takes it up";
+            self.warn_of_end(&word.place, &format!("`{}`", word.text), (useful_until, help));
+        }
     }
 
     /// Warns of what has ended, or soon will.

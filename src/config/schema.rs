@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, hours, limits, listener, log, profile_pack, provider, quota, record,
-    reload, route, runtime, secret_source, service_key, store, timeouts, token_budget, tracing, variable, webhook,
-    wrapped_key,
+    admin, audit, client, consent, credentials, file_identity, hours, limits, listener, log, profile_pack, provider,
+    quota, record, reload, route, runtime, secret_source, service_key, store, timeouts, token_budget, tracing,
+    variable, webhook, wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -90,7 +90,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 36] = [
+const SECTIONS: [SchemaSection; 38] = [
     (
         "file",
         &[
@@ -125,6 +125,8 @@ const SECTIONS: [SchemaSection; 36] = [
     limits::KEYS,
     ("listener", &listener::KEYS),
     consent::KEYS,
+    file_identity::KEYS,
+    file_identity::CLIENT_KEYS,
     hours::KEYS,
     ("intercept", &listener::INTERCEPT_KEYS),
     ("listener_tls", &listener::TLS_KEYS),

@@ -2,7 +2,7 @@
 
 mod client_certificates;
 mod interception;
-mod kms_server;
+pub mod kms_server;
 mod memory;
 mod soft_token;
 mod wrapped_keys;

@@ -13,6 +13,7 @@ use rustix::process::{Signal, kill_process};
 use crate::client::{converse, get};
 use crate::harness::{KEY, bank};
 use crate::key_services::admin;
+use crate::key_services::kms_server::{ACCESS_KEY, KmsServer, SECRET};
 use crate::reload::{Pod, until};
 use crate::secrets::{Canary, Outputs};
 use secret_server::{ACCOUNT_TOKEN, GIVEN_TOKEN, NAMESPACE, ROLE_ID, SECRET_ID, SecretServer, SourceFault};
@@ -240,6 +241,67 @@ fn a_start_without_the_secret_fails_in_words_and_check_says_so_before() {
         }
         server.world.borrow_mut().fault = SourceFault::None;
         let folder = Pod::folder(&sim, &good, &from("kv/bank"), &[("secret-id", SECRET_ID)]).0;
+        let said = ended(folder.path(), "check").await;
+        assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+    });
+}
+
+/// A web identity that the server knows.
+const WEB_IDENTITY: &str = "canary.web-identity.8Lm2";
+
+#[test]
+fn a_secret_comes_from_aws_with_keys_and_with_a_web_identity() {
+    let sim = bank(Bank::Meed);
+    converse(async {
+        let secret = sim.credentials().secret().expose_secret().to_owned();
+        let server = KmsServer::with_secret(&secret, WEB_IDENTITY);
+        let url = server.url();
+        let section = |more: &str| {
+            format!(
+                "[secret_source.corp]\nkind = \"aws\"\nregion = \"eu-central-1\"\nendpoint = \"{url}\"\nca = \"aws.crt\"\n{more}\n"
+            )
+        };
+        let keys = section("access_key_id = { file = \"aws-id\" }\nsecret_access_key = { file = \"aws-key\" }");
+        let web = |token: &str| {
+            let role = "arn:aws:iam::123456789012:role/bank";
+            section(&format!(
+                "web_identity = {{ role_arn = \"{role}\", token_file = \"{token}\", sts_endpoint = \"{url}\" }}"
+            ))
+        };
+        let files = [
+            ("aws.crt", server.ca()),
+            ("aws-id", ACCESS_KEY),
+            ("aws-key", SECRET),
+            ("web-identity", WEB_IDENTITY),
+            ("other-identity", "canary.web-identity.unknown"),
+        ];
+        let reference = "{ source = \"corp\", name = \"bank\", field = \"client_secret\" }";
+        for section in [keys.clone(), web("web-identity")] {
+            let pod = Pod::start_with_files(&sim, &section, reference, &files).await;
+            assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200, "{section}");
+            let canaries =
+                [("key", SECRET), ("identity", WEB_IDENTITY)].map(|(name, text)| (name.to_owned(), text.to_owned()));
+            shows_nothing(pod, canaries.to_vec(), &[&secret]).await;
+        }
+        for (section, reference, words) in [
+            (keys.clone(), reference.replace("\"bank\"", "\"none\""), "there is no such secret"),
+            (
+                keys.clone(),
+                reference.replace("client_secret", "password"),
+                "it has no field `password`; it has `client_secret`",
+            ),
+            (keys.replace("aws-key", "aws-id"), reference.to_owned(), "correct `secret_access_key`"),
+            (web("other-identity"), reference.to_owned(), "the role trusts"),
+            (section(""), reference.to_owned(), "does not say who asks"),
+        ] {
+            let folder = Pod::folder(&sim, &section, &reference, &files).0;
+            let said = ended(folder.path(), "check").await;
+            let text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+            assert_eq!(said.status.code(), Some(1), "{words}: {text}");
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let before = reference.replace("}", ", version = \"AWSPREVIOUS\" }");
+        let folder = Pod::folder(&sim, &keys, &before, &files).0;
         let said = ended(folder.path(), "check").await;
         assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
     });
