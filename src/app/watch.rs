@@ -99,7 +99,10 @@ impl DueSecret {
     fn interval(&self) -> Duration {
         match self {
             DueSecret::Command(command) => command.ttl.unwrap_or(POLL),
-            DueSecret::Remote(secret) => secret.source.renewal_in(&secret.name).unwrap_or(secret.ttl),
+            // The lease may end before, with its session.
+            DueSecret::Remote(secret) => {
+                secret.source.renewal_in(&secret.name).map_or(secret.ttl, |renewal| renewal.min(secret.ttl))
+            }
         }
     }
 

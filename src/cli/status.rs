@@ -225,6 +225,7 @@ mod tests {
             "night     oauth2   closed   1 of 1       in 1 h (2024-02-29T01:00:00Z)   outside its hours\n",
             "kms:eu-central-1  closed   7 and 0         -\n",
             "pkcs11:bank       open     1 and 2         1 min ago (2024-02-28T23:59:00Z)  the process has ended\n",
+            "corp           vault  2 of 3    1 min ago (2024-02-28T23:59:00Z)  Vault is sealed\n",
             "server.crt   in 10 d (2024-03-10T00:00:00Z)\n",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");

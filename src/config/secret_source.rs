@@ -391,11 +391,11 @@ fn vault(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadServer {
     let address = fields.req::<SpannedText>("address", "\"https://vault.corp:8200\"");
     let address = address.and_then(|word| url(&word, report));
     let namespace = fields.opt::<SpannedText>("namespace");
+    let (token, app_role, kubernetes) = (fields.take("token"), fields.take("app_role"), fields.take("kubernetes"));
     let namespace = match namespace {
         Some(word) => Some(plain_header(&word, "a namespace", report)?),
         None => None,
     };
-    let (token, app_role, kubernetes) = (fields.take("token"), fields.take("app_role"), fields.take("kubernetes"));
     let login = match (token, app_role, kubernetes) {
         (Some(node), None, None) => VaultLogin::Token(secret(node, "token", "the token", reader)?),
         (None, Some(node), None) => by_app_role(node, reader)?,
@@ -456,12 +456,13 @@ fn token_file(fields: &Fields<'_>, reader: &Reader<'_>) -> PathBuf {
 
 fn kubernetes(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadServer {
     let report = fields.report();
-    let base = match fields.opt::<SpannedText>("address") {
+    let (address, namespace) = (fields.opt::<SpannedText>("address"), fields.opt::<SpannedText>("namespace"));
+    let token = token_file(fields, reader);
+    let base = match address {
         Some(word) => url(&word, report)?,
         None => BaseUrl::parse("https://kubernetes.default.svc").ok()?,
     };
-    let token = token_file(fields, reader);
-    let namespace = match fields.opt::<SpannedText>("namespace") {
+    let namespace = match namespace {
         Some(word) => word.text,
         None => {
             let place = Position::head(fields.node());

@@ -57,16 +57,24 @@ pub(super) struct KnownLease {
     pub(super) lease: SecretLease,
     pub(super) first_life: Duration,
     pub(super) renew_at: Now,
+    /// Number of the session that it belongs to.
+    session: u64,
 }
 
 impl KnownLease {
-    pub(super) fn new(lease: SecretLease, first_life: Option<Duration>, now: Now) -> Self {
+    pub(super) fn new(lease: SecretLease, first_life: Option<Duration>, session: u64, now: Now) -> Self {
         let renew_at = now.plus(renewal_after(lease.life));
-        Self { first_life: first_life.unwrap_or(lease.life), renew_at, lease }
+        Self { first_life: first_life.unwrap_or(lease.life), renew_at, session, lease }
     }
 
-    pub(super) fn is_due(&self, now: Now) -> bool {
-        self.renew_at.since(now).is_zero()
+    /// Returns whether it needs no renewal yet.
+    pub(super) fn lasts(&self, session: u64, now: Now) -> bool {
+        self.is_of(session) && !self.renew_at.since(now).is_zero()
+    }
+
+    /// Returns whether the session that it belongs to is this one.
+    pub(super) const fn is_of(&self, session: u64) -> bool {
+        self.session == session
     }
 }
 

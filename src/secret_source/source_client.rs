@@ -72,6 +72,14 @@ impl SourceClient {
         }
     }
 
+    /// Returns the number of the session, with which its leases end.
+    pub(super) const fn session(&self) -> u64 {
+        match self {
+            SourceClient::Aws(_) | SourceClient::Kubernetes(_) => 0,
+            SourceClient::Vault(vault) => vault.session(),
+        }
+    }
+
     pub(super) async fn renew_session(&mut self) -> Result<(), SourceProblem> {
         match self {
             SourceClient::Aws(_) | SourceClient::Kubernetes(_) => Ok(()),

@@ -50,7 +50,7 @@ impl SourceWork {
         let now = self.settings.clock.now();
         let known = self.state.known().get(name).map(|known| (known.document.clone(), known.lease.clone()));
         if let Some((document, Some(lease))) = &known
-            && !lease.is_due(now)
+            && lease.lasts(self.client.session(), now)
         {
             return Ok(document.clone());
         }
@@ -78,13 +78,16 @@ impl SourceWork {
     ) -> Result<(Arc<SecretDocument>, Option<KnownLease>), SourceProblem> {
         if let (Some((document, Some(before))), ReadPurpose::Look) = (known, purpose)
             && before.lease.renewable
+            && before.is_of(self.client.session())
             && let Some(lease) = self.client.renew(&before.lease, before.first_life).await?
         {
-            let lease = KnownLease::new(lease, Some(before.first_life), self.settings.clock.now());
+            let lease =
+                KnownLease::new(lease, Some(before.first_life), self.client.session(), self.settings.clock.now());
             return Ok((document, Some(lease)));
         }
         let fetched = self.client.read(name).await?;
-        let lease = fetched.lease.map(|lease| KnownLease::new(lease, None, self.settings.clock.now()));
+        let session = self.client.session();
+        let lease = fetched.lease.map(|lease| KnownLease::new(lease, None, session, self.settings.clock.now()));
         Ok((Arc::new(fetched.document), lease))
     }
 

@@ -278,11 +278,12 @@ struct Stage {
 
 impl Stage {
     fn start(answers: &[(u16, serde_json::Value)]) -> Self {
+        Self::with(VaultLogin::Token(SecretString::from("given")), answers)
+    }
+
+    fn with(login: VaultLogin, answers: &[(u16, serde_json::Value)]) -> Self {
         let (way, clock, sources) = (ScriptedWay::of(answers), ManualClock::at(Now::at(0, 0)), SecretSources::start());
-        let settings = SourceSettings {
-            timeout: Duration::from_millis(200),
-            ..settings(&way, &clock, VaultLogin::Token(SecretString::from("given")))
-        };
+        let settings = SourceSettings { timeout: Duration::from_millis(200), ..settings(&way, &clock, login) };
         let source = sources.source(settings);
         Self { way, clock, source, _sources: sources }
     }
@@ -335,6 +336,20 @@ fn a_lease_is_renewed_and_at_its_end_the_secret_is_drawn_anew() {
         assert_eq!(stage.read(ReadPurpose::Config).as_deref(), Ok(next), "the reload gets the same");
         assert_eq!(stage.way.asked().len(), 2);
     }
+}
+
+#[test]
+fn a_new_session_draws_leased_secrets_anew_since_leases_end_with_their_token() {
+    let stage = Stage::with(app_role(), &[token("t-1", 30), leased("first", "db/creds/x/1", 3600)]);
+    assert_eq!(stage.read(ReadPurpose::Config).as_deref(), Ok("first"));
+    for answer in [forbidden(), token("t-2", 30), (200, json!({ "data": { "password": "other" } }))] {
+        stage.will(answer);
+    }
+    let other = stage.source.read(&name("kv/other"), ReadPurpose::Look).map(drop);
+    assert_eq!((other, stage.way.asked().len()), (Ok(()), 5));
+    stage.will(leased("second", "db/creds/x/2", 3600));
+    assert_eq!(stage.read(ReadPurpose::Look).as_deref(), Ok("second"));
+    assert_eq!(stage.way.asked(), ["GET /v1/db/creds/x t-2"], "a lease of the session before is not renewed");
 }
 
 #[test]

@@ -98,6 +98,8 @@ pub(super) struct VaultClient {
     clock: Clock,
     http: Box<dyn HttpCall>,
     session: Option<VaultSession>,
+    /// Number of tokens so far.
+    sessions: u64,
 }
 
 /// A token that is in use.
@@ -131,7 +133,7 @@ fn is_near_end(renewed: Duration, first: Duration) -> bool {
 impl VaultClient {
     pub(super) fn new(settings: VaultSettings, shared: &SourceSettings) -> Self {
         let (host, clock, http) = (shared.host.clone(), shared.clock.clone(), shared.http.client());
-        Self { settings, host, clock, http, session: None }
+        Self { settings, host, clock, http, session: None, sessions: 0 }
     }
 
     /// Reads a secret. A token that was given by a login and is refused is replaced once.
@@ -171,8 +173,18 @@ impl VaultClient {
             return Ok(false);
         }
         let told = self.log_in().await?;
-        self.session = Some(VaultSession::new(told, self.settings.login.repeats(), self.clock.now()));
+        self.set_session(told);
         Ok(true)
+    }
+
+    fn set_session(&mut self, told: VaultAuth) {
+        self.session = Some(VaultSession::new(told, self.settings.login.repeats(), self.clock.now()));
+        self.sessions += 1;
+    }
+
+    /// Returns the number of the token in use. The leases of a token end with it.
+    pub(super) const fn session(&self) -> u64 {
+        self.sessions
     }
 
     async fn log_in(&mut self) -> Result<VaultAuth, SourceProblem> {
@@ -249,7 +261,7 @@ impl VaultClient {
         let before = self.session.take();
         match self.log_in().await {
             Ok(told) => {
-                self.session = Some(VaultSession::new(told, repeats, self.clock.now()));
+                self.set_session(told);
                 Ok(())
             }
             Err(problem) => {

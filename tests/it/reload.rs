@@ -388,6 +388,11 @@ impl Pod {
     /// The same with more files beside the config.
     pub async fn start_with_files(sim: &SimHandle, more: &str, source: &str, files: &[(&str, &str)]) -> Self {
         let (folder, authority) = Self::folder(sim, more, source, files);
+        Self::run(folder, &authority).await
+    }
+
+    /// Starts it in its folder.
+    pub async fn run(folder: tempfile::TempDir, authority: &SimAuthority) -> Self {
         let process = Process::start(&["run", "-c", "proxy.toml"], folder.path());
         let client = Client::new(process.address("gateway").await, authority.pem());
         Self { folder, process, client }

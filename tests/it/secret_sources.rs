@@ -1,5 +1,6 @@
 //! Secrets that come from the servers that keep them, into the real binary.
 
+mod open_bao;
 mod secret_server;
 
 use std::fs;
@@ -7,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use countersign::base::secret::ExposeSecret as _;
+use countersign::config::{InMemory, build};
 use countersign::sim::{Bank, SimHandle};
 use rustix::process::{Signal, kill_process};
 
@@ -14,8 +16,10 @@ use crate::client::{converse, get};
 use crate::harness::{KEY, bank};
 use crate::key_services::admin;
 use crate::key_services::kms_server::{ACCESS_KEY, KmsServer, SECRET};
+use crate::redis_server::RedisServer;
 use crate::reload::{Pod, until};
 use crate::secrets::{Canary, Outputs};
+use open_bao::{OpenBao, ROOT};
 use secret_server::{ACCOUNT_TOKEN, GIVEN_TOKEN, NAMESPACE, ROLE_ID, SECRET_ID, SecretServer, SourceFault};
 
 /// The section of a Vault with a login.
@@ -305,4 +309,207 @@ fn a_secret_comes_from_aws_with_keys_and_with_a_web_identity() {
         let said = ended(folder.path(), "check").await;
         assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
     });
+}
+
+/// A PKCS#12 file of a certificate with its key and its CA, as OpenSSL writes it.
+fn container(folder: &Path, certificate: &str, key: &str, password: &str) -> Vec<u8> {
+    let put = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
+    put("own.crt", certificate);
+    put("own.key", key);
+    let mut openssl = Command::new("openssl");
+    openssl.args(["pkcs12", "-export", "-in", "own.crt", "-inkey", "own.key", "-out", "own.p12"]);
+    let done = openssl.args(["-passout", &format!("pass:{password}")]).current_dir(folder).output().expect("openssl");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    fs::read(folder.join("own.p12")).expect("written")
+}
+
+#[test]
+fn a_certificate_may_stand_in_a_pkcs12_file_with_its_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let bytes = container(folder.path(), &own.cert.pem(), &own.signing_key.serialize_pem(), "open sesame");
+    let files = InMemory::new()
+        .with_file("own.p12", bytes)
+        .with_file("own.crt", own.cert.pem())
+        .with_file("other.crt", other.cert.pem())
+        .with_file("own.key", own.signing_key.serialize_pem())
+        .with_file("word", "open sesame\n")
+        .with_env("WRONG", "sesame");
+    let judged = |listener: &str, provider: &str| {
+        let config = format!(
+            "[[listener]]\nname = \"gw\"\nbind = \"127.0.0.1:0\"\nclients = \"anyone\"\ntls = {{ {listener} }}\n\
+             [provider.oauth2]\nprofile = \"oauth2\"\nbase_url = \"https://bank.example\"\n\
+             token_url = \"https://bank.example/token\"\nclient_id = \"i\"\nclient_secret = {{ file = \"word\" }}\n\
+             tls = {{ {provider} }}\n[[route]]\npath = \"/bank\"\nprovider = \"oauth2\"\n"
+        );
+        let (snapshot, found) = build(Path::new("proxy.toml"), config, &files);
+        let said: Vec<String> = found.iter().map(countersign::syntax::Diagnostic::one_line).collect();
+        let said = said.join("\n");
+        assert!(!said.contains("sesame"), "{said}");
+        match snapshot {
+            Some(snapshot) => {
+                let ends: Vec<_> = snapshot.certificates.iter().map(|end| end.what.clone()).collect();
+                Ok((ends, said))
+            }
+            None => Err(said),
+        }
+    };
+    let word = "password = { file = \"word\" }";
+    let good = format!("key = {{ pkcs12 = \"own.p12\", {word} }}");
+    let (ends, said) = judged(&good, &format!("client_{good}")).expect("both are read");
+    assert_eq!((ends, said.as_str()), (vec!["own.p12".to_owned()], ""), "the end of the certificate is known");
+    judged(&format!("cert = \"own.crt\", {good}"), "client_cert = \"own.crt\", client_key = \"own.key\"")
+        .expect("a chain");
+    judged("cert = \"own.crt\", key = { file = \"own.key\" }", "").expect("a table for a file");
+    for (setting, words) in [
+        ("key = { pkcs12 = \"own.p12\" }", "add `password = { env = \"NAME\" }`"),
+        ("key = { pkcs12 = \"own.p12\", password = { env = \"WRONG\" } }", "its password is wrong"),
+        ("key = { pkcs12 = \"own.crt\", password = { env = \"WRONG\" } }", "whether the file is PKCS#12"),
+        ("key = { pkcs12 = \"own.p12\", file = \"own.key\" }", "keep one of `file` and `pkcs12`"),
+        ("key = { }", "does not say where the key is"),
+        ("key = { fil = \"own.key\" }", "did you mean `file`?"),
+        ("key = { file = \"own.key\" }", "has no `cert`"),
+        ("cert = \"own.crt\"", "has no `key`"),
+        (
+            "cert = \"other.crt\", key = { pkcs12 = \"own.p12\", password = { file = \"word\" } }",
+            "does not belong to the certificate",
+        ),
+        ("key = 7", "expected a path, found an integer"),
+    ] {
+        let said = judged(setting, "").map(drop).expect_err(setting);
+        assert!(said.contains(words), "{setting}: {said}");
+    }
+    let said = judged(&good, &format!("client_{good}, client_key_password = {{ file = \"word\" }}")).map(drop);
+    assert!(said.as_ref().is_err_and(|said| said.contains("stands beside its file")), "{said:?}");
+}
+
+#[test]
+fn a_listener_serves_by_a_pkcs12_file_whose_password_a_vault_keeps() {
+    let sim = bank(Bank::Meed);
+    converse(async {
+        let secret = sim.credentials().secret().expose_secret().to_owned();
+        let server = SecretServer::start(&sim, &secret).await;
+        let (folder, authority) =
+            Pod::folder(&sim, &vault(&server.address, &app_role()), &from("kv/bank"), &[("secret-id", SECRET_ID)]);
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("readable");
+        let (certificate, key) = (read("server.crt"), read("server.key"));
+        container(folder.path(), &certificate, &key, &secret);
+        let config = read("proxy.toml").replace(
+            "cert = \"server.crt\", key = \"server.key\"",
+            &format!("key = {{ pkcs12 = \"own.p12\", password = {} }}", from("secret/data/bank")),
+        );
+        fs::write(folder.path().join("proxy.toml"), config).expect("written");
+        let pod = Pod::run(folder, &authority).await;
+        assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        let status = admin(&pod.process, "/api/v1/status").await;
+        assert!(status.contains("\"what\":\"own.p12\""), "{status}");
+    });
+}
+
+#[test]
+fn a_real_open_bao_gives_secrets_leases_and_refusals() {
+    let sim = bank(Bank::Meed);
+    let mut server = OpenBao::start();
+    let first = sim.credentials().secret().expose_secret().to_owned();
+    let second = sim.second_secret().expose_secret().to_owned();
+    server.tell(&["namespace", "create", NAMESPACE], "");
+    let within = format!("-namespace={NAMESPACE}");
+    let within = within.as_str();
+    let tell = |words: &[&str]| server.tell(&[&words[..2], &[within], &words[2..]].concat(), "");
+    tell(&["auth", "enable", "approle"]);
+    tell(&["secrets", "enable", "-version=2", "-path=secret", "kv"]);
+    tell(&["secrets", "enable", "-version=1", "-path=kv", "kv"]);
+    tell(&["secrets", "enable", "database"]);
+    let redis = RedisServer::start();
+    let port = redis.port.to_string();
+    let database = |words: &[&str]| server.tell(&[&["write", within][..], words].concat(), "");
+    redis.cli(&["acl", "setuser", "admin", "on", ">adminword", "+@all", "~*", "&*"]);
+    database(&[
+        "database/config/redis",
+        "plugin_name=redis-database-plugin",
+        "host=127.0.0.1",
+        &format!("port={port}"),
+        "username=admin",
+        "password=adminword",
+        "allowed_roles=*",
+    ]);
+    database(&[
+        "database/roles/bank",
+        "db_name=redis",
+        "creation_statements=[\"+@read\"]",
+        "default_ttl=3s",
+        "max_ttl=8s",
+    ]);
+    let put = |value: &str| server.tell(&["kv", "put", within, "-mount=secret", "bank", "password=-"], value);
+    put(&first);
+    server.tell(&["kv", "put", within, "-mount=kv", "bank", "password=-"], &first);
+    let policy = "path \"secret/data/bank\" { capabilities = [\"read\"] }\npath \"secret/bank\" { capabilities = [\"read\"] }\n\
+                  path \"kv/*\" { capabilities = [\"read\"] }\npath \"database/creds/bank\" { capabilities = [\"read\"] }\n";
+    server.tell(&["policy", "write", within, "bank", "-"], policy);
+    server
+        .tell(&["write", within, "auth/approle/role/c", "token_policies=bank", "token_ttl=3s", "token_max_ttl=8s"], "");
+    let role = server.value(&["read", within, "-format=json", "auth/approle/role/c/role-id"], "/data/role_id");
+    let id = server.value(&["write", within, "-f", "-format=json", "auth/approle/role/c/secret-id"], "/data/secret_id");
+    let token =
+        server.value(&["token", "create", within, "-policy=bank", "-ttl=10m", "-format=json"], "/auth/client_token");
+    let ca = server.ca();
+    let files = [("secret-id", id.as_str()), ("vault-token", token.as_str()), ("bao.crt", ca.as_str())];
+    let section = |login: &str| vault(&server.address, login).replace("bank.crt", "bao.crt");
+    let app_role = format!("app_role = {{ role_id = \"{role}\", secret_id = {{ file = \"secret-id\" }} }}");
+    converse(async {
+        for (login, name, words) in [
+            (app_role.clone(), "secret/data/bank", None),
+            ("token = { file = \"vault-token\" }".to_owned(), "kv/bank", None),
+            (app_role.clone(), "database/creds/bank", None),
+            (app_role.clone(), "secret/bank", Some("its secrets are read below `data/`")),
+            (app_role.clone(), "kv/none", Some("there is no such secret")),
+            (app_role.clone(), "secret/data/other", Some("capabilities = [\"read\"]")),
+            (app_role.replace(&role, "nobody"), "kv/bank", Some("Vault refuses the login by AppRole")),
+            ("token = { file = \"secret-id\" }".to_owned(), "kv/bank", Some("the token may not read it, or has ended")),
+        ] {
+            let folder = Pod::folder(&sim, &section(&login), &from(name), &files).0;
+            let said = ended(folder.path(), "check").await;
+            let text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+            assert_eq!(said.status.code(), Some(i32::from(words.is_some())), "{login} {name}: {text}");
+            assert!(text.contains(words.unwrap_or_default()), "{name}: {text}");
+        }
+        let more = section(&app_role) + &section(&app_role).replace(".corp]", ".leases]");
+        let leased = from("database/creds/bank").replace("corp", "leases");
+        // The dynamic secret is that of a second provider, which no request needs.
+        let (folder, authority) = Pod::folder(&sim, &more, &from("secret/data/bank"), &files);
+        let config = folder.path().join("proxy.toml");
+        let text = fs::read_to_string(&config).expect("readable");
+        let second_provider = format!(
+            "[provider.leased]\nprofile = \"oauth2\"\nbase_url = \"https://bank.example\"\n\
+             token_url = \"https://bank.example/token\"\nclient_id = \"i\"\nclient_secret = {leased}\n\
+             [[route]]\nname = \"leased\"\npath = \"/leased\"\nprovider = \"leased\"\n"
+        );
+        fs::write(&config, text + &second_provider).expect("written");
+        let pod = Pod::run(folder, &authority).await;
+        assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        put(&second);
+        pod.says("changed `secret/data/bank` of [secret_source.corp]").await;
+        until("the new secret is fetched with", async || sim.token_calls() == 2).await;
+        assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        // Leases of 3 s are renewed until their 8 s are nearly over; then another secret is drawn. Tokens alike.
+        for turn in 1..=2 {
+            let changes =
+                || pod.process.stderr().matches("changed `database/creds/bank` of [secret_source.leases]").count();
+            until("another secret is drawn", async || changes() >= turn).await;
+        }
+        let failing = async |count: usize| {
+            let line = format!("countersign_secrets_failing{{kind=\"vault\"}} {count}\n");
+            until(&line, async || admin(&pod.process, "/metrics").await.contains(&line)).await;
+        };
+        failing(0).await;
+        assert!(!pod.process.stderr().contains("cannot be read"), "{}", pod.process.stderr());
+        server.tell(&["operator", "seal"], "");
+        failing(2).await;
+        until("it is told", async || admin(&pod.process, "/api/v1/status").await.contains("Vault is sealed")).await;
+        assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
+        let canaries = [ROOT, &id, &token].map(|text| ("a credential".to_owned(), text.to_owned()));
+        shows_nothing(pod, canaries.to_vec(), &[&first, &second]).await;
+    });
+    server.kill();
 }
