@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +45,9 @@ const SOON: i64 = 30 * DAY;
 /// A command that was run, with its output, or the reason for which there is none.
 type RunCommand = (SourceCommand, Result<Zeroizing<Vec<u8>>, String>);
 /// The sources of secrets of a config by their names; `None`: one that was reported.
-type KnownSources = Vec<(String, Option<Arc<NamedSource>>)>;
+type KnownSources = Vec<(String, Option<Rc<NamedSource>>)>;
 /// A secret that a source was asked for, once in a reading.
-type AskedSecret = (Arc<NamedSource>, SecretName, Result<Arc<SecretDocument>, SourceProblem>);
+type AskedSecret = (Rc<NamedSource>, SecretName, Result<Arc<SecretDocument>, SourceProblem>);
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
 pub(super) struct Reader<'a> {
@@ -336,7 +337,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Finds a source of secrets; reports that there is none.
-    pub(super) fn named_source(&self, word: &SpannedText, report: &Diagnostics) -> Option<Arc<NamedSource>> {
+    pub(super) fn named_source(&self, word: &SpannedText, report: &Diagnostics) -> Option<Rc<NamedSource>> {
         match &*self.secret_sources.borrow() {
             Some(known) => secret_source::find(word, known, report),
             None => {
@@ -352,10 +353,10 @@ impl<'a> Reader<'a> {
     /// reported.
     pub(super) fn document(
         &self,
-        source: &Arc<NamedSource>,
+        source: &Rc<NamedSource>,
         name: &SecretName,
     ) -> Option<Result<Arc<SecretDocument>, SourceProblem>> {
-        let is_same = |known: &&AskedSecret| Arc::ptr_eq(&known.0, source) && known.1 == *name;
+        let is_same = |known: &&AskedSecret| Rc::ptr_eq(&known.0, source) && known.1 == *name;
         let known = self.documents.borrow().iter().find(is_same).map(|(.., told)| told.clone());
         if let Some(told) = known {
             return (!told.as_ref().is_err_and(SourceProblem::is_of_source)).then_some(told);

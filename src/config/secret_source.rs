@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Clock;
 use crate::secret_source::{
     AwsCredentials, AwsIdentity, AwsSecretsSettings, KubernetesSettings, ReadPurpose, SecretDocument, SecretName,
-    SecretSource, ServerSettings, SourcePart, SourceProblem, SourceSettings, VaultLogin, VaultSettings,
+    SecretSource, ServerSettings, SourceKind, SourcePart, SourceProblem, SourceSettings, VaultLogin, VaultSettings,
 };
 use crate::syntax::{Diagnostics, Fields, Kind, Node, TableEntry, suggest};
 use crate::tls::{self, ClientTls};
@@ -153,8 +154,8 @@ impl SourceReference {
     ) -> Option<T> {
         let named = reader.named_source(&self.source, report)?;
         let word = self.name?;
-        if !is_name(&word.text) {
-            let help = "write it as in `\"secret/data/bank\"`, without a slash at its ends";
+        if !is_name(&word.text, named.source.kind()) {
+            let help = "write it as in `\"secret/data/bank\"` for Vault, without a slash at its ends";
             word.place.redacted().error(report, "this cannot be the name of a secret", help);
             return None;
         }
@@ -200,11 +201,16 @@ fn version(fields: &Fields<'_>) -> Option<String> {
     }
 }
 
-/// Returns whether a text can be a name at a source: segments without `.` and `..` that go elsewhere.
-fn is_name(text: &str) -> bool {
-    text.len() <= 2048
-        && !text.chars().any(char::is_control)
-        && text.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+/// Returns whether a text can be a name at a source. In Vault it is a path without segments that go elsewhere.
+fn is_name(text: &str, kind: SourceKind) -> bool {
+    let is_plain = (1..=2048).contains(&text.len()) && !text.chars().any(char::is_control);
+    let stays = |text: &str| text.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+    is_plain
+        && match kind {
+            SourceKind::AwsSecretsManager => true,
+            SourceKind::Kubernetes => stays(text) && !text.contains('/'),
+            SourceKind::Vault => stays(text),
+        }
 }
 
 impl NamedSource {
@@ -249,7 +255,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) {
     }
 }
 
-fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Arc<NamedSource>> {
+fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Rc<NamedSource>> {
     let report = reader.report;
     let errors = report.errors();
     let position = Position::new(&entry.value.source, entry.key_span.clone());
@@ -260,7 +266,7 @@ fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Arc<NamedSource>>
     let kind = kind.and_then(|word| WORDS.get(word.find("kind of a source", WORDS.into_iter(), report)?).copied());
     let ttl = length(&fields, "ttl", DEFAULT_TTL, LEAST_TTL..=Duration::MAX);
     let timeout = length(&fields, "timeout", DEFAULT_TIMEOUT, Duration::from_millis(100)..=LONGEST_TIMEOUT);
-    let mut way = Way::read(&fields, reader);
+    let mut way = SourceWay::read(&fields, reader);
     let made = match kind {
         Some("aws") => aws(&fields, way.as_ref(), reader),
         Some("kubernetes") => {
@@ -293,7 +299,7 @@ fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Arc<NamedSource>>
         server,
     };
     let source = sources.source(settings);
-    Some(Arc::new(NamedSource { source, ttl, place: position, has_failed: Cell::new(false) }))
+    Some(Rc::new(NamedSource { source, ttl, place: position, has_failed: Cell::new(false) }))
 }
 
 /// Reports the keys that are of another kind of source.
@@ -324,13 +330,13 @@ fn length(fields: &Fields<'_>, key: &str, default: Duration, bounds: std::ops::R
 }
 
 /// The CAs and the proxy of a source.
-struct Way {
+struct SourceWay {
     ca: Option<(SpannedText, Vec<u8>)>,
     proxy: Option<(Arc<ForwardProxy>, [u8; 32])>,
     place: Position,
 }
 
-impl Way {
+impl SourceWay {
     /// Reads `ca` and `http_proxy`; `None`: one of them was reported.
     fn read(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Self> {
         let proxy = http_proxy(fields, reader);
@@ -473,7 +479,7 @@ fn kubernetes(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadServer {
     Some((base, ServerSettings::Kubernetes(KubernetesSettings { base_path, namespace, token })))
 }
 
-fn aws(fields: &Fields<'_>, way: Option<&Way>, reader: &Reader<'_>) -> ReadServer {
+fn aws(fields: &Fields<'_>, way: Option<&SourceWay>, reader: &Reader<'_>) -> ReadServer {
     let report = fields.report();
     let region = fields.req::<SpannedText>("region", "\"eu-central-1\"");
     let (access, secret_key) = (fields.take("access_key_id"), fields.take("secret_access_key"));
@@ -524,7 +530,7 @@ fn web_identity(
     around: &Fields<'_>,
     node: Option<&Node>,
     region: &str,
-    way: &Way,
+    way: &SourceWay,
     reader: &Reader<'_>,
 ) -> Option<AwsIdentity> {
     let report = reader.report;
@@ -574,9 +580,9 @@ fn plain_header(word: &SpannedText, what: &str, report: &Diagnostics) -> Option<
 /// Finds the source of this name; reports that there is none. A source that has failed was reported.
 pub(super) fn find(
     word: &SpannedText,
-    known: &[(String, Option<Arc<NamedSource>>)],
+    known: &[(String, Option<Rc<NamedSource>>)],
     report: &Diagnostics,
-) -> Option<Arc<NamedSource>> {
+) -> Option<Rc<NamedSource>> {
     if let Some((_, source)) = known.iter().find(|(name, _)| *name == word.text) {
         return source.clone();
     }

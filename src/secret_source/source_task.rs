@@ -1,6 +1,7 @@
 //! The task that asks a source.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -10,6 +11,7 @@ use super::secret_source::{KnownLease, ReadPurpose, SourceJob, SourceState};
 use super::source_client::SourceClient;
 use super::source_problem::SourceProblem;
 use super::source_settings::{SecretName, SourceSettings};
+use crate::base::time::Now;
 
 /// The task of a source, before it runs.
 pub(super) struct SourceTask {
@@ -23,13 +25,18 @@ struct SourceWork {
     settings: SourceSettings,
     client: SourceClient,
     state: Arc<SourceState>,
+    /// The last problem of the source itself, and its time.
+    failed: Option<(SourceProblem, Now)>,
 }
+
+/// A source that has just failed is not asked for the other secrets of a config, whose last values are known.
+const JUST_FAILED: Duration = Duration::from_secs(5);
 
 impl SourceTask {
     /// Works until the source is dropped.
     pub(super) async fn run(mut self) {
         let client = SourceClient::new(&self.settings);
-        let mut work = SourceWork { settings: self.settings, client, state: self.state };
+        let mut work = SourceWork { settings: self.settings, client, state: self.state, failed: None };
         loop {
             let renewal = work.client.renewal_in(work.settings.clock.now());
             tokio::select! {
@@ -54,9 +61,16 @@ impl SourceWork {
         {
             return Ok(document.clone());
         }
+        if let (ReadPurpose::Config, Some((problem, at)), Some(_)) = (purpose, &self.failed, &known)
+            && now.since(*at) < JUST_FAILED
+        {
+            return self.state.fail(name, problem).ok_or_else(|| problem.clone());
+        }
         let late = SourceProblem::server(format!("no answer within {} s", self.settings.timeout.as_secs_f64()), "");
         let limit = self.settings.timeout;
         let fetched = timeout(limit, self.fetch(name, known, purpose)).await.unwrap_or(Err(late));
+        let problem = fetched.as_ref().err().filter(|problem| problem.is_of_source());
+        self.failed = problem.map(|problem| (problem.clone(), self.settings.clock.now()));
         match fetched {
             Ok((document, lease)) => {
                 self.state.keep(name, document.clone(), lease);

@@ -367,6 +367,8 @@ fn the_last_good_value_stays_for_configs_whatever_the_source_does() {
         (None, "connection refused"),
     ] {
         for purpose in [ReadPurpose::Look, ReadPurpose::Config] {
+            // It is not asked again for a config at once.
+            stage.clock.advance(Duration::from_secs(6));
             if let Some(answer) = answer.clone() {
                 stage.way.will(answer);
             }
@@ -379,6 +381,9 @@ fn the_last_good_value_stays_for_configs_whatever_the_source_does() {
             assert!(failure.is_some_and(|failure| failure.contains(words)));
         }
     }
+    stage.way.asked();
+    assert_eq!(stage.read(ReadPurpose::Config).as_deref(), Ok("good"));
+    assert_eq!(stage.way.asked(), [""; 0], "it has just failed");
     stage.will((200, json!({ "data": { "password": "better" } })));
     assert_eq!(stage.read(ReadPurpose::Look).as_deref(), Ok("better"));
     assert_eq!(stage.report(), (1, 0, None));

@@ -187,7 +187,7 @@ impl VaultClient {
         self.sessions
     }
 
-    async fn log_in(&mut self) -> Result<VaultAuth, SourceProblem> {
+    async fn log_in(&self) -> Result<VaultAuth, SourceProblem> {
         let (mount, question) = match &self.settings.login {
             VaultLogin::AppRole { mount, role_id, secret_id } => {
                 let mut question = json!({ "role_id": role_id.expose_secret() });
@@ -203,17 +203,14 @@ impl VaultClient {
             VaultLogin::Token(token) => return self.given_token(token.clone()).await,
         };
         let path = format!("auth/{}/login", encoded(mount));
-        let answer = self.call(Method::POST, &path, Some(question.to_string())).await?;
+        // A login carries no token.
+        let answer = self.call_with(None, Method::POST, &path, Some(question.to_string())).await?;
         auth(answer.status(), answer.body()).map_err(|refusal| refusal.of_login(self.settings.login.method()))
     }
 
     /// Asks about the life of a token that was given. One that may not ask about itself is taken as it is.
-    async fn given_token(&mut self, token: SecretString) -> Result<VaultAuth, SourceProblem> {
-        let asking = VaultAuth { token: token.clone(), life: Duration::ZERO, renewable: false };
-        self.session = Some(VaultSession::new(asking, false, self.clock.now()));
-        let answer = self.call(Method::GET, "auth/token/lookup-self", None).await;
-        self.session = None;
-        let answer = answer?;
+    async fn given_token(&self, token: SecretString) -> Result<VaultAuth, SourceProblem> {
+        let answer = self.call_with(Some(&token), Method::GET, "auth/token/lookup-self", None).await?;
         match own_token(answer.status(), answer.body()) {
             Ok((life, renewable)) => Ok(VaultAuth { token, life, renewable }),
             Err(refusal @ (VaultRefusal::Sealed | VaultRefusal::Unreadable | VaultRefusal::Other(_))) => {
@@ -257,29 +254,30 @@ impl VaultClient {
                 }
             }
         }
-        // A login carries no token.
-        let before = self.session.take();
-        match self.log_in().await {
-            Ok(told) => {
-                self.set_session(told);
-                Ok(())
-            }
-            Err(problem) => {
-                self.session = before;
-                Err(problem)
-            }
-        }
+        let told = self.log_in().await?;
+        self.set_session(told);
+        Ok(())
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<String>) -> Result<Response<Bytes>, SourceProblem> {
+        self.call_with(self.session.as_ref().map(|session| &session.token), method, path, body).await
+    }
+
+    async fn call_with(
+        &self,
+        token: Option<&SecretString>,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<Response<Bytes>, SourceProblem> {
         let uri = format!("{}/v1/{path}", self.settings.base_path);
         let mut request = Request::builder().method(method).uri(uri).header(HOST, &*self.host);
         request = request.header("x-vault-request", "true");
         if let Some(namespace) = &self.settings.namespace {
             request = request.header("x-vault-namespace", &**namespace);
         }
-        if let Some(session) = &self.session {
-            request = request.header("x-vault-token", sensitive(session.token.expose_secret())?);
+        if let Some(token) = token {
+            request = request.header("x-vault-token", sensitive(token.expose_secret())?);
         }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
