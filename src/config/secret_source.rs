@@ -1,6 +1,7 @@
 //! `[secret_source.NAME]`: a server that keeps secrets, and the values that come from it.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,14 +11,15 @@ use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Clock;
 use crate::secret_source::{
-    AwsCredentials, AwsIdentity, AwsSecretsSettings, KubernetesSettings, ReadPurpose, SecretDocument, SecretName,
-    SecretSource, ServerSettings, SourceKind, SourcePart, SourceProblem, SourceSettings, VaultLogin, VaultSettings,
+    AwsCredentials, AwsIdentity, AwsSecretsSettings, ContainerToken, KubernetesSettings, ReadPurpose, SecretDocument,
+    SecretName, SecretSource, ServerSettings, SourceKind, SourcePart, SourceProblem, SourceSettings, VaultLogin,
+    VaultSettings,
 };
 use crate::syntax::{Diagnostics, Fields, Kind, Node, TableEntry, suggest};
 use crate::tls::{self, ClientTls};
 use crate::upstream::{Destination, EgressPath, ForwardProxy};
 
-use super::pooled_way::PooledWay;
+use super::pooled_way::{LinkWay, PooledWay};
 use super::provider::{http_proxy, url};
 use super::reader::{LEAST_TTL, Reader};
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape};
@@ -49,6 +51,7 @@ pub(super) const KEYS: SchemaSection = (
         ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
         ("endpoint", SchemaShape::Url, MAY, "of AWS Secrets Manager; default: that of the region"),
         ("http_proxy", SchemaShape::Source, MAY, "the corporate proxy that leads there"),
+        ("instance", SchemaShape::Flag, MAY, "true: the role of the AWS instance asks; false"),
         ("kind", SchemaShape::Choice(&WORDS), MUST, "vault (OpenBao too), aws or kubernetes"),
         (
             "kubernetes",
@@ -105,7 +108,7 @@ const WORDS: [&str; 3] = ["aws", "kubernetes", "vault"];
 
 /// The keys that are of use for one kind alone.
 const OWN_KEYS: [(&str, &[&str]); 3] = [
-    ("aws", &["access_key_id", "endpoint", "region", "secret_access_key", "session_token", "web_identity"]),
+    ("aws", &["access_key_id", "endpoint", "instance", "region", "secret_access_key", "session_token", "web_identity"]),
     ("kubernetes", &["address", "namespace", "token_file"]),
     ("vault", &["address", "app_role", "kubernetes", "namespace", "token"]),
 ];
@@ -484,6 +487,7 @@ fn aws(fields: &Fields<'_>, way: Option<&SourceWay>, reader: &Reader<'_>) -> Rea
     let region = fields.req::<SpannedText>("region", "\"eu-central-1\"");
     let (access, secret_key) = (fields.take("access_key_id"), fields.take("secret_access_key"));
     let (session, web) = (fields.take("session_token"), fields.take("web_identity"));
+    let is_instance = fields.or("instance", false);
     let endpoint = fields.opt::<SpannedText>("endpoint").map(|word| url(&word, report));
     let region = region?;
     let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -507,7 +511,10 @@ fn aws(fields: &Fields<'_>, way: Option<&SourceWay>, reader: &Reader<'_>) -> Rea
                 session_token,
             })
         }
-        (None, None, web) if session.is_none() => web_identity(fields, web, &region.text, way?, reader)?,
+        (None, None, None) if session.is_none() && is_instance => instance_identity(fields, reader)?,
+        (None, None, web) if session.is_none() && !is_instance => {
+            web_identity(fields, web, &region.text, way?, reader)?
+        }
         (Some(_), None, None) => {
             fields.missing("secret_access_key", "{ env = \"AWS_SECRET_ACCESS_KEY\" }");
             return None;
@@ -517,7 +524,7 @@ fn aws(fields: &Fields<'_>, way: Option<&SourceWay>, reader: &Reader<'_>) -> Rea
             return None;
         }
         (_, _, Some(node)) => {
-            let help = "keep `web_identity`, or the keys";
+            let help = "keep one of `web_identity`, `instance` and the keys";
             Position::of(node).error(report, format!("{} has two identities", fields.what()), help);
             return None;
         }
@@ -544,8 +551,11 @@ fn web_identity(
         fields.finish();
     }
     let (Some(role), Some(token)) = (role, token) else {
+        if let (None, Some(found)) = (node, container_identity(around, reader)) {
+            return found;
+        }
         let help = "add `access_key_id` and `secret_access_key`, or `web_identity = { role_arn = \"…\", token_file = \"…\" }`; \
-                    in a pod with a role of AWS the variables AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE say both";
+                    `instance = true` asks as the instance; in a pod with a role of AWS the variables AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE say both";
         let place = node.map_or_else(|| Position::head(around.node()), Position::of);
         place.error(report, format!("{} does not say who asks", around.what()), help);
         return None;
@@ -556,6 +566,52 @@ fn web_identity(
     };
     let (http, _) = way.to(&endpoint, reader)?;
     Some(AwsIdentity::Web { role, token, host: endpoint.authority(), http: Arc::new(http) })
+}
+
+/// The identity of a container, as the variables tell it that ECS and EKS Pod Identity set. `None`: they are not set; an
+/// inner `None`: they were reported.
+fn container_identity(around: &Fields<'_>, reader: &Reader<'_>) -> Option<Option<AwsIdentity>> {
+    let full = reader.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    let relative = reader.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+    let url = relative.map(|path| format!("http://169.254.170.2{path}")).or(full)?;
+    let file = reader.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(PathBuf::from).map(ContainerToken::File);
+    let text = reader.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(SecretString::from).map(ContainerToken::Text);
+    let Some((host, way, path)) = link(&url) else {
+        not_near(around, "AWS_CONTAINER_CREDENTIALS_FULL_URI");
+        return Some(None);
+    };
+    Some(Some(AwsIdentity::Container { path, authorization: file.or(text), host, http: Arc::new(way) }))
+}
+
+/// The identity of an instance.
+fn instance_identity(around: &Fields<'_>, reader: &Reader<'_>) -> Option<AwsIdentity> {
+    let variable = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+    let url = reader.variable(variable).unwrap_or_else(|| "http://169.254.169.254".to_owned());
+    let Some((host, way, _)) = link(&url) else {
+        not_near(around, variable);
+        return None;
+    };
+    Some(AwsIdentity::Instance { host, http: Arc::new(way) })
+}
+
+fn not_near(around: &Fields<'_>, variable: &str) {
+    let title = format!("the variable `{variable}` names no address of this machine or its link");
+    let help = "keys are asked for without TLS there alone: write it as in `http://169.254.169.254`";
+    Position::head(around.node()).error(around.report(), title, help);
+}
+
+/// Takes apart a URL of the machine's own link: the authority, the way there, the path.
+fn link(url: &str) -> Option<(String, LinkWay, String)> {
+    let rest = url.strip_prefix("http://")?;
+    let (host, path) = rest.split_once('/').map_or((rest, "/".to_owned()), |(host, path)| (host, format!("/{path}")));
+    let address = host.parse::<SocketAddr>().ok();
+    let address = address.or_else(|| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        Some(SocketAddr::new(bare.parse().ok()?, 80))
+    })?;
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic());
+    let way = LinkWay::to(address).filter(|_| is_plain)?;
+    Some((host.to_owned(), way, path))
 }
 
 /// Reads a secret, and warns of one that stands in the file.

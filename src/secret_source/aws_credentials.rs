@@ -1,7 +1,8 @@
-//! Credentials for AWS: those of the config, or temporary ones for a web identity.
+//! Credentials for AWS: those of the config, or temporary ones for a web identity, a container or an instance.
 //!
 //! A web identity is a token that a cluster writes into a file (IAM roles for service accounts). The Security Token
 //! Service gives keys for it by `AssumeRoleWithWebIdentity`, whose request is not signed and whose answer is XML.
+//! Containers (ECS, EKS Pod Identity) and instances (IMDSv2) get theirs from an address of their own link, as JSON.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,13 +10,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use quick_xml::Reader;
 use quick_xml::events::Event;
+use serde::Deserialize;
 
-use super::source_client::file_text;
+use super::source_client::{encoded, file_text};
 use super::source_problem::{SourcePart, SourceProblem};
 use super::source_settings::digest_of;
+use super::vault_client::sensitive;
 use crate::base::http_call::{HttpCall, HttpWay};
 use crate::base::secret::{ExposeSecret, SecretString, is_wordy_secret};
 use crate::base::time::{Now, of_rfc3339};
@@ -41,6 +44,18 @@ impl fmt::Debug for AwsCredentials {
 /// The proof of the account.
 #[derive(Clone, Debug)]
 pub enum AwsIdentity {
+    /// The credentials endpoint of a container.
+    Container {
+        path: String,
+        authorization: Option<ContainerToken>,
+        host: String,
+        http: Arc<dyn HttpWay>,
+    },
+    /// The metadata service of an instance, version 2.
+    Instance {
+        host: String,
+        http: Arc<dyn HttpWay>,
+    },
     Keys(AwsCredentials),
     Web {
         role: String,
@@ -52,9 +67,29 @@ pub enum AwsIdentity {
     },
 }
 
+/// The value of `Authorization` for the credentials endpoint of a container.
+#[derive(Clone)]
+pub enum ContainerToken {
+    /// It is read from its file for each question.
+    File(PathBuf),
+    Text(SecretString),
+}
+
+impl fmt::Debug for ContainerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ContainerToken")
+    }
+}
+
 impl AwsIdentity {
     pub(super) fn digest(&self) -> [u8; 32] {
         match self {
+            AwsIdentity::Container { path, authorization, host, .. } => match authorization {
+                Some(ContainerToken::File(file)) => digest_of(&["file", path, host, &file.display().to_string()]),
+                Some(ContainerToken::Text(text)) => digest_of(&["text", path, host, text.expose_secret()]),
+                None => digest_of(&["open", path, host]),
+            },
+            AwsIdentity::Instance { host, .. } => digest_of(&["instance", host]),
             AwsIdentity::Keys(keys) => {
                 let token = keys.session_token.as_ref().map_or("", |token| token.expose_secret());
                 digest_of(&["keys", &keys.access_key_id, keys.secret_access_key.expose_secret(), token])
@@ -76,7 +111,9 @@ impl AwsKeyRing {
     pub(super) fn new(identity: AwsIdentity) -> Self {
         let http = match &identity {
             AwsIdentity::Keys(_) => None,
-            AwsIdentity::Web { http, .. } => Some(http.client()),
+            AwsIdentity::Container { http, .. }
+            | AwsIdentity::Instance { http, .. }
+            | AwsIdentity::Web { http, .. } => Some(http.client()),
         };
         Self { identity, http, given: None }
     }
@@ -87,22 +124,116 @@ impl AwsKeyRing {
     }
 
     pub(super) async fn current(&mut self, now: Now) -> Result<AwsCredentials, SourceProblem> {
-        let (role, token, host, http) = match (&self.identity, &self.http) {
-            (AwsIdentity::Web { role, token, host, .. }, Some(http)) => (role, token, host, http),
+        let http = match (&self.identity, &self.http) {
             (AwsIdentity::Keys(keys), _) => return Ok(keys.clone()),
-            (AwsIdentity::Web { .. }, None) => return Err(unread()),
+            (_, Some(http)) => http,
+            (_, None) => return Err(unread()),
         };
         if let Some((keys, _)) = self.given.as_ref().filter(|(_, end)| now.wall + MARGIN < *end) {
             return Ok(keys.clone());
         }
-        let token = file_text(token, "the web identity")?;
-        let request = assume_role(host, role, &token).map_err(|_| unread())?;
-        let answer = http.call(request).await;
-        let answer = answer.map_err(|error| SourceProblem::server(format!("`{host}` does not answer: {error}"), ""))?;
-        let (keys, end) = assumed_role(answer.status(), answer.body())?;
+        let (keys, end) = match &self.identity {
+            AwsIdentity::Container { path, authorization, host, .. } => {
+                let token = match authorization {
+                    Some(ContainerToken::File(file)) => Some(file_text(file, "the token of the container")?),
+                    Some(ContainerToken::Text(text)) => Some(text.clone()),
+                    None => None,
+                };
+                let token = token.as_ref().map(|token| ("authorization", token.expose_secret()));
+                let answer = ask_link(http.as_ref(), host, "GET", path, token).await?;
+                link_keys(answer.status(), answer.body())?
+            }
+            AwsIdentity::Instance { host, .. } => {
+                let life = Some(("x-aws-ec2-metadata-token-ttl-seconds", "300"));
+                let session = ask_link(http.as_ref(), host, "PUT", "/latest/api/token", life).await?;
+                let session = SecretString::from(link_text(session.status(), session.body())?);
+                let session = Some(("x-aws-ec2-metadata-token", session.expose_secret()));
+                let named = ask_link(http.as_ref(), host, "GET", ROLES, session).await?;
+                let role = encoded(&link_text(named.status(), named.body())?);
+                let answer = ask_link(http.as_ref(), host, "GET", &format!("{ROLES}{role}"), session).await?;
+                link_keys(answer.status(), answer.body())?
+            }
+            AwsIdentity::Keys(keys) => return Ok(keys.clone()),
+            AwsIdentity::Web { role, token, host, .. } => {
+                let token = file_text(token, "the web identity")?;
+                let request = assume_role(host, role, &token).map_err(|_| unread())?;
+                let answer = http.call(request).await;
+                let answer =
+                    answer.map_err(|error| SourceProblem::server(format!("`{host}` does not answer: {error}"), ""))?;
+                assumed_role(answer.status(), answer.body())?
+            }
+        };
         self.given = Some((keys.clone(), end));
         Ok(keys)
     }
+}
+
+/// The path below which an instance is told its role.
+const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+
+/// Asks an address of the machine's own link, with one more field.
+async fn ask_link(
+    http: &dyn HttpCall,
+    host: &str,
+    method: &str,
+    path: &str,
+    field: Option<(&'static str, &str)>,
+) -> Result<Response<Bytes>, SourceProblem> {
+    let mut request = Request::builder().method(method).uri(path).header(HOST, host);
+    if let Some((name, value)) = field {
+        request = request.header(name, sensitive(value)?);
+    }
+    let request = request.body(Bytes::new()).map_err(|_| unlinked())?;
+    let answer = http.call(request).await;
+    answer.map_err(|error| SourceProblem::server(format!("`{host}` does not answer: {error}"), ""))
+}
+
+fn refused_link(status: StatusCode) -> SourceProblem {
+    let what = format!("the address that gives the machine's credentials answers {}", status.as_u16());
+    if status.is_server_error() {
+        return SourceProblem::server(what, "it is asked again");
+    }
+    SourceProblem::new(SourcePart::Credentials, what, "see that the container or instance has a role")
+}
+
+/// Reads one line of text.
+fn link_text(status: StatusCode, body: &[u8]) -> Result<String, SourceProblem> {
+    if status != StatusCode::OK {
+        return Err(refused_link(status));
+    }
+    let line = std::str::from_utf8(body).ok().and_then(|text| text.lines().next());
+    line.filter(|line| !line.is_empty() && line.len() <= 512).map(str::to_owned).ok_or_else(unlinked)
+}
+
+#[derive(Deserialize)]
+struct LinkKeys {
+    #[serde(rename = "AccessKeyId")]
+    id: String,
+    #[serde(rename = "SecretAccessKey")]
+    secret: String,
+    #[serde(rename = "Token")]
+    token: String,
+    #[serde(rename = "Expiration")]
+    end: String,
+}
+
+/// Reads the keys of a container or instance, and their end in milliseconds since 1970.
+pub(super) fn link_keys(status: StatusCode, body: &[u8]) -> Result<(AwsCredentials, u64), SourceProblem> {
+    if status != StatusCode::OK {
+        return Err(refused_link(status));
+    }
+    let read: LinkKeys = serde_json::from_slice(body).map_err(|_| unlinked())?;
+    let end = of_rfc3339(&read.end).ok_or_else(unlinked)?;
+    let keys = AwsCredentials {
+        access_key_id: read.id,
+        secret_access_key: SecretString::from(read.secret),
+        session_token: Some(SecretString::from(read.token)),
+    };
+    Ok((keys, end))
+}
+
+fn unlinked() -> SourceProblem {
+    SourceProblem::server("the address that gives the machine's credentials gave an answer that is not understood", "")
 }
 
 fn assume_role(host: &str, role: &str, token: &SecretString) -> http::Result<Request<Bytes>> {

@@ -26,7 +26,7 @@ mod tests;
 mod vault_answer;
 mod vault_client;
 
-pub use aws_credentials::{AwsCredentials, AwsIdentity};
+pub use aws_credentials::{AwsCredentials, AwsIdentity, ContainerToken};
 pub use aws_secrets::AwsSecretsSettings;
 pub use kubernetes_secrets::KubernetesSettings;
 pub use secret_document::SecretDocument;

@@ -8,7 +8,7 @@ use http::{Request, Response, StatusCode};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::aws_credentials::assumed_role;
+use super::aws_credentials::{assumed_role, link_keys};
 use super::vault_answer::VaultRefusal;
 use super::vault_client::VaultClient;
 use super::*;
@@ -514,6 +514,56 @@ fn temporary_keys_are_asked_for_once_until_they_are_near_their_end_or_refused() 
     read(&[good], 1);
 }
 
+#[test]
+fn keys_of_containers_and_instances_come_from_their_link() {
+    let clock = ManualClock::at(Now::at(0, 0));
+    let keys = json!({
+        "Code": "Success", "AccessKeyId": "ASIA", "SecretAccessKey": "s3cr3t", "Token": "t0k3n",
+        "Expiration": "2026-10-24T23:00:23Z",
+    });
+    let manager = ScriptedWay::default();
+    let shared = settings(&manager, &clock, app_role());
+    let read = |link: &ScriptedWay, identity: AwsIdentity| {
+        manager.will(Some((200, json!({ "SecretString": "hunter2" }).to_string())));
+        let settings = AwsSecretsSettings { region: "eu-central-1".to_owned(), identity };
+        let mut client = aws_secrets::AwsSecretsClient::new(settings, &shared);
+        let read = run(client.read(&name("bank"))).map(|read| read.document.value(None).unwrap().to_vec());
+        (read.map_err(|problem| problem.to_string()), link.asked())
+    };
+    let container = |link: &ScriptedWay| AwsIdentity::Container {
+        path: "/v2/credentials/x".to_owned(),
+        authorization: Some(ContainerToken::Text(SecretString::from("authorized"))),
+        host: "169.254.170.2".to_owned(),
+        http: Arc::new(link.clone()),
+    };
+    let link = ScriptedWay::of(&[(200, keys.clone())]);
+    let (told, asked) = read(&link, container(&link));
+    assert_eq!((told.as_deref(), asked), (Ok(&b"hunter2"[..]), vec!["GET /v2/credentials/x -".to_owned()]));
+    let instance =
+        |link: &ScriptedWay| AwsIdentity::Instance { host: "169.254.169.254".to_owned(), http: Arc::new(link.clone()) };
+    let link = ScriptedWay::default();
+    for text in ["session", "bank-role\n", &keys.to_string()] {
+        link.will(Some((200, text.to_owned())));
+    }
+    let (told, asked) = read(&link, instance(&link));
+    assert_eq!(told.as_deref(), Ok(&b"hunter2"[..]));
+    let roles = "/latest/meta-data/iam/security-credentials/";
+    assert_eq!(
+        asked,
+        ["PUT /latest/api/token -".to_owned(), format!("GET {roles} -"), format!("GET {roles}bank-role -")]
+    );
+    for (status, body, words) in [
+        (404, "", "answers 404; see that the container or instance has a role"),
+        (500, "s3cr3t", "answers 500"),
+        (200, "<html>s3cr3t", "not understood"),
+    ] {
+        let link = ScriptedWay::default();
+        link.will(Some((status, body.to_owned())));
+        let (told, _) = read(&link, container(&link));
+        assert!(told.as_ref().is_err_and(|told| told.contains(words) && !told.contains("s3cr3t")), "{told:?}");
+    }
+}
+
 proptest! {
     /// No body makes a reader panic, and no text of one is repeated.
     #[test]
@@ -525,6 +575,7 @@ proptest! {
             kubernetes_secrets::secret(status, bytes, "n", "s").map(drop).err(),
             aws_secrets::secret(status, bytes).map(drop).err(),
             assumed_role(status, bytes).map(drop).err(),
+            link_keys(status, bytes).map(drop).err(),
         ];
         for problem in problems.into_iter().flatten() {
             prop_assert!(body.len() < 12 || !problem.to_string().contains(&body));

@@ -86,6 +86,8 @@ fn a_secret_comes_from_each_kind_of_place_and_a_new_one_is_taken_up() {
             } else {
                 vault(&server.address, &login)
             };
+            // With its log at its most talkative.
+            let section = format!("{section}[log]\nlevel = \"trace\"\n");
             let pod = start(&sim, &section, &from(name)).await;
             assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200, "{name} {login}");
             server.world.borrow_mut().value.clone_from(&second);
