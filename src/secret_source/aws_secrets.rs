@@ -107,11 +107,21 @@ pub(super) fn secret(status: StatusCode, body: &[u8]) -> Result<SecretDocument, 
     }
 }
 
+/// Names of errors that are longer than a word may be that is repeated unknown.
+const KNOWN: [&str; 5] = [
+    "IncompleteSignatureException",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "ResourceNotFoundException",
+    "UnrecognizedClientException",
+];
+
 /// Reads an error; its name decides.
 fn refusal(status: StatusCode, body: &[u8]) -> SourceProblem {
     let told: Value = serde_json::from_slice(body).unwrap_or_default();
     let name = told.get("__type").and_then(Value::as_str).unwrap_or_default();
-    let name = name.rsplit('#').next().filter(|name| is_wordy_secret(name)).unwrap_or("no error name");
+    let is_known = |name: &&str| KNOWN.contains(name) || is_wordy_secret(name);
+    let name = name.rsplit('#').next().filter(is_known).unwrap_or("no error name");
     let what = format!("AWS Secrets Manager answers {} with {name}", status.as_u16());
     let problem = |part, cure: &str| SourceProblem::new(part, what.clone(), cure);
     match name {

@@ -1154,7 +1154,7 @@ fn the_sample_fits_the_schema_and_mistakes_do_not() {
         ("[admin]", "[adnim]"),
         ("bind = \"127.0.0.1:9901\"", "bind = 9901"),
         ("mode = \"reverse\"", "mode = \"revers\""),
-        ("tls  = { cert = \"certs/server.crt\", ", "tls  = { "),
+        (", key = \"certs/server.key\" }", " }"),
         ("profile            = \"scb\"", ""),
         ("profile            = \"scb\"", "profile            = \"sbc\""),
         ("level  = \"info\"", "level  = \"information\""),

@@ -47,7 +47,7 @@ async fn start(sim: &SimHandle, section: &str, secret: &str) -> Pod {
 /// Everything that a process shows, searched for what it must not show.
 async fn shows_nothing(pod: Pod, canaries: Vec<(String, String)>, secrets: &[&str]) {
     let mut outputs = Outputs::default();
-    for page in ["/metrics", "/api/v1/status", "/api/v1/providers", "/ui/"] {
+    for page in ["/metrics", "/api/v1/status", "/api/v1/providers", "/"] {
         outputs.add(page, admin(&pod.process, page).await);
     }
     let Pod { process, folder, .. } = pod;
@@ -95,7 +95,8 @@ fn a_secret_comes_from_each_kind_of_place_and_a_new_one_is_taken_up() {
             until("the new secret is fetched with", async || sim.token_calls() == 2).await;
             assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
             let status = admin(&pod.process, "/api/v1/status").await;
-            assert!(status.contains("\"secret_sources\":[{\"name\":\"corp\","), "{status}");
+            let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+            assert_eq!(status["secret_sources"][0]["name"], "corp", "{status}");
             let canaries = server.world.borrow().canaries();
             shows_nothing(pod, canaries, &[&first, &second]).await;
         });
@@ -136,7 +137,7 @@ fn the_last_value_stays_in_use_whatever_a_source_does() {
             let reloaded = || pod.process.stderr().matches("the config was reloaded").count() > read;
             until("it is reloaded", async || reloaded()).await;
             failing(1).await;
-            assert!(admin(&pod.process, "/ui/").await.contains("the last values of its secrets are in use"));
+            assert!(admin(&pod.process, "/").await.contains("the last values of its secrets are in use"));
             server.world.borrow_mut().fault = SourceFault::None;
             failing(0).await;
         }
@@ -405,7 +406,7 @@ fn a_listener_serves_by_a_pkcs12_file_whose_password_a_vault_keeps() {
         let pod = Pod::run(folder, &authority).await;
         assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
         let status = admin(&pod.process, "/api/v1/status").await;
-        assert!(status.contains("\"what\":\"own.p12\""), "{status}");
+        assert!(status.contains("\"own.p12\""), "{status}");
     });
 }
 
