@@ -7,7 +7,8 @@
 //! - [`serve`] data plane · [`admin`] admin listener, API and dashboard · [`sim`] bank simulators
 //! - [`control`]: the token keeper and users' consents, on the control thread
 //! - [`config`]: from `proxy.toml` to an immutable snapshot · [`learn`]: from examples of a bank's calls to a profile
-//! - [`provider`] auth modules as data · [`store`] tokens at rest · [`tls`] · [`upstream`] connections to providers
+//! - [`provider`] auth modules as data · [`store`] tokens at rest · [`tls`] · [`upstream`] connections to providers ·
+//!   [`secret_source`] servers that keep secrets
 //! - [`route`] routing and permission · [`token`] the life of a token · [`signing`] keys and signatures · [`observe`]
 //!   logs, metrics, traces, audit log
 //! - [`base`] shared types · [`syntax`] TOML with diagnostics
@@ -28,6 +29,7 @@ pub mod observe;
 pub mod provider;
 pub mod record;
 pub mod route;
+pub mod secret_source;
 pub mod serve;
 pub mod signing;
 pub mod sim;

@@ -7,13 +7,15 @@ use std::time::Duration;
 use super::Admin;
 use super::view::{
     CertificateView, ConsentsView, Counts, FailureView, Fetches, HoursView, KeyServiceView, ListenerView, ProviderView,
-    ProvidersView, ReloadView, RouteView, RoutesView, ShadowView, StatusClasses, StatusView, StoreView, TokensView,
+    ProvidersView, ReloadView, RouteView, RoutesView, SecretSourceView, ShadowView, StatusClasses, StatusView,
+    StoreView, TokensView,
 };
 use crate::base::time::{Now, rfc3339};
 use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Snapshot};
 use crate::control::{LedgerLine, TokenTable};
 use crate::key_service::KeyServices;
 use crate::route::{ClientId, Opens, RouteRule};
+use crate::secret_source::SecretSources;
 use crate::token::credential_slots::CredentialSlot;
 use crate::token::failure::Class;
 use crate::token::state::PhaseKind;
@@ -52,6 +54,7 @@ impl Admin {
             },
             certificates: certificates.into_iter().map(|end| CertificateView::of(end, now)).collect(),
             key_services: KeyServices::of_process().reports().into_iter().map(KeyServiceView::of).collect(),
+            secret_sources: SecretSources::of_process().reports().into_iter().map(SecretSourceView::of).collect(),
         }
     }
 

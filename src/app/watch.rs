@@ -14,9 +14,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::base::secret::sha256;
-use crate::config::{Files as _, MachineFiles, Snapshot, SourceCommand, WatchConfig, names_digest};
+use crate::config::{Files as _, MachineFiles, RemoteSecret, Snapshot, SourceCommand, WatchConfig, names_digest};
 use crate::control::{ReloadScope, Reloads};
 use crate::observe::metrics::Metrics;
+use crate::secret_source::{ReadPurpose, SecretSource};
 
 /// Events come in flocks; after the first one it is waited for the rest.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -26,13 +27,14 @@ const POLL: Duration = Duration::from_secs(30);
 /// The state of files and folders: a digest of each, or `None` if it cannot be read.
 type FileState = HashMap<PathBuf, Option<[u8; 32]>>;
 
-/// Reloads when the files behind the config in force change, or what its commands write. Never ends.
+/// Reloads when the files behind the config in force change, or what its commands and sources give. Never ends.
 pub(super) async fn watch(reloads: Reloads, metrics: Arc<Metrics>) {
     let stirred = Arc::new(Notify::new());
     let mut watching = Watching::new(&stirred);
     let mut news = reloads.news();
     let mut seen = first(&reloads.current());
     let mut due = Due::of(&reloads.current());
+    tell_failing(&metrics, &due);
     loop {
         let snapshot = reloads.current();
         watching.follow(&snapshot);
@@ -40,12 +42,12 @@ pub(super) async fn watch(reloads: Reloads, metrics: Arc<Metrics>) {
             () = stirred.notified() => tokio::time::sleep(SETTLE).await,
             () = tokio::time::sleep(POLL) => {}
             () = due.come() => {
-                let commands = due.take();
-                let run = tokio::task::spawn_blocking(move || commands.iter().map(outcome).collect::<Vec<_>>());
-                let Ok(outcomes) = run.await else { continue };
-                metrics.secret_commands_fail(due.note(&outcomes));
-                let has_changed = outcomes.contains(&CommandOutcome::Changed);
-                if has_changed && reloads.read(ReloadScope::Secrets, "commands").await.is_none() {
+                let taken = due.take();
+                let Ok(outcomes) = tokio::task::spawn_blocking(move || outcomes(&taken)).await else { continue };
+                due.note(&outcomes);
+                tell_failing(&metrics, &due);
+                let has_changed = outcomes.contains(&LookOutcome::Changed);
+                if has_changed && reloads.read(ReloadScope::Secrets, "secrets").await.is_none() {
                     return;
                 }
                 continue;
@@ -57,7 +59,7 @@ pub(super) async fn watch(reloads: Reloads, metrics: Arc<Metrics>) {
                 // Somebody else had it read: what lies there now is known, unless it was changed since.
                 seen = first(&reloads.current());
                 due = Due::of(&reloads.current());
-                metrics.secret_commands_fail(0);
+                tell_failing(&metrics, &due);
                 continue;
             }
         }
@@ -77,73 +79,163 @@ pub(super) async fn watch(reloads: Reloads, metrics: Arc<Metrics>) {
     }
 }
 
-/// What came of running a command again.
+/// What came of looking for a secret again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum CommandOutcome {
+enum LookOutcome {
     Changed,
     Failed,
     Same,
 }
 
-/// Runs a command again. A failure leaves the value as it is.
-fn outcome(command: &SourceCommand) -> CommandOutcome {
-    match MachineFiles.command(command) {
-        Ok(bytes) if sha256(&bytes) == command.digest => CommandOutcome::Same,
-        Ok(_) => CommandOutcome::Changed,
-        Err(error) => {
-            let program = command.program.display();
-            tracing::warn!(%program, %error, "a command for a secret failed; the last value stays in use");
-            CommandOutcome::Failed
+/// A secret that is looked for again.
+#[derive(Clone)]
+enum DueSecret {
+    Command(SourceCommand),
+    Remote(RemoteSecret),
+}
+
+impl DueSecret {
+    /// Returns the time from one look to the next.
+    fn interval(&self) -> Duration {
+        match self {
+            DueSecret::Command(command) => command.ttl.unwrap_or(POLL),
+            // The lease may end before, with its session.
+            DueSecret::Remote(secret) => {
+                secret.source.renewal_in(&secret.name).map_or(secret.ttl, |renewal| renewal.min(secret.ttl))
+            }
+        }
+    }
+
+    /// Returns the kind of where it comes from, as in the metrics.
+    fn kind(&self) -> &'static str {
+        match self {
+            DueSecret::Command(_) => COMMAND,
+            DueSecret::Remote(secret) => secret.source.kind().word(),
         }
     }
 }
 
-/// The commands that are to be run again, each with its time.
+/// The word for commands in the metrics, beside those of the kinds of sources.
+const COMMAND: &str = "command";
+/// The kinds that the metrics tell of.
+const KINDS: [&str; 4] = ["aws", COMMAND, "kubernetes", "vault"];
+
+/// Tells how many secrets of each kind cannot be had now.
+fn tell_failing(metrics: &Metrics, due: &Due) {
+    for kind in KINDS {
+        metrics.secrets_fail(kind, due.failing(kind));
+    }
+}
+
+/// Looks for secrets again. A source that has failed is not asked for its other secrets.
+fn outcomes(due: &[DueSecret]) -> Vec<LookOutcome> {
+    let mut failed: Vec<Arc<SecretSource>> = Vec::new();
+    let mut remote = |secret: &RemoteSecret| {
+        if failed.contains(&secret.source) {
+            return LookOutcome::Failed;
+        }
+        match secret.source.read(&secret.name, ReadPurpose::Look) {
+            Ok(document) if document.digest() == secret.digest => LookOutcome::Same,
+            Ok(_) => LookOutcome::Changed,
+            // It told of itself.
+            Err(problem) => {
+                if problem.is_of_source() {
+                    failed.push(secret.source.clone());
+                }
+                LookOutcome::Failed
+            }
+        }
+    };
+    due.iter()
+        .map(|due| match due {
+            DueSecret::Command(command) => of_command(command),
+            DueSecret::Remote(secret) => remote(secret),
+        })
+        .collect()
+}
+
+/// Runs a command again. A failure leaves the value as it is.
+fn of_command(command: &SourceCommand) -> LookOutcome {
+    match MachineFiles.command(command) {
+        Ok(bytes) if sha256(&bytes) == command.digest => LookOutcome::Same,
+        Ok(_) => LookOutcome::Changed,
+        Err(error) => {
+            let program = command.program.display();
+            tracing::warn!(%program, %error, "a command for a secret failed; the last value stays in use");
+            LookOutcome::Failed
+        }
+    }
+}
+
+/// The secrets that are looked for again, each with its time.
 struct Due {
-    commands: Vec<(Instant, SourceCommand)>,
-    /// Those whose last run failed, by position.
+    secrets: Vec<(Instant, DueSecret)>,
+    /// Those that could not be had, by position.
     failing: BTreeSet<usize>,
-    /// Those that are being run, by position.
+    /// Those that are being looked for, by position.
     running: Vec<usize>,
 }
 
 impl Due {
     fn of(snapshot: &Snapshot) -> Self {
         let now = Instant::now();
-        let timed = snapshot.sources.commands.iter().filter_map(|command| Some((now + command.ttl?, command.clone())));
-        Self { commands: timed.collect(), failing: BTreeSet::new(), running: Vec::new() }
+        let commands = snapshot.sources.commands.iter().filter(|command| command.ttl.is_some()).cloned();
+        let remotes = snapshot.sources.remotes.iter().cloned().map(DueSecret::Remote);
+        let secrets: Vec<_> = commands.map(DueSecret::Command).chain(remotes).collect();
+        // The reading may have got the last value of a source that fails.
+        let is_failing = |due: &DueSecret| match due {
+            DueSecret::Command(_) => false,
+            DueSecret::Remote(secret) => secret.source.is_failing(&secret.name),
+        };
+        let failing: BTreeSet<usize> =
+            (0..).zip(&secrets).filter(|(_, due)| is_failing(due)).map(|(at, _)| at).collect();
+        let timed = secrets.into_iter().map(|due| (now + due.interval(), due));
+        Self { secrets: timed.collect(), failing, running: Vec::new() }
     }
 
-    /// Waits for the next command's time; for ever if there is none.
+    /// Waits for the time of the next look; for ever if there is none.
     async fn come(&self) {
-        match self.commands.iter().map(|(at, _)| *at).min() {
+        match self.secrets.iter().map(|(at, _)| *at).min() {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
     }
 
-    /// Takes the commands whose time has come. Each is due again after its life.
-    fn take(&mut self) -> Vec<SourceCommand> {
+    /// Takes the secrets whose time has come.
+    fn take(&mut self) -> Vec<DueSecret> {
         let now = Instant::now();
         let mut taken = Vec::new();
         self.running.clear();
-        for (at, (due, command)) in self.commands.iter_mut().enumerate().filter(|(_, (due, _))| *due <= now) {
-            *due = now + command.ttl.unwrap_or(POLL);
+        for (at, (_, due)) in self.secrets.iter().enumerate().filter(|(_, (due, _))| *due <= now) {
             self.running.push(at);
-            taken.push(command.clone());
+            taken.push(due.clone());
         }
         taken
     }
 
-    /// Notes what came of those that were taken. Returns how many fail now.
-    fn note(&mut self, outcomes: &[CommandOutcome]) -> usize {
+    /// Notes what came of those that were taken. Each is due again after its interval; one that failed, soon.
+    fn note(&mut self, outcomes: &[LookOutcome]) {
+        let now = Instant::now();
         for (at, outcome) in self.running.iter().zip(outcomes) {
+            let Some((next, due)) = self.secrets.get_mut(*at) else { continue };
+            let interval = due.interval();
+            *next = now
+                + match (outcome, &*due) {
+                    // Its lease may be over, which leaves no time at all.
+                    (LookOutcome::Failed, DueSecret::Remote(secret)) => secret.ttl.min(POLL),
+                    (LookOutcome::Changed | LookOutcome::Failed | LookOutcome::Same, _) => interval,
+                };
             match outcome {
-                CommandOutcome::Failed => self.failing.insert(*at),
-                CommandOutcome::Changed | CommandOutcome::Same => self.failing.remove(at),
+                LookOutcome::Failed => self.failing.insert(*at),
+                LookOutcome::Changed | LookOutcome::Same => self.failing.remove(at),
             };
         }
-        self.failing.len()
+    }
+
+    /// Returns how many secrets of a kind could not be had when they were last looked for.
+    fn failing(&self, kind: &str) -> usize {
+        let of_kind = |at: &&usize| self.secrets.get(**at).is_some_and(|(_, due)| due.kind() == kind);
+        self.failing.iter().filter(of_kind).count()
     }
 }
 

@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod coding;
 pub mod counted;
 pub mod draw;
+pub mod http_call;
 pub mod id;
 pub mod origin;
 pub mod pem_section;

@@ -21,6 +21,7 @@ use crate::config::{Files, Loaded, MachineFiles, load};
 use crate::key_service::KeyServices;
 use crate::learn::{LONGEST_EXAMPLE, LearnedBank, MOST_EXAMPLES, learn};
 use crate::provider::{Profile, fixture};
+use crate::secret_source::SecretSources;
 use crate::syntax::{Diagnostics, SourceText};
 
 /// The arguments of `countersign learn`.
@@ -227,6 +228,10 @@ impl Files for UnsetVariables {
 
     fn key_services(&self) -> Option<&KeyServices> {
         MachineFiles.key_services()
+    }
+
+    fn secret_sources(&self) -> Option<&SecretSources> {
+        MachineFiles.secret_sources()
     }
 
     fn env(&self, name: &str) -> Option<String> {

@@ -136,6 +136,19 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
         let head = ["KEY SERVICE", "BREAKER", "SIGNED, FAILED", "SINCE", "WHY"];
         let _ = write!(text, "\n{}", table(&head, &services));
     }
+    let sources: Vec<Vec<String>> = list(status, "secret_sources")
+        .iter()
+        .map(|one| {
+            let since = one.get("since").and_then(Value::as_str).map_or("-".to_owned(), |since| moment(since, now));
+            let reason = one.get("reason").and_then(Value::as_str).unwrap_or_default();
+            let counts = format!("{} of {}", number(one, "failing"), number(one, "secrets"));
+            row(&[word(one, "name"), word(one, "kind"), &counts, &since, reason])
+        })
+        .collect();
+    if !sources.is_empty() {
+        let head = ["SECRET SOURCE", "KIND", "NOT READ", "SINCE", "WHY"];
+        let _ = write!(text, "\n{}", table(&head, &sources));
+    }
     let certificates: Vec<Vec<String>> = list(status, "certificates")
         .iter()
         .map(|one| vec![word(one, "what").to_owned(), moment(word(one, "expires_at"), now)])
@@ -181,6 +194,10 @@ mod tests {
                 { "service": "pkcs11:bank", "state": "open", "signed": 1, "failed": 2,
                   "since": "2024-02-28T23:59:00.000Z", "reason": "the process has ended" },
             ],
+            "secret_sources": [
+                { "name": "corp", "kind": "vault", "secrets": 3, "failing": 2, "since": "2024-02-28T23:59:00.000Z",
+                  "reason": "Vault is sealed" },
+            ],
             "certificates": [{ "what": "server.crt", "expires_at": "2024-03-10T00:00:00.000Z", "days_left": 10 }],
         });
         let providers = json!({ "providers": [{
@@ -208,6 +225,7 @@ mod tests {
             "night     oauth2   closed   1 of 1       in 1 h (2024-02-29T01:00:00Z)   outside its hours\n",
             "kms:eu-central-1  closed   7 and 0         -\n",
             "pkcs11:bank       open     1 and 2         1 min ago (2024-02-28T23:59:00Z)  the process has ended\n",
+            "corp           vault  2 of 3    1 min ago (2024-02-28T23:59:00Z)  Vault is sealed\n",
             "server.crt   in 10 d (2024-03-10T00:00:00Z)\n",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");

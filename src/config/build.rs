@@ -27,6 +27,7 @@ use super::redact::redact_all;
 use super::reload;
 use super::route::{self, ReadRoute, Route, RouteReadContext};
 use super::runtime;
+use super::secret_source;
 use super::snapshot::{Snapshot, SnapshotFields};
 use super::spanned_text::Position;
 use super::store::{self, Storage};
@@ -60,6 +61,7 @@ pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option
 fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
     let report = reader.report;
     let fields = Fields::new(root, "the file", report);
+    secret_source::read(&fields, reader);
     let known = client::read(&fields, reader);
     profile_pack::read(&fields, reader);
     let providers = provider::read(&fields, &known, reader);

@@ -13,6 +13,7 @@ use super::command_output::{CommandError, command_output};
 use super::sources::SourceCommand;
 use crate::base::time::{Clock, Now};
 use crate::key_service::KeyServices;
+use crate::secret_source::SecretSources;
 
 /// No certificate, key, secret or profile is longer; what is longer is a mistake, or a device that never ends.
 const LONGEST: u64 = 16 << 20;
@@ -47,6 +48,11 @@ pub trait Files {
 
     /// The key services of the machine; absent if none are reached.
     fn key_services(&self) -> Option<&KeyServices> {
+        None
+    }
+
+    /// The sources of secrets of the machine; absent if none are reached.
+    fn secret_sources(&self) -> Option<&SecretSources> {
         None
     }
 
@@ -113,6 +119,10 @@ impl Files for MachineFiles {
 
     fn key_services(&self) -> Option<&KeyServices> {
         Some(KeyServices::of_process())
+    }
+
+    fn secret_sources(&self) -> Option<&SecretSources> {
+        Some(SecretSources::of_process())
     }
 
     fn command(&self, command: &SourceCommand) -> Result<Zeroizing<Vec<u8>>, CommandError> {

@@ -1,8 +1,7 @@
 //! `include`: a config in several files.
 //!
-//! The files are read as if they were one: lists of tables go on, `[provider.NAME]`, `[client.NAME]` and `[profile_pack.NAME]`
-//! gather, and
-//! everything else stands in one file only. Every value keeps its place, so messages name the right file. Relative paths
+//! The files are read as if they were one: lists of tables go on, `[provider.NAME]`, `[client.NAME]`, `[profile_pack.NAME]`
+//! and `[secret_source.NAME]` gather, and everything else stands in one file only. Every value keeps its place, so messages name the right file. Relative paths
 //! start at the folder of the config itself, whichever file they stand in.
 
 use std::path::{Component, Path, PathBuf};
@@ -213,7 +212,7 @@ fn merge(root: &mut Node, part: Node, report: &Diagnostics) {
                 items.extend(more)
             }
             (Kind::Table(table), Kind::Table(more))
-                if matches!(&*entry.key, "client" | "profile_pack" | "provider") =>
+                if matches!(&*entry.key, "client" | "profile_pack" | "provider" | "secret_source") =>
             {
                 add(table, more, &entry.key, report);
             }

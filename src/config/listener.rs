@@ -12,13 +12,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use rustls::ServerConfig;
 
-use crate::base::secret::{ExposeSecret, SecretString, sha256};
+use crate::base::secret::sha256;
 use crate::route::ClientId;
 use crate::syntax::{Diagnostics, Fields, Node};
-use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
+use crate::tls::{self, Certificate, ClientCa, Internal, ServerTls};
 
 use super::client::{KnownClients, networks};
 use super::credentials::unix_path;
+use super::file_identity::{SERVER, file_identity};
 use super::reader::{Reader, pem_help};
 use super::schema::{MAY, MUST, SchemaKey, SchemaShape, TLS_VERSIONS};
 use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
@@ -117,10 +118,15 @@ pub(super) const KEYS: [SchemaKey; 8] = [
 
 /// The keys of `tls` of what listens, for the schema.
 pub(super) const TLS_KEYS: [SchemaKey; 5] = [
-    ("cert", SchemaShape::Text, MUST, "path of the certificate and its chain, PEM"),
+    ("cert", SchemaShape::Text, MAY, "path of the certificate and its chain, PEM, unless they stand in key"),
     ("client_auth", SchemaShape::Choice(&["optional", "required"]), MAY, "whether a client must show a certificate"),
     ("client_ca", SchemaShape::Text, MAY, "path of the CAs of client certificates, PEM"),
-    ("key", SchemaShape::Text, MUST, "path of its private key, PEM"),
+    (
+        "key",
+        SchemaShape::TextOr("key_file"),
+        MUST,
+        "path of its private key, PEM, or a table for PKCS#12 and passwords",
+    ),
     ("min_version", TLS_VERSIONS, MAY, "1.2"),
 ];
 
@@ -334,15 +340,13 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
     }
     let fields = Fields::new(node, format!("tls of {what}"), reader.report);
     let only_tls13 = only_tls13(&fields);
-    let cert = fields.req::<SpannedText>("cert", "\"certs/server.crt\"");
-    let key = fields.req::<SpannedText>("key", "\"certs/server.key\"");
+    let identity = file_identity(&fields, &SERVER, None, reader);
     let client_ca = fields.opt::<SpannedText>("client_ca");
     let required = choice(&fields, "client_auth", &[("required", true), ("optional", false)]);
     if required.is_some() && fields.take("client_ca").is_none() {
         fields.missing("client_ca", "\"certs/clients-ca.crt\"");
     }
     fields.finish();
-    let identity = cert.zip(key).and_then(|(cert, key)| identity(&cert, &key, None, reader));
     let mut read = ReadTls { asks_certificates: client_ca.is_some(), ..ReadTls::default() };
     let pem = match &client_ca {
         Some(word) => match reader.ca_file(word) {
@@ -373,66 +377,6 @@ fn made(wish: ServerTls<'_>, node: &Node, reader: &Reader<'_>) -> Option<Arc<Ser
         Ok(config) => Some(config),
         Err(error) => {
             Position::of(node).error(reader.report, error.to_string(), "use certificates that TLS servers use");
-            None
-        }
-    }
-}
-
-/// Reads `client_cert` and `client_key`, which go together: what we show where a server asks for it.
-pub(super) fn client_identity(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<(Identity, [u8; 32])> {
-    client_identity_with(fields, None, reader)
-}
-
-/// The same, where the key may be encrypted under a password.
-pub(super) fn client_identity_with(
-    fields: &Fields<'_>,
-    password: Option<&SecretString>,
-    reader: &Reader<'_>,
-) -> Option<(Identity, [u8; 32])> {
-    match (fields.opt::<SpannedText>("client_cert"), fields.opt::<SpannedText>("client_key")) {
-        (Some(cert), Some(key)) => return identity(&cert, &key, password, reader),
-        (Some(_), None) => fields.missing("client_key", "\"certs/client.key\""),
-        (None, Some(_)) => fields.missing("client_cert", "\"certs/client.crt\""),
-        (None, None) => {}
-    }
-    None
-}
-
-/// A certificate chain with its key, from two files; and a digest of both.
-fn identity(
-    cert: &SpannedText,
-    key: &SpannedText,
-    password: Option<&SecretString>,
-    reader: &Reader<'_>,
-) -> Option<(Identity, [u8; 32])> {
-    let (chain, private) = (reader.public_file(cert), reader.private_file(key));
-    let chain = chain?;
-    if let Err(error) = tls::certificates(&chain) {
-        let title = format!("`{}`: {error}", cert.text);
-        let help = pem_help(&chain, &cert.text, "x509", "it must hold the certificate and its chain, as PEM");
-        cert.place.error(reader.report, title, help);
-        return None;
-    }
-    let private = private?;
-    let encrypted = tls::is_encrypted(&private);
-    if password.is_some() && !encrypted {
-        let title = format!("`{}` is not encrypted, so its password is of no use", key.text);
-        key.place.warning(reader.report, title, "leave `client_key_password` out, or put the encrypted key there");
-    }
-    let secret = password.map(|password| password.expose_secret().as_bytes());
-    match Identity::from_encrypted_pem(&chain, &private, secret) {
-        Ok(identity) => Some((identity, sha256(&[sha256(&chain), sha256(&private)].concat()))),
-        Err(error) => {
-            let title = format!("`{}`: {error}", key.text);
-            let help = match (encrypted, password) {
-                (true, None) => {
-                    "a provider may name its password: `client_key_password = { env = \"NAME\" }`; elsewhere the key \
-                     must not be encrypted"
-                }
-                (true, Some(_)) => "see the value that `client_key_password` names",
-                (false, _) => "it must hold the key that the certificate was made for, as PEM",
-            };
-            key.place.error(reader.report, title, pem_help(&private, &key.text, "pkey", help));
             None
         }
     }

@@ -25,8 +25,9 @@ use crate::upstream::{EgressPath, ForwardProxy, Spellings};
 
 use super::client::KnownClients;
 use super::consent::{self, ConsentSettings, ReadConsent};
+use super::file_identity::{CLIENT, file_identity, is_remote};
 use super::hours;
-use super::listener::{client_identity_with, only_tls13};
+use super::listener::only_tls13;
 use super::next_credentials::{self, NextCredentials, OwnCredentials, credentials_expire};
 use super::quota::{self, ReadQuota};
 use super::reader::{Reader, pem_help};
@@ -179,9 +180,9 @@ pub(super) const TLS_KEYS: SchemaSection = (
         ("client_cert", SchemaShape::Text, MAY, "path of our certificate and its chain, PEM"),
         (
             "client_key",
-            SchemaShape::TextOr("service_key"),
+            SchemaShape::TextOr("client_key"),
             MAY,
-            "path of its private key, PEM, or a key of a key service",
+            "path of its private key, PEM, or a table: PKCS#12, a key with a password, a key of a key service",
         ),
         ("client_key_password", SchemaShape::Source, MAY, "what opens that key, if it is encrypted"),
         (
@@ -640,8 +641,12 @@ fn key_password(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SecretString
     let place = || Position::of(node).redacted();
     match fields.take("client_key") {
         None => place().error(reader.report, "there is no `client_key` that it could open", "add the key"),
-        Some(key) if key.as_table().is_some() => {
+        Some(key) if is_remote(key) => {
             place().error(reader.report, "a key of a key service has no password", "a token's is its `pin`");
+        }
+        Some(key) if key.as_table().is_some() => {
+            let help = "write `client_key = { file = \"path\", password = … }`";
+            place().error(reader.report, "the password of this key stands beside its file", help);
         }
         Some(_) => {}
     }
@@ -678,17 +683,18 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
         client_tls.key_exchange.iter().for_each(|name| inputs.extend(sha256(name.as_bytes())));
         let password = key_password(&fields, reader);
         let identity = match fields.take("client_key") {
-            Some(key) if key.as_table().is_some() => {
+            Some(key) if is_remote(key) => {
                 signing_threads = Some(BlockingThreads::new(SIGNING_THREADS));
                 remote_identity(&fields, key, client_tls.only_tls13, reader)
             }
-            Some(_) | None => client_identity_with(&fields, password.as_ref(), reader)
+            Some(_) | None => file_identity(&fields, &CLIENT, password.as_ref(), reader)
                 .map(|(identity, digest)| (ClientIdentity::Local(identity), digest)),
         };
         if let Some((identity, digest)) = identity {
             inputs.extend(digest);
             client_tls.identity = Some(identity);
-            let own = fields.take("client_cert").and_then(Node::as_str);
+            let container = fields.take("client_key").and_then(|key| Some(&key.as_table()?.find("pkcs12")?.value));
+            let own = fields.take("client_cert").or(container).and_then(Node::as_str);
             certificate = own.and_then(|own| reader.certificates().into_iter().find(|end| end.what == own));
         }
         if let Some(word) = fields.opt::<SpannedText>("server_name") {

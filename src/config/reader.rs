@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::base::secret::{SecretString, sha256};
 use crate::base::time::{Clock, Now};
 use crate::key_service::KeyServices;
 use crate::provider::{FileContent, PackDemand, PackFault, Profile, ProfilePack, ReadValue, RemoteKind};
+use crate::secret_source::{SecretDocument, SecretName, SecretSources, SourceProblem};
 use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::signer::Signer;
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText, suggest};
@@ -21,18 +23,19 @@ use crate::tls::{self, ForeignForm, TlsConfigError};
 use super::files::Files;
 use super::profile_pack::PackFiles;
 use super::redact::is_variable;
+use super::secret_source::{self, NamedSource, SourceReference};
 use super::service_key;
 use super::snapshot::CertificateEnd;
-use super::sources::{Gathering, SourceCommand, Sources};
+use super::sources::{Gathering, RemoteSecret, SourceCommand, Sources};
 use super::spanned_text::{Position, SpannedText};
 
 /// The places that a value may come from, besides the config itself.
-const SOURCES_HELP: &str =
-    "write `{ env = \"NAME\" }`, `{ file = \"path\" }` or `{ command = [\"program\", \"argument\"] }`";
+const SOURCES_HELP: &str = "write `{ env = \"NAME\" }`, `{ file = \"path\" }`, `{ command = [\"program\", \"argument\"] }` or \
+                            `{ source = \"NAME\", name = \"…\" }`";
 /// A command for a value may take this long unless the config says otherwise.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// A command is run again no sooner than after this long.
-const LEAST_TTL: Duration = Duration::from_secs(1);
+/// A command is run again, or a source asked, no sooner than after this long.
+pub(super) const LEAST_TTL: Duration = Duration::from_secs(1);
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;
@@ -41,6 +44,10 @@ const SOON: i64 = 30 * DAY;
 
 /// A command that was run, with its output, or the reason for which there is none.
 type RunCommand = (SourceCommand, Result<Zeroizing<Vec<u8>>, String>);
+/// The sources of secrets of a config by their names; `None`: one that was reported.
+type KnownSources = Vec<(String, Option<Rc<NamedSource>>)>;
+/// A secret that a source was asked for, once in a reading.
+type AskedSecret = (Rc<NamedSource>, SecretName, Result<Arc<SecretDocument>, SourceProblem>);
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
 pub(super) struct Reader<'a> {
@@ -59,6 +66,10 @@ pub(super) struct Reader<'a> {
     certificates: RefCell<Vec<CertificateEnd>>,
     /// The outputs of commands, each of which is run once.
     outputs: RefCell<Vec<RunCommand>>,
+    /// The sources of secrets by their names; absent: they are not known yet.
+    secret_sources: RefCell<Option<KnownSources>>,
+    /// The secrets of sources, each of which is read once.
+    documents: RefCell<Vec<AskedSecret>>,
     gathering: RefCell<Gathering>,
 }
 
@@ -76,6 +87,8 @@ impl<'a> Reader<'a> {
             texts: RefCell::default(),
             certificates: RefCell::default(),
             outputs: RefCell::default(),
+            secret_sources: RefCell::default(),
+            documents: RefCell::default(),
             gathering: RefCell::default(),
         }
     }
@@ -172,16 +185,28 @@ impl<'a> Reader<'a> {
         let bytes = self.private_file(word)?;
         self.texts.borrow_mut().push(bytes.clone());
         if let Some(at) = tls::first_expiry(&bytes) {
-            let end = CertificateEnd { what: word.text.clone(), at };
-            let mut certificates = self.certificates.borrow_mut();
-            if !certificates.contains(&end) {
-                certificates.push(end);
-                drop(certificates);
-                let help = "put a new certificate into this file; a running instance takes it up";
-                self.warn_of_end(&word.place, &format!("`{}`", word.text), (useful_until(&bytes), help));
-            }
+            self.certificate_end(word, at, useful_until(&bytes));
         }
         Some(bytes)
+    }
+
+    /// Takes note of the certificates of a PKCS#12 file.
+    pub(super) fn container_certificates(&self, word: &SpannedText, certificates: &[Vec<u8>]) {
+        self.texts.borrow_mut().extend(certificates.iter().cloned());
+        if let Some(at) = tls::der_expiries(certificates).into_iter().min() {
+            self.certificate_end(word, at, Some(at));
+        }
+    }
+
+    fn certificate_end(&self, word: &SpannedText, at: i64, useful_until: Option<i64>) {
+        let end = CertificateEnd { what: word.text.clone(), at };
+        let mut certificates = self.certificates.borrow_mut();
+        if !certificates.contains(&end) {
+            certificates.push(end);
+            drop(certificates);
+            let help = "put a new certificate into this file; a running instance takes it up";
+            self.warn_of_end(&word.place, &format!("`{}`", word.text), (useful_until, help));
+        }
     }
 
     /// Warns of what has ended, or soon will.
@@ -226,17 +251,20 @@ impl<'a> Reader<'a> {
                 let fields = Fields::new(node, "a secret value", report);
                 let (env, file) = (fields.opt::<SpannedText>("env"), fields.opt::<SpannedText>("file"));
                 let command = fields.take("command").map(|node| self.source_command(node, &fields));
-                let named = ["env", "file", "command"].iter().filter(|key| table.find(key).is_some()).count();
+                let source = fields.opt::<SpannedText>("source").map(|source| SourceReference::read(source, &fields));
+                let places = ["env", "file", "command", "source"];
+                let named = places.iter().filter(|key| table.find(key).is_some()).count();
                 fields.finish();
                 match (env, file, command) {
                     _ if named > 1 => {
-                        let help = "keep one of `env`, `file` and `command`";
+                        let help = "keep one of `env`, `file`, `command` and `source`";
                         Position::of(node).error(report, "a value comes from one place only", help);
                         None
                     }
                     (Some(name), None, None) => self.env_value(&name, report),
                     (None, Some(path), None) => self.file_value(&path, report),
                     (None, None, Some(command)) => self.command_value(command?, node, report),
+                    (None, None, None) if source.is_some() => self.source_value(source?, node, report),
                     _ if named == 0 => {
                         Position::of(node).error(report, "this says not where the value comes from", SOURCES_HELP);
                         None
@@ -296,6 +324,61 @@ impl<'a> Reader<'a> {
         let digest = sha256(&bytes);
         self.gathering.borrow_mut().command(SourceCommand { digest, ..command });
         text_of(&bytes, &format!("the output of {shown}"), &place, report)
+    }
+
+    fn source_value(&self, source: SourceReference, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
+        let place = Position::of(node).redacted();
+        source.value(self, report, |bytes, shown| text_of(bytes, shown, &place, report))
+    }
+
+    /// Makes the sources of secrets known. Until then no value comes from one.
+    pub(super) fn add_sources(&self, sources: KnownSources) {
+        *self.secret_sources.borrow_mut() = Some(sources);
+    }
+
+    /// Finds a source of secrets; reports that there is none.
+    pub(super) fn named_source(&self, word: &SpannedText, report: &Diagnostics) -> Option<Rc<NamedSource>> {
+        match &*self.secret_sources.borrow() {
+            Some(known) => secret_source::find(word, known, report),
+            None => {
+                let help = "take it from `env`, `file` or `command`";
+                let title = "what a source of secrets is asked with cannot come from a source itself";
+                word.place.redacted().error(report, title, help);
+                None
+            }
+        }
+    }
+
+    /// Returns a secret of a source, which is asked once in a reading. `None`: the source had failed before, which was
+    /// reported.
+    pub(super) fn document(
+        &self,
+        source: &Rc<NamedSource>,
+        name: &SecretName,
+    ) -> Option<Result<Arc<SecretDocument>, SourceProblem>> {
+        let is_same = |known: &&AskedSecret| Rc::ptr_eq(&known.0, source) && known.1 == *name;
+        let known = self.documents.borrow().iter().find(is_same).map(|(.., told)| told.clone());
+        if let Some(told) = known {
+            return (!told.as_ref().is_err_and(SourceProblem::is_of_source)).then_some(told);
+        }
+        let told = source.ask(name)?;
+        self.documents.borrow_mut().push((source.clone(), name.clone(), told.clone()));
+        Some(told)
+    }
+
+    /// Takes note of a secret that came from a source.
+    pub(super) fn read_remote(&self, secret: RemoteSecret) {
+        self.gathering.borrow_mut().remote(secret);
+    }
+
+    /// The sources of secrets of the machine; absent if none are reached.
+    pub(super) fn secret_sources(&self) -> Option<&SecretSources> {
+        self.files.secret_sources()
+    }
+
+    /// Returns an environment variable that is no secret.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        self.files.env(name).filter(|value| !value.is_empty())
     }
 
     fn env_value(&self, name: &SpannedText, report: &Diagnostics) -> Option<(SecretString, bool)> {

@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, hours, limits, listener, log, profile_pack, provider, quota, record,
-    reload, route, runtime, service_key, store, timeouts, token_budget, tracing, variable, webhook, wrapped_key,
+    admin, audit, client, consent, credentials, file_identity, hours, limits, listener, log, profile_pack, provider,
+    quota, record, reload, route, runtime, secret_source, service_key, store, timeouts, token_budget, tracing,
+    variable, webhook, wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -89,7 +90,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 34] = [
+const SECTIONS: [SchemaSection; 40] = [
     (
         "file",
         &[
@@ -110,6 +111,7 @@ const SECTIONS: [SchemaSection; 34] = [
             ("reload", SchemaShape::Table("reload"), MAY, "when the config is read anew"),
             ("route", SchemaShape::List("route"), MAY, "what leads from a request to a provider"),
             ("runtime", SchemaShape::Table("runtime"), MAY, "the process"),
+            ("secret_source", SchemaShape::Named("secret_source"), MAY, "a server that keeps secrets"),
             ("store", SchemaShape::Table("store"), MAY, "where records outlive the process"),
             ("tracing", SchemaShape::Table("tracing"), MAY, "where traces go"),
             ("webhook", SchemaShape::List("webhook"), MAY, "where a provider calls us"),
@@ -123,6 +125,8 @@ const SECTIONS: [SchemaSection; 34] = [
     limits::KEYS,
     ("listener", &listener::KEYS),
     consent::KEYS,
+    file_identity::KEYS,
+    file_identity::CLIENT_KEYS,
     hours::KEYS,
     ("intercept", &listener::INTERCEPT_KEYS),
     ("listener_tls", &listener::TLS_KEYS),
@@ -136,6 +140,10 @@ const SECTIONS: [SchemaSection; 34] = [
     route::RATE_LIMIT_KEYS,
     reload::KEYS,
     runtime::KEYS,
+    secret_source::KEYS,
+    secret_source::APP_ROLE_KEYS,
+    secret_source::KUBERNETES_KEYS,
+    secret_source::WEB_IDENTITY_KEYS,
     service_key::KEYS,
     store::KEYS,
     store::IAM_KEYS,
@@ -235,7 +243,7 @@ fn setting(declared: &DeclaredSetting) -> Value {
     value
 }
 
-/// A literal, `{ env = "NAME" }`, `{ file = "path" }` or `{ command = ["program"] }`.
+/// A literal, `{ env = "NAME" }`, `{ file = "path" }`, `{ command = ["program"] }` or `{ source = "NAME", name = "…" }`.
 fn text_or_source() -> Value {
     let duration = SchemaShape::Duration { off: false }.schema();
     let command = json!({
@@ -248,11 +256,24 @@ fn text_or_source() -> Value {
         "required": ["command"],
         "additionalProperties": false,
     });
+    let text = json!({ "type": "string" });
+    let source = json!({
+        "type": "object",
+        "properties": {
+            "field": text,
+            "name": text,
+            "source": text,
+            "ttl": duration,
+            "version": { "anyOf": [text, { "type": "integer", "minimum": 1 }] },
+        },
+        "required": ["source", "name"],
+        "additionalProperties": false,
+    });
     let from = |key: &str| {
         json!({ "type": "object", "properties": { key: { "type": "string" } }, "required": [key],
                 "additionalProperties": false })
     };
-    json!({ "anyOf": [{ "type": "string" }, from("env"), from("file"), command] })
+    json!({ "anyOf": [{ "type": "string" }, from("env"), from("file"), command, source] })
 }
 
 impl SchemaShape {

@@ -1,23 +1,14 @@
 //! `pkcs11` and `kms` of a key setting: where a private key is that stays there.
 
-use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-
-use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
-use prometheus_client::metrics::gauge::Gauge;
 
 use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Clock;
-use crate::key_service::kms::PendingAnswer;
 use crate::key_service::pkcs11::TokenKeyName;
 use crate::key_service::{
-    DeviceError, HttpCall, HttpWay, KeyName, KeyPart, KeyServices, KmsSettings, Pkcs11Settings, ServiceSettings,
-    TokenName, UnwrappedKey,
+    DeviceError, KeyName, KeyPart, KeyServices, KmsSettings, Pkcs11Settings, ServiceSettings, TokenName, UnwrappedKey,
 };
 use crate::provider::RemoteKind;
 use crate::signing::algorithm::SigningAlgorithm;
@@ -25,8 +16,9 @@ use crate::signing::public_key::PublicKey;
 use crate::signing::signer::Signer;
 use crate::syntax::{Diagnostics, Fields, Kind, Node};
 use crate::tls::{self, ClientTls};
-use crate::upstream::{ConnectionPool, Destination, EgressPath};
+use crate::upstream::{Destination, EgressPath};
 
+use super::pooled_way::PooledWay;
 use super::provider::{http_proxy, url};
 use super::reader::Reader;
 use super::schema::{MAY, SchemaSection, SchemaShape};
@@ -36,8 +28,6 @@ use super::spanned_text::{Position, SpannedText};
 const MOST_ANSWER: usize = 64 * 1024;
 /// Connecting takes no longer; the caller bounds it closer.
 const CONNECT: Duration = Duration::from_secs(10);
-/// An unused connection is kept for so long.
-const IDLE: Duration = Duration::from_secs(20);
 
 /// A key service as a config describes it, with the key that is wanted of it.
 struct ServiceKey {
@@ -329,7 +319,7 @@ fn kms(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<ServiceKey> {
         access_key_id: access?.0.expose_secret().to_owned(),
         secret_access_key: secret_key?,
         session_token,
-        http: Arc::new(KmsWay(destination)),
+        http: Arc::new(PooledWay { destination, most: MOST_ANSWER }),
         http_digest: sha256(&inputs),
         clock: Clock::System,
     };
@@ -351,32 +341,4 @@ fn octets(text: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let is_hex = !text.is_empty() && text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hex { text.as_bytes().chunks(2).map(pair).collect() } else { None }
-}
-
-/// The way to a key management service.
-#[derive(Clone)]
-struct KmsWay(Destination);
-
-impl HttpWay for KmsWay {
-    fn client(&self) -> Box<dyn HttpCall> {
-        Box::new(KmsClient(Rc::new(ConnectionPool::new(self.0.clone(), IDLE, Gauge::default()))))
-    }
-}
-
-impl fmt::Debug for KmsWay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KmsWay({}:{})", self.0.host, self.0.port)
-    }
-}
-
-/// Calls of a key management service over pooled connections.
-struct KmsClient(Rc<ConnectionPool<Full<Bytes>>>);
-
-impl HttpCall for KmsClient {
-    fn call(&self, request: Request<Bytes>) -> PendingAnswer<'_> {
-        Box::pin(async move {
-            let asked = self.0.ask(request.map(Full::new), MOST_ANSWER, Clock::System.now()).await;
-            asked.map_err(|error| error.to_string())
-        })
-    }
 }

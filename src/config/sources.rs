@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -12,6 +13,7 @@ use super::files::Files;
 use crate::base::secret::sha256;
 use crate::base::time::Now;
 use crate::key_service::KeyServices;
+use crate::secret_source::{SecretName, SecretSource, SecretSources};
 use crate::syntax::{Kind, Node};
 
 /// The files behind a snapshot. `Debug` shows no contents.
@@ -25,6 +27,8 @@ pub struct Sources {
     pub secrets: Vec<(PathBuf, [u8; 32])>,
     /// Commands that secrets came from.
     pub commands: Vec<SourceCommand>,
+    /// Secrets that came from sources.
+    pub remotes: Vec<RemoteSecret>,
     /// Folders that `include` looked into, and those of packs, each with a digest of the names there.
     pub folders: Vec<(PathBuf, [u8; 32])>,
     /// The sections of the config, by what a person calls them, each with a digest.
@@ -58,6 +62,30 @@ impl fmt::Debug for SourceCommand {
     }
 }
 
+/// A secret that came from a source.
+#[derive(Clone, Debug)]
+pub struct RemoteSecret {
+    pub source: Arc<SecretSource>,
+    pub name: SecretName,
+    /// It is read again after this long, unless it has a lease.
+    pub ttl: Duration,
+    /// Digest of all of its fields.
+    pub digest: [u8; 32],
+}
+
+impl RemoteSecret {
+    /// Returns whether it is the same secret, whatever it holds.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.source.name() == other.source.name() && self.name == other.name
+    }
+}
+
+impl fmt::Display for RemoteSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` of [secret_source.{}]", self.name, self.source.name())
+    }
+}
+
 impl Sources {
     /// Lists the differences between the config read before and this one, one line per change. The lines show no
     /// contents.
@@ -75,6 +103,12 @@ impl Sources {
             let known = before.commands.iter().find(|known| known.is_same(command));
             if known.is_some_and(|known| known.digest != command.digest) {
                 lines.push(format!("changed output of `{}`", command.program.display()));
+            }
+        }
+        for secret in &self.remotes {
+            let known = before.remotes.iter().find(|known| known.is_same(secret));
+            if known.is_some_and(|known| known.digest != secret.digest) {
+                lines.push(format!("changed {secret}"));
             }
         }
         if lines.is_empty() && before.fingerprint != self.fingerprint {
@@ -107,7 +141,7 @@ pub(super) fn outline(root: &Node) -> Vec<(String, [u8; 32])> {
     let mut sections = Vec::new();
     for entry in root.as_table().iter().flat_map(|table| &table.entries) {
         match (entry.key.as_str(), &entry.value.kind) {
-            (key @ ("client" | "profile_pack" | "provider"), Kind::Table(table)) => {
+            (key @ ("client" | "profile_pack" | "provider" | "secret_source"), Kind::Table(table)) => {
                 let named = table.entries.iter();
                 sections.extend(named.map(|named| (format!("[{key}.{}]", named.key), digest(&named.value))));
             }
@@ -203,6 +237,10 @@ impl Files for AsRead<'_> {
         self.files.key_services()
     }
 
+    fn secret_sources(&self) -> Option<&SecretSources> {
+        self.files.secret_sources()
+    }
+
     fn appendable(&self, path: &Path) -> io::Result<()> {
         self.files.appendable(path)
     }
@@ -215,6 +253,7 @@ pub(super) struct Gathering {
     texts: Vec<(PathBuf, Vec<u8>)>,
     secrets: Vec<(PathBuf, [u8; 32])>,
     commands: Vec<SourceCommand>,
+    remotes: Vec<RemoteSecret>,
     folders: Vec<(PathBuf, [u8; 32])>,
 }
 
@@ -253,6 +292,14 @@ impl Gathering {
         }
     }
 
+    pub(super) fn remote(&mut self, secret: RemoteSecret) {
+        self.note(secret.to_string().as_bytes(), &secret.digest);
+        match self.remotes.iter_mut().find(|known| known.is_same(&secret)) {
+            Some(known) => known.ttl = known.ttl.min(secret.ttl),
+            None => self.remotes.push(secret),
+        }
+    }
+
     pub(super) fn variable(&mut self, name: &str, value: &str) {
         self.note(name.as_bytes(), value.as_bytes());
     }
@@ -265,7 +312,8 @@ impl Gathering {
     pub(super) fn finish(&self, root: &Node) -> Sources {
         let fingerprint = sha256(&self.inputs);
         let (texts, secrets) = (self.texts.clone(), self.secrets.clone());
-        let (commands, folders) = (self.commands.clone(), self.folders.clone());
-        Sources { fingerprint, texts, secrets, commands, folders, outline: outline(root) }
+        let (commands, remotes) = (self.commands.clone(), self.remotes.clone());
+        let folders = self.folders.clone();
+        Sources { fingerprint, texts, secrets, commands, remotes, folders, outline: outline(root) }
     }
 }

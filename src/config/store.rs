@@ -14,7 +14,7 @@ use crate::store::{
 use crate::syntax::{Fields, Kind, Node};
 use crate::tls::{self, ClientIdentity, ClientTls};
 
-use super::listener::client_identity;
+use super::file_identity::{CLIENT, file_identity};
 use super::reader::{Reader, pem_help};
 use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
 use super::service_key;
@@ -344,7 +344,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport>
             }
         }
         client_tls.ca = ca.as_deref();
-        if let Some((identity, digest)) = client_identity(&fields, reader) {
+        if let Some((identity, digest)) = file_identity(&fields, &CLIENT, None, reader) {
             inputs.extend(digest);
             client_tls.identity = Some(ClientIdentity::Local(identity));
         }

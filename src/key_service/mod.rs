@@ -9,8 +9,8 @@
 //! A PKCS#11 module is foreign code that runs in the process that loads it, keys included when the token is software.
 //! So it is loaded by a process of its own ([`pkcs11`]), which can also be ended when it hangs.
 //!
-//! It must not know profiles, routes or how a request reaches a key management service: [`HttpWay`] is built by the
-//! config, with the TLS roots and the proxy that it names.
+//! It must not know profiles, routes or how a request reaches a key management service: [`HttpWay`](crate::base::http_call::HttpWay) is built by
+//! the config, with the TLS roots and the proxy that it names.
 
 mod breaker;
 mod device;
@@ -24,7 +24,7 @@ mod service_task;
 pub use breaker::{Breaker, BreakerEvent};
 pub use device::{DeviceError, KeyDevice, KeyPart, KeyProblem};
 pub use key_services::{KeyServices, UnwrappedKey};
-pub use kms::{HttpCall, HttpWay, KmsSettings};
+pub use kms::KmsSettings;
 pub use pkcs11::{Pkcs11Settings, TokenName};
 pub use remote_key::RemoteKey;
 pub use service::{KeyName, KeyService, SERVICE_PARALLEL, ServiceReport, ServiceSettings};

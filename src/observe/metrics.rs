@@ -76,8 +76,8 @@ metrics! {
     tunnels: Family<TunnelLabels, Counter> = "tunnels", "CONNECT requests, by what became of them";
     reload_successful: Gauge =
         "config_last_reload_successful", "Whether the config was read without mistakes when last read";
-    secret_commands_failing: Gauge =
-        "secret_commands_failing", "Commands for secrets that failed when they were last run";
+    secrets_failing: Family<KindLabel, Gauge> =
+        "secrets_failing", "Secrets that could not be had again when they were last looked for";
     limited: Family<LimitLabel, Counter> = "limited", "Connections and answers that ended at a limit";
     spans: Family<SpanLabels, Counter> = "spans", "Finished spans of traces, by what became of them";
     key_service_up: Family<ServiceLabel, Gauge> =
@@ -134,6 +134,11 @@ pub struct AuditMeters {
     pub lost: Counter,
     /// 1 while records cannot be written.
     pub failing: Gauge,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct KindLabel {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -529,9 +534,11 @@ impl Metrics {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many commands for secrets failed when they were last run; the values from before stay in use.
-    pub fn secret_commands_fail(&self, count: usize) {
-        self.table.secret_commands_failing.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// So many secrets from commands, or from one kind of source, could not be had when they were last looked for; the
+    /// values from before stay in use.
+    pub fn secrets_fail(&self, kind: &'static str, count: usize) {
+        let gauge = self.table.secrets_failing.get_or_create_owned(&KindLabel { kind });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A new config could not be used.

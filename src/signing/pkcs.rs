@@ -50,12 +50,18 @@ pub fn private_key_der(der: &PrivateKeyDer<'_>) -> Result<PrivateKey, KeyError> 
 
 /// Reads the private key of a PKCS#12 file (`.p12`, `.pfx`) with its certificates, its own certificate first.
 pub fn pkcs12(file: &[u8], password: &str) -> Result<(PrivateKey, CertificateChain), KeyError> {
+    let (key, certificates) = pkcs12_parts(file, password)?;
+    let certificates = CertificateChain::new(certificates).map_err(|_| KeyError::Broken)?;
+    Ok((from_pkcs8(&key)?, certificates))
+}
+
+/// Opens a PKCS#12 file: the private key in PKCS#8, and its certificates in DER, its own first.
+pub fn pkcs12_parts(file: &[u8], password: &str) -> Result<(Zeroizing<Vec<u8>>, Vec<Vec<u8>>), KeyError> {
     let store = KeyStore::from_pkcs12(file, password, Pkcs12ImportPolicy::Strict);
     let store = store.map_err(|_| KeyError::PasswordWrong)?;
     let (_, chain) = store.private_key_chain().ok_or(KeyError::NoPrivateKey)?;
     let certificates = chain.certs().iter().map(|certificate| certificate.as_der().to_vec()).collect();
-    let certificates = CertificateChain::new(certificates).map_err(|_| KeyError::Broken)?;
-    Ok((from_pkcs8(chain.key().as_der())?, certificates))
+    Ok((Zeroizing::new(chain.key().as_der().to_vec()), certificates))
 }
 
 /// Reads a key in PKCS#8 (RFC 5958). A key that is restricted to RSASSA-PSS is read as any RSA key.

@@ -1,16 +1,21 @@
-//! AWS Signature Version 4: of a request with a body and without a query, and of a URL that carries its signature.
+//! AWS Signature Version 4: of a request with a body and without a query, and of a URL that carries its signature; and the
+//! requests of AWS's JSON protocol.
 //!
 //! The canonical request, the text to sign and the chain of keys are those of the AWS General Reference, "Create a signed
 //! AWS API request"; the test vectors are those that AWS publishes. The crate `aws-sigv4` is not taken: it brings twelve
 //! crates, a second hash library among them, for these functions.
 
 use aws_lc_rs::hmac;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 use crate::base::secret::{ExposeSecret, SecretString, hex, sha256};
 use crate::base::time::CivilTime;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+const JSON: &str = "application/x-amz-json-1.1";
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The account, place and time that a signature is for.
@@ -28,6 +33,34 @@ pub fn timestamp(wall: u64) -> String {
     let time = CivilTime::of(wall, 0);
     let (date, clock) = ((time.year, time.month, time.day), (time.hour, time.minute, time.second));
     format!("{:04}{:02}{:02}T{:02}{:02}{:02}Z", date.0, date.1, date.2, clock.0, clock.1, clock.2)
+}
+
+/// Makes a signed request of the JSON protocol: `target` is the service and its action, `token` that of temporary
+/// credentials.
+pub fn json_request(
+    scope: &SigningScope<'_>,
+    host: &str,
+    target: &str,
+    token: Option<&SecretString>,
+    body: String,
+) -> http::Result<Request<Bytes>> {
+    let (time, token) = (scope.timestamp, token.map(ExposeSecret::expose_secret));
+    let mut fields = vec![("content-type", JSON), ("host", host), ("x-amz-date", time)];
+    fields.extend(token.map(|token| ("x-amz-security-token", token)));
+    fields.push(("x-amz-target", target));
+    let mut shown = HeaderValue::try_from(authorization(scope, "POST", "/", &fields, body.as_bytes()))?;
+    shown.set_sensitive(true);
+    let request = Request::post("/").header(CONTENT_TYPE, JSON).header(HOST, host);
+    let request = request.header("x-amz-date", time).header("x-amz-target", target).header(AUTHORIZATION, shown);
+    let request = match token {
+        Some(token) => {
+            let mut token = HeaderValue::try_from(token)?;
+            token.set_sensitive(true);
+            request.header("x-amz-security-token", token)
+        }
+        None => request,
+    };
+    request.body(Bytes::from(body))
 }
 
 /// Returns the value of `Authorization`. `fields` are in the order of their names, which are lower-case, and their values

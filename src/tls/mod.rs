@@ -21,7 +21,7 @@ pub mod trust_store;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 pub use client::{ClientIdentity, ClientTls, KEY_EXCHANGES, client};
 pub use intercept::Interception;
@@ -56,8 +56,15 @@ impl Identity {
 
     /// The same; the key may be encrypted under this password.
     pub fn from_encrypted_pem(chain: &[u8], key: &[u8], password: Option<&[u8]>) -> Result<Self, TlsConfigError> {
-        let chain = certificates(chain)?;
-        let key = pem::private_key(key, password)?;
+        Self::matching(certificates(chain)?, pem::private_key(key, password)?)
+    }
+
+    /// Takes a chain and a key in PKCS#8 (RFC 5958).
+    pub fn from_pkcs8(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> Result<Self, TlsConfigError> {
+        Self::matching(chain, PrivatePkcs8KeyDer::from(key.to_vec()).into())
+    }
+
+    fn matching(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsConfigError> {
         let provider = provider();
         let signer = provider.key_provider.load_private_key(key.clone_key());
         let signer = signer.map_err(TlsConfigError::KeyKind)?;
@@ -67,6 +74,12 @@ impl Identity {
             Err(error) => Err(TlsConfigError::ForeignKey(error)),
         }
     }
+}
+
+/// The ends of certificates in DER, in seconds since 1970.
+pub fn der_expiries(certificates: &[Vec<u8>]) -> Vec<i64> {
+    let certificates = certificates.iter().map(|der| CertificateDer::from(der.as_slice()));
+    certificates.filter_map(|certificate| end_of(&certificate)).collect()
 }
 
 /// When the first of a PEM file's certificates ends, in seconds since 1970; absent where there is none to read.
@@ -80,9 +93,10 @@ pub fn last_expiry(pem: &[u8]) -> Option<i64> {
 }
 
 fn expiries(pem: &[u8]) -> Vec<i64> {
-    let ends = |certificate: &CertificateDer<'_>| {
-        let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        Some(read.validity().not_after.timestamp())
-    };
-    certificates(pem).iter().flatten().filter_map(ends).collect()
+    certificates(pem).iter().flatten().filter_map(end_of).collect()
+}
+
+fn end_of(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(read.validity().not_after.timestamp())
 }

@@ -1,7 +1,8 @@
-//! A question in the clear: to a collector of traces beside us, never to a provider.
+//! A question in the clear: to a collector of traces beside us, or to the address of the machine's own link at which a
+//! cloud gives temporary keys; never to a provider.
 //!
-//! Providers are reached through [`super::Destination`], which has no way around TLS; this has no TLS, and no token is
-//! ever near it.
+//! Providers are reached through [`super::Destination`], which has no way around TLS; this has no TLS, and no token of a
+//! provider is ever near it.
 
 use std::time::Duration;
 

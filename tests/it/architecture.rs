@@ -11,7 +11,7 @@ const FLOORS: [&[&str]; 9] = [
     &["base", "syntax"],
     &["observe", "route", "signing", "token"],
     &["transport"],
-    &["key_service", "provider", "store", "tls", "upstream"],
+    &["key_service", "provider", "secret_source", "store", "tls", "upstream"],
     &["config", "learn"],
     &["control", "record"],
     &["admin", "serve", "sim"],
@@ -20,7 +20,7 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Files in which a secret may be unwrapped, each with its reason.
-const EXPOSE: [(&str, &str); 22] = [
+const EXPOSE: [(&str, &str); 23] = [
     ("base/secret.rs", "defines what may be said of a secret"),
     ("config/", "reads secrets and hashes them into the config's digest"),
     ("control/token_call.rs", "puts the token request on the wire"),
@@ -29,9 +29,10 @@ const EXPOSE: [(&str, &str); 22] = [
     ("observe/audit/chain.rs", "makes the audit chain's key of what was configured"),
     ("provider/", "renders secrets into token requests and tokens into headers"),
     ("record/", "replaces secrets, and looks for them in what is written"),
+    ("secret_source/", "logs in to the servers that keep secrets"),
     ("signing/oauth1.rs", "joins both secrets of OAuth 1.0a to a key"),
-    ("signing/signing_scope.rs", "derives the signing key of an AWS account from its secret"),
     ("signing/shared_secret.rs", "computes authentication codes, and encrypts with secrets"),
+    ("signing/signing_scope.rs", "makes the keys of signatures for AWS, and puts session tokens into headers"),
     ("sim/", "is the bank: it made the secrets and checks them"),
     ("store/", "seals records, and shows a Redis its password"),
     ("control/consents/", "hands users' records to the store"),

@@ -1083,7 +1083,8 @@ fn the_schema_knows_the_readers_keys() {
     let probe = format!(
         "{odd}[[listener]]\n{odd}tls = {{ {inline} }}\n[provider.x]\nprofile = \"oauth2\"\n{odd}[provider.x.tls]\n{odd}\
          [provider.x.timeouts]\n{odd}[provider.x.hours]\n{odd}[provider.x.token_budget]\n{odd}[[provider.x.quota]]\n{odd}[[route]]\n{odd}[route.vars.v]\n{odd}[route.timeouts]\n{odd}[route.rate_limit]\n{odd}[client.x]\n{odd}[client.x.jwt]\n{odd}\
-         [profile_pack.x]\n{odd}[admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[runtime]\n{odd}[limits]\n{odd}"
+         [profile_pack.x]\n{odd}[secret_source.x]\nkind = \"vault\"\n{odd}[secret_source.x.app_role]\n{odd}[secret_source.y]\nkind = \"vault\"\n[secret_source.y.kubernetes]\n{odd}\
+         [secret_source.z]\nkind = \"aws\"\nregion = \"eu\"\n[secret_source.z.web_identity]\n{odd}[admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[runtime]\n{odd}[limits]\n{odd}"
     );
     let (_, found) = build(Path::new("proxy.toml"), probe, &InMemory::new());
     let settings: Vec<String> = countersign::provider::Profile::builtin("oauth2")
@@ -1109,6 +1110,10 @@ fn the_schema_knows_the_readers_keys() {
         ("[client.x]", "client"),
         ("jwt of [client]", "jwt"),
         ("[profile_pack.x]", "profile_pack"),
+        ("[secret_source.x]", "secret_source"),
+        ("`app_role`", "secret_source_app_role"),
+        ("`kubernetes`", "secret_source_kubernetes"),
+        ("`web_identity`", "secret_source_web_identity"),
         ("[admin]", "admin"),
         ("[admin.token.x]", "admin_token"),
         ("[log]", "log"),
@@ -1149,7 +1154,7 @@ fn the_sample_fits_the_schema_and_mistakes_do_not() {
         ("[admin]", "[adnim]"),
         ("bind = \"127.0.0.1:9901\"", "bind = 9901"),
         ("mode = \"reverse\"", "mode = \"revers\""),
-        ("tls  = { cert = \"certs/server.crt\", ", "tls  = { "),
+        (", key = \"certs/server.key\" }", " }"),
         ("profile            = \"scb\"", ""),
         ("profile            = \"scb\"", "profile            = \"sbc\""),
         ("level  = \"info\"", "level  = \"information\""),

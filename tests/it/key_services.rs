@@ -2,7 +2,7 @@
 
 mod client_certificates;
 mod interception;
-mod kms_server;
+pub mod kms_server;
 mod memory;
 mod soft_token;
 mod wrapped_keys;
@@ -145,7 +145,8 @@ fn signal_module(process: &Process, signal: Signal) {
     kill_process(Pid::from_raw(children[0].cast_signed()).expect("a process"), signal).expect("signalled");
 }
 
-async fn admin(process: &Process, path: &str) -> String {
+/// The body of an answer of the admin listener.
+pub async fn admin(process: &Process, path: &str) -> String {
     let address = process.address("admin listening").await;
     let stream = tokio::net::TcpStream::connect(address).await.expect("connected");
     let io = hyper_util::rt::TokioIo::new(stream);

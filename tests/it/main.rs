@@ -60,6 +60,7 @@ mod resilience;
 mod rotation;
 mod scripted_server;
 mod sealed_bodies;
+mod secret_sources;
 mod secrets;
 mod signed_answers;
 mod signed_replays;

@@ -90,7 +90,7 @@ fn a_bad_config_changes_nothing_and_is_shown_until_a_good_one_comes() {
 }
 
 /// Waits until something holds, looking every few milliseconds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let looking = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -369,10 +369,10 @@ fn two_hundred_reloads_under_load_lose_nothing_and_mix_nothing() {
 }
 
 /// A proxy as a process of its own: its config and files in a folder, its secret where Kubernetes would put it.
-struct Pod {
-    folder: tempfile::TempDir,
-    process: Process,
-    client: Client,
+pub struct Pod {
+    pub folder: tempfile::TempDir,
+    pub process: Process,
+    pub client: Client,
 }
 
 impl Pod {
@@ -382,6 +382,29 @@ impl Pod {
 
     /// The same with another source of the secret.
     async fn start_with(sim: &SimHandle, more: &str, source: &str) -> Self {
+        Self::start_with_files(sim, more, source, &[]).await
+    }
+
+    /// The same with more files beside the config.
+    pub async fn start_with_files(sim: &SimHandle, more: &str, source: &str, files: &[(&str, &str)]) -> Self {
+        let (folder, authority) = Self::folder(sim, more, source, files);
+        Self::run(folder, &authority).await
+    }
+
+    /// Starts it in its folder.
+    pub async fn run(folder: tempfile::TempDir, authority: &SimAuthority) -> Self {
+        let process = Process::start(&["run", "-c", "proxy.toml"], folder.path());
+        let client = Client::new(process.address("gateway").await, authority.pem());
+        Self { folder, process, client }
+    }
+
+    /// Writes its folder.
+    pub fn folder(
+        sim: &SimHandle,
+        more: &str,
+        source: &str,
+        files: &[(&str, &str)],
+    ) -> (tempfile::TempDir, SimAuthority) {
         let folder = tempfile::tempdir().expect("a folder");
         let authority = SimAuthority::new("pod CA", now()).expect("a CA");
         let leaf = authority.issue(&LeafSpec::server(now())).expect("a leaf");
@@ -389,6 +412,7 @@ impl Pod {
         put("server.crt", &leaf.cert_pem);
         put("server.key", &leaf.key_pem);
         put("bank.crt", &sim.ca_pem());
+        files.iter().for_each(|(name, text)| put(name, text));
         let secret = sim.credentials().secret().expose_secret();
         let provider = sim.settings_toml_as("meed", "bank.crt");
         let provider = provider.replace(&format!("\"{secret}\""), source);
@@ -409,12 +433,10 @@ impl Pod {
         fs::write(&script, format!("#!/bin/sh\nexec cat '{}'\n", folder.path().join("secrets/meed").display()))
             .expect("written");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).expect("may be run");
-        let process = Process::start(&["run", "-c", "proxy.toml"], folder.path());
-        let client = Client::new(process.address("gateway").await, authority.pem());
-        Self { folder, process, client }
+        (folder, authority)
     }
 
-    async fn says(&self, what: &str) {
+    pub async fn says(&self, what: &str) {
         until(what, async || self.process.stderr().contains(what)).await;
     }
 }
@@ -463,14 +485,18 @@ fn a_command_for_a_secret_is_run_again_and_its_last_value_stays_while_it_fails()
             stream.write_all(head.as_bytes()).await.expect("written");
             let mut text = String::new();
             stream.read_to_string(&mut text).await.expect("text");
-            text.lines().find(|line| line.starts_with("countersign_secret_commands_failing")).map(str::to_owned)
+            text.lines()
+                .find(|line| line.starts_with("countersign_secrets_failing{kind=\"command\"}"))
+                .map(str::to_owned)
         };
         assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
-        assert_eq!(failing().await.as_deref(), Some("countersign_secret_commands_failing 0"));
+        assert_eq!(failing().await.as_deref(), Some("countersign_secrets_failing{kind=\"command\"} 0"));
         fs::remove_file(pod.folder.path().join("secrets/meed")).expect("removed");
         pod.says("the last value stays in use").await;
-        until("the metric tells", async || failing().await.as_deref() == Some("countersign_secret_commands_failing 1"))
-            .await;
+        until("the metric tells", async || {
+            failing().await.as_deref() == Some("countersign_secrets_failing{kind=\"command\"} 1")
+        })
+        .await;
         assert_eq!(pod.client.send(get("/meed/echo/a", KEY)).await.status, 200);
         let second = sim.second_secret().expose_secret();
         fs::write(pod.folder.path().join("secrets/meed"), second).expect("written");

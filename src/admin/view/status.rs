@@ -6,6 +6,7 @@ use crate::base::time::{Now, rfc3339};
 use crate::config::CertificateEnd;
 use crate::control::{ReloadOutcome, Reloaded};
 use crate::key_service::ServiceReport;
+use crate::secret_source::SourceReport;
 
 /// The response body of `GET /api/v1/status`.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +30,40 @@ pub(crate) struct StatusView {
     pub certificates: Vec<CertificateView>,
     /// Tokens and key management services that hold keys.
     pub key_services: Vec<KeyServiceView>,
+    /// Servers that secrets come from.
+    pub secret_sources: Vec<SecretSourceView>,
+}
+
+/// A server that secrets come from.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SecretSourceView {
+    /// Its name in the config.
+    pub name: String,
+    /// Its kind: `aws`, `kubernetes` or `vault`.
+    pub kind: &'static str,
+    /// Number of its secrets in use.
+    pub secrets: usize,
+    /// Those that could not be read again; their last values are in use.
+    pub failing: usize,
+    /// When the first of them could not be read; absent if none is failing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Reason for the first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl SecretSourceView {
+    pub(crate) fn of(report: SourceReport) -> Self {
+        Self {
+            name: report.name,
+            kind: report.kind,
+            secrets: report.secrets,
+            failing: report.failing,
+            since: report.failing_since.map(|since| rfc3339(since.wall)),
+            reason: report.failure,
+        }
+    }
 }
 
 /// A key service.
@@ -74,7 +109,7 @@ pub(crate) struct ReloadView {
     /// Result of the reload: `applied` or `refused`.
     pub outcome: &'static str,
     pub at: String,
-    /// `start`, `signal`, `files`, `admin` or `admin:` and the name of a token.
+    /// `start`, `signal`, `files`, `secrets`, `admin` or `admin:` and the name of a token.
     pub by: String,
     /// The config that holds since then.
     pub config_digest: String,

@@ -3,24 +3,23 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Request, StatusCode};
+use http::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{HttpCall, KmsSettings};
-use crate::base::secret::{ExposeSecret, SecretBox, is_wordy_secret};
+use super::KmsSettings;
+use crate::base::http_call::HttpCall;
+use crate::base::secret::{SecretBox, is_wordy_secret};
 use crate::key_service::device::{DeviceError, KeyPart};
 use crate::key_service::service::KeyName;
 use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::device_input::DeviceInput;
 use crate::signing::public_key::PublicKey;
 use crate::signing::signature::DigitalSignature;
-use crate::signing::signing_scope::{SigningScope, authorization, timestamp};
+use crate::signing::signing_scope::{SigningScope, json_request, timestamp};
 
 const SERVICE: &str = "kms";
-const JSON: &str = "application/x-amz-json-1.1";
 
 /// An account of AWS KMS.
 pub struct KmsDevice {
@@ -122,31 +121,14 @@ impl KmsDevice {
 
     fn request(&self, target: &'static str, body: String) -> http::Result<Request<Bytes>> {
         let settings = &self.settings;
-        let time = timestamp(settings.clock.now().wall);
-        let token = settings.session_token.as_ref().map(ExposeSecret::expose_secret);
-        let mut fields = vec![("content-type", JSON), ("host", &*settings.host), ("x-amz-date", &time)];
-        fields.extend(token.map(|token| ("x-amz-security-token", token)));
-        fields.push(("x-amz-target", target));
         let scope = SigningScope {
             access_key_id: &settings.access_key_id,
             secret_access_key: &settings.secret_access_key,
             region: &settings.region,
             service: SERVICE,
-            timestamp: &time,
+            timestamp: &timestamp(settings.clock.now().wall),
         };
-        let mut shown = HeaderValue::try_from(authorization(&scope, "POST", "/", &fields, body.as_bytes()))?;
-        shown.set_sensitive(true);
-        let request = Request::post("/").header(CONTENT_TYPE, JSON).header(HOST, &*settings.host);
-        let request = request.header("x-amz-date", &*time).header("x-amz-target", target).header(AUTHORIZATION, shown);
-        let request = match token {
-            Some(token) => {
-                let mut token = HeaderValue::try_from(token)?;
-                token.set_sensitive(true);
-                request.header("x-amz-security-token", token)
-            }
-            None => request,
-        };
-        request.body(Bytes::from(body))
+        json_request(&scope, &settings.host, target, settings.session_token.as_ref(), body)
     }
 
     /// Reads an error; its name decides.

@@ -6,33 +6,13 @@
 
 mod kms_device;
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-
-use bytes::Bytes;
-use http::{Request, Response};
 
 pub use kms_device::KmsDevice;
 
+use crate::base::http_call::HttpWay;
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Clock;
-
-/// An answer on its way, or the text of what went wrong, for the log.
-pub type PendingAnswer<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + 'a>>;
-
-/// The way to a key management service: TLS, the proxy, bounds.
-pub trait HttpWay: fmt::Debug + Send + Sync {
-    /// Makes a client, which stays on the calling thread.
-    fn client(&self) -> Box<dyn HttpCall>;
-}
-
-/// A client of a key management service, with connections of its own. Its caller bounds the time of a call.
-pub trait HttpCall {
-    /// Sends a request, whose URI is a path, and reads an answer of at most 64 KiB. A request may arrive twice.
-    fn call(&self, request: Request<Bytes>) -> PendingAnswer<'_>;
-}
 
 /// The settings of an account.
 #[derive(Clone, Debug)]

@@ -227,8 +227,8 @@ fn check_says_what_is_wrong_with_the_key_of_a_client_certificate() {
         (remote.replace("p384", "rsa"), "", Some("does not belong to the certificate in `bank.crt`")),
         (remote.replace("p384", "none"), "", Some("the token has no private key with label `none`")),
         (remote.clone(), ", client_key_password = \"x\"", Some("a key of a key service has no password")),
-        ("{ file = \"x\" }".to_owned(), "", Some("`client_key` does not say where the key is")),
-        ("{ file = \"x\" }".to_owned(), "", Some("unknown key `file`")),
+        ("{ fil = \"x\" }".to_owned(), "", Some("`client_key` does not say where the key is")),
+        ("{ fil = \"x\" }".to_owned(), "", Some("did you mean `file`?")),
         (format!("{{ {setting}, kms = {{}} }}"), "", Some("a key comes from one place")),
     ];
     for (key, more, mistake) in cases {

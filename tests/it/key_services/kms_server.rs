@@ -25,6 +25,15 @@ pub struct KmsServer {
 impl KmsServer {
     /// Starts one with these keys, each an alias and a PEM file.
     pub fn with(keys: &[(&str, &str)]) -> Self {
+        Self::with_files(keys, &[])
+    }
+
+    /// Starts one without keys of ours. It has a secret `bank` with this text, and a role for this web identity.
+    pub fn with_secret(secret: &str, web_identity: &str) -> Self {
+        Self::with_files(&[], &[("bank.secret", secret), ("web-identity", web_identity)])
+    }
+
+    fn with_files(keys: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let now = Clock::System.now();
         let authority = SimAuthority::new("KMS CA", now).expect("a CA");
@@ -32,6 +41,7 @@ impl KmsServer {
         let put = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
         put("tls.crt", &leaf.cert_pem);
         put("tls.key", &leaf.key_pem);
+        files.iter().for_each(|(name, text)| put(name, text));
         let keys = keys.iter().map(|(alias, pem)| {
             put(&format!("{alias}.pem"), pem);
             format!("{alias}={alias}.pem")
@@ -74,6 +84,16 @@ impl KmsServer {
     pub fn data_key(&self) -> (String, String) {
         let read = |name: &str| fs::read_to_string(self.folder.path().join(name)).expect("written before it listens");
         (read("data-key"), read("data-key.wrapped"))
+    }
+
+    /// The CA of its certificate, as PEM.
+    pub fn ca(&self) -> &str {
+        &self.ca
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
     }
 
     /// The key setting of one of its keys, with what it needs in files beside the config.

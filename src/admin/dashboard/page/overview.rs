@@ -63,7 +63,7 @@ struct Blamed {
     share: String,
 }
 
-/// Lists what is wrong now: banks without tokens, key services that are gone, a store out of reach, an audit log that
+/// Lists what is wrong now: banks without tokens, key services that are gone, secrets that cannot be read, a store out of reach, an audit log that
 /// cannot be written, a refused config, certificates that have ended.
 fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: bool, now: Now) -> Vec<CurrentProblem> {
     let mut problems = Vec::new();
@@ -106,6 +106,16 @@ fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: b
         }
         detail += "; calls that need its signatures are refused";
         problems.push(CurrentProblem { name: service.service.clone(), badge, detail, page: "" });
+    }
+    for source in status.secret_sources.iter().filter(|source| source.failing > 0) {
+        let badge = StatusBadge::new("warn", "Not read");
+        let mut detail = source.reason.clone().unwrap_or_default();
+        if let Some(since) = &source.since {
+            detail += &format!("; since {}", ShownMoment::of(since, now).clock);
+        }
+        detail += "; the last values of its secrets are in use";
+        let name = format!("secret source {}", source.name);
+        problems.push(CurrentProblem { name, badge, detail, page: "" });
     }
     if is_audit_failing {
         let badge = StatusBadge::new("bad", "Not written");

@@ -1,0 +1,109 @@
+//! The client of a source, by its kind.
+
+use std::path::Path;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::aws_secrets::AwsSecretsClient;
+use super::kubernetes_secrets::KubernetesClient;
+use super::secret_document::SecretDocument;
+use super::source_problem::{SourcePart, SourceProblem};
+use super::source_settings::{SecretName, ServerSettings, SourceSettings};
+use super::vault_answer::SecretLease;
+use super::vault_client::VaultClient;
+use crate::base::secret::SecretString;
+use crate::base::time::Now;
+
+/// The unreserved characters of RFC 3986 section 2.3, and the slash.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// A token of a service account is no longer, in bytes.
+const LONGEST_TOKEN: u64 = 64 << 10;
+
+/// A secret as it was read, with its lease if it has one.
+pub(super) struct FetchedSecret {
+    pub(super) document: SecretDocument,
+    pub(super) lease: Option<SecretLease>,
+}
+
+/// A client of one source. It lives on the thread of the sources. Callers bound the time of each call.
+pub(super) enum SourceClient {
+    Aws(AwsSecretsClient),
+    Kubernetes(KubernetesClient),
+    Vault(VaultClient),
+}
+
+impl SourceClient {
+    pub(super) fn new(settings: &SourceSettings) -> Self {
+        match &settings.server {
+            ServerSettings::Aws(aws) => SourceClient::Aws(AwsSecretsClient::new(aws.clone(), settings)),
+            ServerSettings::Kubernetes(own) => SourceClient::Kubernetes(KubernetesClient::new(own.clone(), settings)),
+            ServerSettings::Vault(vault) => SourceClient::Vault(VaultClient::new(vault.clone(), settings)),
+        }
+    }
+
+    pub(super) async fn read(&mut self, name: &SecretName) -> Result<FetchedSecret, SourceProblem> {
+        match self {
+            SourceClient::Aws(aws) => aws.read(name).await,
+            SourceClient::Kubernetes(kubernetes) => kubernetes.read(name).await,
+            SourceClient::Vault(vault) => vault.read(name).await,
+        }
+    }
+
+    /// Renews the lease of a secret; `None`: it is to be read anew.
+    pub(super) async fn renew(
+        &mut self,
+        lease: &SecretLease,
+        first_life: Duration,
+    ) -> Result<Option<SecretLease>, SourceProblem> {
+        match self {
+            SourceClient::Aws(_) | SourceClient::Kubernetes(_) => Ok(None),
+            SourceClient::Vault(vault) => vault.renew(lease, first_life).await,
+        }
+    }
+
+    /// Returns the time until the session is to be renewed; `None`: there is none that ends.
+    pub(super) fn renewal_in(&self, now: Now) -> Option<Duration> {
+        match self {
+            // Their credentials are looked at with each reading.
+            SourceClient::Aws(_) | SourceClient::Kubernetes(_) => None,
+            SourceClient::Vault(vault) => vault.renewal_in(now),
+        }
+    }
+
+    /// Returns the number of the session, with which its leases end.
+    pub(super) const fn session(&self) -> u64 {
+        match self {
+            SourceClient::Aws(_) | SourceClient::Kubernetes(_) => 0,
+            SourceClient::Vault(vault) => vault.session(),
+        }
+    }
+
+    pub(super) async fn renew_session(&mut self) -> Result<(), SourceProblem> {
+        match self {
+            SourceClient::Aws(_) | SourceClient::Kubernetes(_) => Ok(()),
+            SourceClient::Vault(vault) => vault.renew_session().await,
+        }
+    }
+}
+
+/// Writes a name as a path; slashes stay.
+pub(super) fn encoded(name: &str) -> String {
+    utf8_percent_encode(name, PLAIN).to_string()
+}
+
+/// Reads a token from its file, which somebody else renews.
+pub(super) fn file_text(path: &Path, what: &str) -> Result<SecretString, SourceProblem> {
+    let problem = |why: &str| {
+        let told = format!("{what} cannot be read from `{}`: {why}", path.display());
+        SourceProblem::new(SourcePart::Credentials, told, "see that it is mounted there, and readable for this user")
+    };
+    let length = path.metadata().map_err(|error| problem(&error.kind().to_string()))?.len();
+    if length > LONGEST_TOKEN {
+        return Err(problem("it is too long"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| problem(&error.kind().to_string()))?;
+    let text = SecretString::from(text.trim());
+    Ok(text)
+}
