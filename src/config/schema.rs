@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, hours, limits, listener, log, profile_pack, provider, quota, record,
-    reload, route, runtime, service_key, store, timeouts, token_budget, tracing, variable, webhook, wrapped_key,
+    admin, audit, client, consent, credentials, hours, limits, listener, log, otlp, profile_pack, provider, quota,
+    record, reload, route, runtime, service_key, store, timeouts, token_budget, tracing, variable, webhook,
+    wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -89,7 +90,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 32] = [
+const SECTIONS: [SchemaSection; 33] = [
     (
         "file",
         &[
@@ -105,6 +106,7 @@ const SECTIONS: [SchemaSection; 32] = [
             ),
             ("listener", SchemaShape::List("listener"), MUST, "where countersign listens"),
             ("log", SchemaShape::Table("log"), MAY, "how and where it logs"),
+            ("otlp", SchemaShape::Table("otlp"), MAY, "the collector of traces, metrics and logs"),
             ("profile_pack", SchemaShape::Named("profile_pack"), MAY, "profiles in a folder outside the program"),
             ("provider", SchemaShape::Named("provider"), MAY, "whom it calls"),
             ("reload", SchemaShape::Table("reload"), MAY, "when the config is read anew"),
@@ -127,6 +129,7 @@ const SECTIONS: [SchemaSection; 32] = [
     ("intercept", &listener::INTERCEPT_KEYS),
     ("listener_tls", &listener::TLS_KEYS),
     log::KEYS,
+    otlp::KEYS,
     profile_pack::KEYS,
     provider::KEYS,
     provider::TLS_KEYS,

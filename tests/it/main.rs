@@ -40,6 +40,7 @@ mod mutations;
 mod new_tokens;
 mod oauth_servers;
 mod operator_view;
+mod otlp;
 mod outside_server;
 mod packs;
 mod profile_language;
