@@ -148,7 +148,7 @@ impl Running {
         let (stats_sender, stats_receiver) = StatsSender::open();
         let (reloads, reloading) = Reloads::open(snapshot.clone(), options.clock.now().wall);
         let (tracer, spans) = Tracer::open();
-        tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
+        tracer.set(snapshot.otlp.sample());
         let mut recordings = Recordings::default();
         recordings.turn(&snapshot, &metrics, options.clock.now());
         let shared = ProcessState {

@@ -153,7 +153,7 @@ impl Reloader {
             logging::set_level(&before.log.level)?;
             return Err(busy.into());
         }
-        self.shared.tracer.set(snapshot.tracing.as_ref().map(|tracing| tracing.sample));
+        self.shared.tracer.set(snapshot.otlp.sample());
         let ids = |ring: &Arc<KeyRing>| ring.ids().collect::<Vec<_>>();
         if let (Some(old), Some(new)) = (before.store.settings.ring(), snapshot.store.settings.ring())
             && before.store.id == snapshot.store.id

@@ -18,6 +18,7 @@ use crate::app::reload::ConfigSource;
 use crate::app::supervisor;
 use crate::app::upgrade::{self, SuccessorProcess, UpgradeImage};
 use crate::config::{AsRead, Loaded, LogFormat, MachineFiles, STANDARD_INPUT_PATH, load};
+use crate::observe::log_queue::LogQueue;
 use crate::observe::logging;
 
 /// Requester name of a reload that SIGHUP triggers.
@@ -66,6 +67,8 @@ pub fn run(path: &Path) -> ExitCode {
         complain(&error.to_string());
         return ExitCode::from(1);
     }
+    // What the start says is exported, too.
+    LogQueue::of_process().set(snapshot.otlp.logs.is_some());
     let (runtime, mut signals) = match catch() {
         Ok(caught) => caught,
         Err(error) => {

@@ -20,6 +20,7 @@ use super::include;
 use super::limits;
 use super::listener::{self, ListenerAccess, ListenerConfig, ReadListener, ServedRoute, ServedRoutes};
 use super::log;
+use super::otlp;
 use super::profile_pack;
 use super::provider::{self, ProviderConfig, ReadProvider};
 use super::reader::Reader;
@@ -31,7 +32,6 @@ use super::secret_source;
 use super::snapshot::{Snapshot, SnapshotFields};
 use super::spanned_text::Position;
 use super::store::{self, Storage};
-use super::tracing;
 use super::webhook::{self, ReadWebhook, Webhook, WebhookReadContext};
 
 /// Reads a config. `path` is where it stands: relative paths in it start at its directory, and messages name it so.
@@ -76,7 +76,7 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
     let workers = runtime::read(&fields, reader);
     let store = store::read(&fields, reader);
     let watch = reload::read(&fields, reader);
-    let tracing = tracing::read(&fields, reader);
+    let otlp = otlp::read(&fields, reader);
     // It was taken out, and heeded, before.
     let _heeded = fields.take("include");
     let audit = audit::read(&fields, &log, reader);
@@ -124,7 +124,7 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
         admin,
         workers,
         store,
-        tracing,
+        otlp,
         certificates: reader.certificates(),
         sources: reader.sources(root),
         webhooks: webhooks?,

@@ -166,6 +166,13 @@ impl<'a> Reader<'a> {
         self.files.key_services()
     }
 
+    /// An environment variable by a name that the config does not spell; `None` if it is not set, or empty.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let value = self.files.env(name).filter(|value| !value.trim().is_empty())?;
+        self.gathering.borrow_mut().variable(name, &value);
+        Some(value)
+    }
+
     /// Checks whether a file at this path could be appended to or created.
     pub(super) fn appendable(&self, path: &Path) -> std::io::Result<()> {
         self.files.appendable(path)

@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
-    admin, audit, client, consent, credentials, file_identity, hours, limits, listener, log, profile_pack, provider,
-    quota, record, reload, route, runtime, secret_source, service_key, store, timeouts, token_budget, tracing,
-    variable, webhook, wrapped_key,
+    admin, audit, client, consent, credentials, file_identity, hours, limits, listener, log, otlp, profile_pack,
+    provider, quota, record, reload, route, runtime, secret_source, service_key, store, timeouts, token_budget,
+    tracing, variable, webhook, wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -90,7 +90,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 40] = [
+const SECTIONS: [SchemaSection; 41] = [
     (
         "file",
         &[
@@ -106,6 +106,7 @@ const SECTIONS: [SchemaSection; 40] = [
             ),
             ("listener", SchemaShape::List("listener"), MUST, "where countersign listens"),
             ("log", SchemaShape::Table("log"), MAY, "how and where it logs"),
+            ("otlp", SchemaShape::Table("otlp"), MAY, "the collector of traces, metrics and logs"),
             ("profile_pack", SchemaShape::Named("profile_pack"), MAY, "profiles in a folder outside the program"),
             ("provider", SchemaShape::Named("provider"), MAY, "whom it calls"),
             ("reload", SchemaShape::Table("reload"), MAY, "when the config is read anew"),
@@ -131,6 +132,7 @@ const SECTIONS: [SchemaSection; 40] = [
     ("intercept", &listener::INTERCEPT_KEYS),
     ("listener_tls", &listener::TLS_KEYS),
     log::KEYS,
+    otlp::KEYS,
     profile_pack::KEYS,
     provider::KEYS,
     provider::TLS_KEYS,

@@ -11,12 +11,12 @@ use super::client::Clients;
 use super::limits::Limits;
 use super::listener::{Bind, ListenerConfig};
 use super::log::{AccessLogTarget, LogConfig};
+use super::otlp::OtlpExports;
 use super::provider::ProviderConfig;
 use super::reload::WatchConfig;
 use super::route::Route;
 use super::sources::Sources;
 use super::store::Storage;
-use super::tracing::Tracing;
 use super::webhook::Webhook;
 use crate::observe::audit::AuditSettings;
 use crate::route::ClientId;
@@ -91,8 +91,8 @@ pub struct SnapshotFields {
     pub workers: usize,
     /// The store in which records outlive the process.
     pub store: Storage,
-    /// Destination and selection of traces; `None`: there are none.
-    pub tracing: Option<Tracing>,
+    /// Traces, metrics and log lines that are exported, and where to.
+    pub otlp: OtlpExports,
     /// When the configured certificates end.
     pub certificates: Vec<CertificateEnd>,
     /// Files that the config was read from, with digests.

@@ -16,12 +16,12 @@ use crate::syntax::{Diagnostics, Fields, Node};
 use crate::tls::{self, ClientTls};
 
 use super::listener::{ReadListener, tables};
+use super::otlp_target::with_port;
 use super::provider::{ProviderConfig, ReadProvider};
 use super::reader::{Reader, pem_help};
 use super::route::{ReadRoute, methods};
 use super::schema::{DURATION, MAY, MUST, SchemaSection, SchemaShape};
 use super::spanned_text::{Position, SpannedText};
-use super::tracing::with_port;
 
 /// A webhook: one path of one listener, at which a provider calls us.
 #[derive(Debug)]

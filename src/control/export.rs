@@ -1,32 +1,35 @@
-//! The export of finished spans to a collector: OTLP over HTTP, in protobuf, in batches.
+//! The export of finished spans, of metrics and of log lines to a collector: OTLP over HTTP or gRPC, in batches.
 //!
 //! No request waits for it. A batch that the collector does not accept now is offered again a few times; meanwhile
-//! spans queue up to their bound, and those that do not fit are dropped and counted. Failures of the collector are
-//! logged once a minute at most.
+//! spans and lines queue up to their bounds, and those that do not fit are dropped and counted. Metrics are values since
+//! the start of the process, so the next export tells what a lost one did. Failures of the collector are logged once a
+//! minute at most.
 
+mod offer;
+
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
-use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::Full;
+use tokio::sync::watch::Receiver;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Reloads;
-use super::token_call::AGENT;
-use crate::base::time::{Clock, Now, Within};
-use crate::config::Tracing;
-use crate::observe::metrics::Metrics;
-use crate::observe::trace::otlp::{MEDIA_TYPE, OtlpResource, encode, rejected};
-use crate::observe::trace::{Span, Spans};
-use crate::upstream::{AskError, Clear, Destination, EgressPath};
+use crate::base::time::{Clock, Now};
+use crate::config::{OtlpSignal, Snapshot};
+use crate::observe::log_queue::LogQueue;
+use crate::observe::metrics::{ExportedKind, Metrics};
+use crate::observe::otlp::{
+    OtlpResource, log_export, metric_batches, metric_export, points, read_metrics, trace_export,
+};
+use crate::observe::trace::Spans;
+use offer::{Offered, offer};
 
-/// Finished spans are looked for this often.
+/// Finished spans and log lines are looked for this often.
 const LOOK: Duration = Duration::from_millis(500);
-/// Maximum number of spans in one export request.
+/// Maximum number of spans, data points or log lines in one export request.
 const BATCH: usize = 512;
 /// A batch is offered so often before it is given up.
 const TRIES: u32 = 5;
@@ -36,156 +39,194 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Failures are told of this often.
 const COMPLAIN: Duration = Duration::from_secs(60);
-/// Time allowed for exporting the remaining spans when the process ends.
+/// Time allowed for exporting what remains when the process ends.
 const LAST: Duration = Duration::from_secs(2);
-/// More of an answer than this is not read.
-const MOST_ANSWER: usize = 64 * 1024;
 
-/// The exporter of finished spans. Runs on the control thread.
+/// The exporter of all that is exported. Runs on the control thread.
 pub struct Exporter {
     spans: Spans,
     reloads: Reloads,
     metrics: Arc<Metrics>,
     clock: Clock,
-    instance: String,
-    complained: Option<Now>,
-    untold: u64,
-}
-
-/// The result of offering a batch to the collector.
-enum Offered {
-    /// It is there; so many spans of it were not wanted.
-    Taken { rejected: u64 },
-    /// It may be taken later, perhaps after this long.
-    Later(String, Option<Duration>),
-    /// It will never be taken.
-    Never(String),
 }
 
 impl Exporter {
-    /// Builds an exporter of these spans. The current config determines the collector.
+    /// Builds an exporter of these spans, of these metrics and of the lines of the process's log. The current config
+    /// determines the collectors.
     pub fn new(spans: Spans, reloads: Reloads, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        let instance = Uuid::new_v4().to_string();
-        Self { spans, reloads, metrics, clock, instance, complained: None, untold: 0 }
+        Self { spans, reloads, metrics, clock }
     }
 
     /// Exports until `end`, and then what is left, for two seconds at most.
-    pub async fn run(mut self, end: CancellationToken) {
+    pub async fn run(self, end: CancellationToken) {
         let grace = async {
             end.cancelled().await;
             sleep(LAST).await;
         };
+        let instance: Rc<str> = Uuid::new_v4().to_string().into();
+        let Self { spans, reloads, metrics, clock } = self;
+        let exporter = |signal| SignalExporter {
+            signal,
+            reloads: reloads.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            instance: instance.clone(),
+            end: end.clone(),
+            complained: None,
+            untold: 0,
+        };
+        let all = async {
+            tokio::join!(
+                exporter(OtlpSignal::Traces).export_spans(&spans),
+                exporter(OtlpSignal::Metrics).export_metrics(),
+                exporter(OtlpSignal::Logs).export_logs(LogQueue::of_process()),
+            )
+        };
         tokio::select! {
-            () = self.work(&end) => {}
+            _ = all => {}
             () = grace => {}
         }
     }
+}
 
-    async fn work(&mut self, end: &CancellationToken) {
+/// The export of one kind of telemetry.
+struct SignalExporter {
+    signal: OtlpSignal,
+    reloads: Reloads,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    instance: Rc<str>,
+    end: CancellationToken,
+    complained: Option<Now>,
+    untold: u64,
+}
+
+/// The reason for which an exporter turns to its work.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Turn {
+    /// It is time.
+    Due,
+    /// The process ends: this is the last time.
+    Last,
+    /// There is another config.
+    Reloaded,
+}
+
+impl SignalExporter {
+    async fn export_spans(mut self, spans: &Spans) {
         let mut news = self.reloads.news();
         loop {
-            let on = news.borrow_and_update().tracing.is_some();
-            let last = tokio::select! {
-                biased;
-                () = end.cancelled() => true,
-                () = sleep(LOOK), if on => false,
-                changed = news.changed(), if !on => changed.is_err(),
-            };
+            let on = news.borrow_and_update().otlp.traces.is_some();
+            let turn = self.turn(on.then_some(LOOK), &mut news).await;
             loop {
-                self.metrics.spans("dropped", self.spans.dropped());
-                let batch = self.spans.take(BATCH);
+                self.count("dropped", spans.dropped());
+                let batch = spans.take(BATCH);
                 if batch.is_empty() {
                     break;
                 }
-                self.deliver(&batch, end).await;
+                self.deliver(batch.len() as u64, |resource| trace_export(resource, &batch)).await;
             }
-            if last {
+            if turn == Turn::Last {
                 return;
             }
         }
     }
 
-    /// Offers a batch until it is taken or given up.
-    async fn deliver(&mut self, batch: &[Span], end: &CancellationToken) {
-        let count = batch.len() as u64;
+    async fn export_logs(mut self, queue: &LogQueue) {
+        let mut news = self.reloads.news();
+        loop {
+            let on = news.borrow_and_update().otlp.logs.is_some();
+            queue.set(on);
+            let turn = self.turn(on.then_some(LOOK), &mut news).await;
+            loop {
+                self.count("dropped", queue.dropped());
+                let batch = queue.take(BATCH);
+                if batch.is_empty() {
+                    break;
+                }
+                self.deliver(batch.len() as u64, |resource| log_export(resource, &batch)).await;
+            }
+            if turn == Turn::Last {
+                return;
+            }
+        }
+    }
+
+    async fn export_metrics(mut self) {
+        let mut exported = self.clock.now();
+        let start = nanos(exported);
+        let mut news = self.reloads.news();
+        loop {
+            let interval = news.borrow_and_update().otlp.metrics.as_ref().map(|metrics| metrics.interval);
+            // Another config puts no export off.
+            let passed = self.clock.now().since(exported);
+            let turn = self.turn(interval.map(|interval| interval.saturating_sub(passed)), &mut news).await;
+            if turn != Turn::Reloaded && interval.is_some() {
+                exported = self.clock.now();
+                let found = read_metrics(&self.metrics.encode(), start, nanos(exported));
+                for batch in metric_batches(found, BATCH) {
+                    self.deliver(points(&batch), |resource| metric_export(resource, &batch)).await;
+                }
+            }
+            if turn == Turn::Last {
+                return;
+            }
+        }
+    }
+
+    /// Waits until it is time to export, or for another config, or the end of the process.
+    async fn turn(&self, after: Option<Duration>, news: &mut Receiver<Arc<Snapshot>>) -> Turn {
+        tokio::select! {
+            biased;
+            () = self.end.cancelled() => Turn::Last,
+            () = sleep(after.unwrap_or_default()), if after.is_some() => Turn::Due,
+            changed = news.changed() => if changed.is_ok() { Turn::Reloaded } else { Turn::Last },
+        }
+    }
+
+    /// Offers a batch of so many until it is taken or given up.
+    async fn deliver(&mut self, count: u64, encode: impl Fn(OtlpResource<'_>) -> Vec<u8>) {
         let mut pause = PAUSE;
         for attempt in 1..=TRIES {
             // The config may change meanwhile, and with it the collector.
             let current = self.reloads.current();
-            let Some(tracing) = &current.tracing else {
-                return self.metrics.spans("dropped", count);
+            let Some(target) = current.otlp.target(self.signal) else {
+                return self.count("dropped", count);
             };
-            let offered = self.offer(tracing, batch).await;
-            let (why, wished) = match offered {
+            let resource =
+                OtlpResource { service: &target.service, instance: &self.instance, attributes: &target.attributes };
+            let (why, wished) = match offer(target, &encode(resource), self.clock.now()).await {
                 Offered::Taken { rejected } => {
                     let rejected = rejected.min(count);
-                    self.metrics.spans("exported", count - rejected);
-                    self.metrics.spans("failed", rejected);
+                    self.count("exported", count - rejected);
+                    self.count("failed", rejected);
                     if rejected > 0 {
                         self.complain("it rejected some", rejected);
                     }
                     return;
                 }
-                Offered::Later(why, wished) if attempt < TRIES && !end.is_cancelled() => (why, wished),
+                Offered::Later(why, wished) if attempt < TRIES && !self.end.is_cancelled() => (why, wished),
                 Offered::Later(why, _) | Offered::Never(why) => {
-                    self.metrics.spans("failed", count);
+                    self.count("failed", count);
                     return self.complain(&why, count);
                 }
             };
             self.complain(&why, 0);
             tokio::select! {
                 () = sleep(wished.unwrap_or(pause).min(LONGEST_PAUSE)) => {}
-                () = end.cancelled() => {}
+                () = self.end.cancelled() => {}
             }
             pause *= 2;
         }
     }
 
-    async fn offer(&self, tracing: &Tracing, batch: &[Span]) -> Offered {
-        let now = self.clock.now();
-        let resource = OtlpResource { service: &tracing.service, instance: &self.instance };
-        let request = match request(tracing, encode(resource, batch)) {
-            Ok(request) => request,
-            Err(error) => return Offered::Never(error.to_string()),
+    fn count(&self, outcome: &'static str, count: u64) {
+        let kind = match self.signal {
+            OtlpSignal::Logs => ExportedKind::LogRecords,
+            OtlpSignal::Metrics => ExportedKind::MetricPoints,
+            OtlpSignal::Traces => ExportedKind::Spans,
         };
-        let url = &tracing.collector.url;
-        let connect_timeout = tracing.timeout / 2;
-        let within = Within(tracing.timeout);
-        let asked = match &tracing.collector.tls {
-            None => {
-                let place = Clear { host: url.bare_host(), port: url.port(), connect_timeout };
-                place.ask(request, MOST_ANSWER, within, now).await
-            }
-            Some(tls) => {
-                let place = Destination {
-                    host: url.bare_host().into(),
-                    port: url.port(),
-                    tls: tls.clone(),
-                    server_name: url.server_name().clone(),
-                    path: EgressPath::default(),
-                    connect_timeout,
-                };
-                place.ask(request, MOST_ANSWER, within, now).await
-            }
-        };
-        let answer = match asked {
-            Ok(answer) => answer,
-            Err(AskError::Timeout(_)) => return Offered::Later("it does not answer".to_owned(), None),
-            Err(error) => return Offered::Later(error.to_string(), None),
-        };
-        let status = answer.status();
-        match status {
-            _ if status.is_success() => Offered::Taken { rejected: rejected(answer.body()) },
-            // Those that OTLP calls retryable.
-            StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => {
-                let wished = answer.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-                Offered::Later(format!("HTTP {}", status.as_u16()), wished.map(Duration::from_secs))
-            }
-            _ => Offered::Never(format!("HTTP {}", status.as_u16())),
-        }
+        self.metrics.exported(kind, outcome, count);
     }
 
     /// Tells the operator, once a minute at most.
@@ -196,22 +237,12 @@ impl Exporter {
             return;
         }
         self.complained = Some(now);
-        tracing::warn!(why, lost = std::mem::take(&mut self.untold), "trace export failed");
+        let lost = std::mem::take(&mut self.untold);
+        tracing::warn!(signal = self.signal.as_str(), why, lost, "telemetry export failed");
     }
 }
 
-fn request(tracing: &Tracing, body: Vec<u8>) -> Result<Request<Full<Bytes>>, http::Error> {
-    let url = &tracing.collector.url;
-    let host = url.authority();
-    let length = body.len();
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(&*tracing.collector.path)
-        .header(HOST, host)
-        .header(CONTENT_TYPE, MEDIA_TYPE)
-        .header(CONTENT_LENGTH, length)
-        .header(USER_AGENT, HeaderValue::from_static(AGENT))
-        .body(Full::new(Bytes::from(body)))?;
-    request.headers_mut().extend(tracing.headers.iter().cloned());
-    Ok(request)
+/// Nanoseconds since 1970, as OTLP has times.
+const fn nanos(now: Now) -> u64 {
+    now.wall.saturating_mul(1_000_000)
 }

@@ -9,6 +9,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use super::log_line::{JsonLines, LineTime};
+use super::log_queue::{LogQueue, LogQueueLayer};
 
 /// The filter of this process, once logging has started.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
@@ -33,7 +34,7 @@ pub fn is_text(asked: Option<bool>) -> bool {
 /// at `info` regardless of `level`.
 pub fn start_logging(level: &str, text: bool) -> Result<(), LogLevelError> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(LogQueueLayer(LogQueue::of_process()));
     let started = if text {
         let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
         registry.with(layer.with_target(false).with_timer(LineTime)).try_init()

@@ -79,7 +79,11 @@ metrics! {
     secrets_failing: Family<KindLabel, Gauge> =
         "secrets_failing", "Secrets that could not be had again when they were last looked for";
     limited: Family<LimitLabel, Counter> = "limited", "Connections and answers that ended at a limit";
-    spans: Family<SpanLabels, Counter> = "spans", "Finished spans of traces, by what became of them";
+    spans: Family<ExportLabels, Counter> = "spans", "Finished spans of traces, by what became of them";
+    metric_points: Family<ExportLabels, Counter> =
+        "metric_points", "Data points of exported metrics, by what became of them";
+    log_records: Family<ExportLabels, Counter> =
+        "log_records", "Lines of the log that are exported, by what became of them";
     key_service_up: Family<ServiceLabel, Gauge> =
         "key_service_up", "Whether a key service is asked for signatures";
     key_service_signatures: Family<ServiceOutcomeLabels, Counter> =
@@ -292,8 +296,16 @@ impl Limit {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct SpanLabels {
+struct ExportLabels {
     outcome: &'static str,
+}
+
+/// The kinds of things that are sent to a collector.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ExportedKind {
+    LogRecords,
+    MetricPoints,
+    Spans,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -498,10 +510,16 @@ impl Metrics {
         }
     }
 
-    /// So many spans were `exported`, `dropped` because too many waited, or `failed` because no collector took them.
-    pub fn spans(&self, outcome: &'static str, count: u64) {
+    /// So many spans, data points or log records were `exported`, `dropped` because too many waited, or `failed` because no
+    /// collector took them.
+    pub fn exported(&self, what: ExportedKind, outcome: &'static str, count: u64) {
         if count > 0 {
-            self.table.spans.get_or_create_owned(&SpanLabels { outcome }).inc_by(count);
+            let counters = match what {
+                ExportedKind::LogRecords => &self.table.log_records,
+                ExportedKind::MetricPoints => &self.table.metric_points,
+                ExportedKind::Spans => &self.table.spans,
+            };
+            counters.get_or_create_owned(&ExportLabels { outcome }).inc_by(count);
         }
     }
 
@@ -704,7 +722,7 @@ impl TypedMetric for Histogram {
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
         let counts: Vec<u64> = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        let bounds = BOUNDS.iter().copied().chain([f64::MAX]);
+        let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
         #[expect(clippy::cast_precision_loss, reason = "a sum of microseconds fits a double for centuries")]
         let sum = self.0.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;

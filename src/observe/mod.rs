@@ -8,9 +8,12 @@ pub mod audit;
 mod gather;
 mod json_line;
 mod log_line;
+pub mod log_queue;
 pub mod logging;
 pub mod metrics;
 pub mod once;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod record;
 pub mod stats;
 pub mod trace;

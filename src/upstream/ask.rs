@@ -8,7 +8,7 @@ use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use thiserror::Error;
 use tokio::time::timeout;
@@ -133,15 +133,27 @@ pub(super) async fn bounded<T>(
     timeout(within.0, exchange).await.unwrap_or(Err(AskError::Timeout(within)))
 }
 
+/// The trailers of an answer that was read whole, among its extensions where there are any.
+#[derive(Clone, Debug)]
+pub struct AnswerTrailers(pub HeaderMap);
+
 /// Reads all of an answer of at most `most` bytes.
 pub(super) async fn whole(response: Response<ReceivedBody>, most: usize) -> Result<Response<Bytes>, AskError> {
-    let (head, mut body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
     let status = head.status.as_u16();
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
         match frame {
             Ok(frame) => {
-                let Ok(piece) = frame.into_data() else { continue };
+                let piece = match frame.into_data() {
+                    Ok(piece) => piece,
+                    Err(other) => {
+                        if let Ok(fields) = other.into_trailers() {
+                            head.extensions.insert(AnswerTrailers(fields));
+                        }
+                        continue;
+                    }
+                };
                 if piece.len() > most - read.len() {
                     return Err(AskError::TooLong(status));
                 }

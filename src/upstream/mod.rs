@@ -35,7 +35,7 @@ mod socket;
 mod trial;
 mod tunnel;
 
-pub use ask::{AskError, Unclosed};
+pub use ask::{AnswerTrailers, AskError, Unclosed};
 pub use clear::Clear;
 pub use connection::{Connection, Resend, Sent};
 pub use connection_pool::{ConnectionPool, NoConnection};

@@ -1,4 +1,4 @@
-//! A collector of traces, played: it takes OTLP over plain HTTP and keeps every byte.
+//! A collector, played: it takes OTLP over plain HTTP and keeps every byte.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use countersign::base::secret::hex;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message;
@@ -35,6 +39,8 @@ struct Heard {
     bytes: Vec<u8>,
     heads: Vec<String>,
     taken: Vec<ExportTraceServiceRequest>,
+    metrics: Vec<ExportMetricsServiceRequest>,
+    logs: Vec<ExportLogsServiceRequest>,
 }
 
 /// A span as it arrived.
@@ -111,6 +117,23 @@ impl Collector {
         resources.map(|resource| service(resource).to_owned()).collect()
     }
 
+    /// The metrics of each export, in the order of arrival.
+    pub fn metrics(&self) -> Vec<Vec<Metric>> {
+        let heard = self.heard.lock().expect("not poisoned");
+        let metrics = |export: &ExportMetricsServiceRequest| -> Vec<Metric> {
+            let scopes = export.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
+            scopes.flat_map(|scope| scope.metrics.clone()).collect()
+        };
+        heard.metrics.iter().map(metrics).collect()
+    }
+
+    /// All lines of the log, in the order of arrival.
+    pub fn logs(&self) -> Vec<LogRecord> {
+        let heard = self.heard.lock().expect("not poisoned");
+        let scopes = heard.logs.iter().flat_map(|export| &export.resource_logs).flat_map(|logs| &logs.scope_logs);
+        scopes.flat_map(|scope| scope.log_records.clone()).collect()
+    }
+
     /// All spans that it took, in the order of their starts. Stop the proxy first: that sends the last ones.
     pub fn spans(&self) -> Vec<Seen> {
         let heard = self.heard.lock().expect("not poisoned");
@@ -142,10 +165,16 @@ fn serve(stream: TcpStream, heard: &Mutex<Heard>, says: &Says) -> std::io::Resul
     let mut noted = heard.lock().expect("not poisoned");
     noted.bytes.extend(head.as_bytes());
     noted.bytes.extend(&body);
-    noted.heads.push(head);
     if status == 200 {
-        noted.taken.push(ExportTraceServiceRequest::decode(&*body).expect("an export"));
+        match head.split(' ').nth(1) {
+            Some("/v1/metrics") => {
+                noted.metrics.push(ExportMetricsServiceRequest::decode(&*body).expect("an export"));
+            }
+            Some("/v1/logs") => noted.logs.push(ExportLogsServiceRequest::decode(&*body).expect("an export")),
+            _ => noted.taken.push(ExportTraceServiceRequest::decode(&*body).expect("an export")),
+        }
     }
+    noted.heads.push(head);
     drop(noted);
     let mut stream = stream;
     if status == 0 {

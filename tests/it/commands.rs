@@ -1084,7 +1084,7 @@ fn the_schema_knows_the_readers_keys() {
         "{odd}[[listener]]\n{odd}tls = {{ {inline} }}\n[provider.x]\nprofile = \"oauth2\"\n{odd}[provider.x.tls]\n{odd}\
          [provider.x.timeouts]\n{odd}[provider.x.hours]\n{odd}[provider.x.token_budget]\n{odd}[[provider.x.quota]]\n{odd}[[route]]\n{odd}[route.vars.v]\n{odd}[route.timeouts]\n{odd}[route.rate_limit]\n{odd}[client.x]\n{odd}[client.x.jwt]\n{odd}\
          [profile_pack.x]\n{odd}[secret_source.x]\nkind = \"vault\"\n{odd}[secret_source.x.app_role]\n{odd}[secret_source.y]\nkind = \"vault\"\n[secret_source.y.kubernetes]\n{odd}\
-         [secret_source.z]\nkind = \"aws\"\nregion = \"eu\"\n[secret_source.z.web_identity]\n{odd}[admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[runtime]\n{odd}[limits]\n{odd}"
+         [secret_source.z]\nkind = \"aws\"\nregion = \"eu\"\n[secret_source.z.web_identity]\n{odd}[admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[otlp]\n{odd}[tracing]\n{odd}[runtime]\n{odd}[limits]\n{odd}"
     );
     let (_, found) = build(Path::new("proxy.toml"), probe, &InMemory::new());
     let settings: Vec<String> = countersign::provider::Profile::builtin("oauth2")
@@ -1117,6 +1117,8 @@ fn the_schema_knows_the_readers_keys() {
         ("[admin]", "admin"),
         ("[admin.token.x]", "admin_token"),
         ("[log]", "log"),
+        ("[otlp]", "otlp"),
+        ("[tracing]", "tracing"),
         ("[runtime]", "runtime"),
         ("[limits]", "limits"),
     ];

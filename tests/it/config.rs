@@ -311,7 +311,7 @@ fn the_manual_names_every_key() {
     let odd = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq = 1\n";
     let probe = format!(
         "{odd}[[listener]]\n{odd}tls = {{ {odd_inline} }}\n[provider.x]\nprofile = \"oauth2\"\n{odd}[provider.x.tls]\n{odd}[provider.x.timeouts]\n{odd}[provider.x.hours]\n{odd}[provider.x.token_budget]\n{odd}[[provider.x.quota]]\n{odd}\
-         [[route]]\n{odd}[route.vars.v]\n{odd}[route.rate_limit]\n{odd}[route.timeouts]\n{odd}[client.x]\n{odd}[[webhook]]\n{odd}[admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[audit]\n{odd}[runtime]\n{odd}[limits]\n{odd}",
+         [[route]]\n{odd}[route.vars.v]\n{odd}[route.rate_limit]\n{odd}[route.timeouts]\n{odd}[client.x]\n{odd}[[webhook]]\n{odd}[admin]\n{odd}[admin.token.x]\n{odd}[log]\n{odd}[audit]\n{odd}[otlp]\n{odd}[tracing]\n{odd}[runtime]\n{odd}[limits]\n{odd}",
         odd_inline = odd.trim(),
     );
     let (_, diagnostics) = build(&probe);
@@ -327,7 +327,7 @@ fn the_manual_names_every_key() {
             }
         }
     }
-    assert_eq!(sections, 21, "{}", lines(&diagnostics));
+    assert_eq!(sections, 23, "{}", lines(&diagnostics));
     assert_eq!(missing, Vec::<String>::new(), "docs/config.md does not name them");
 }
 

@@ -42,6 +42,7 @@ mod mutations;
 mod new_tokens;
 mod oauth_servers;
 mod operator_view;
+mod otlp;
 mod outside_server;
 mod packs;
 mod profile_language;

@@ -6,8 +6,6 @@
 //! header values.
 
 mod context;
-#[cfg(feature = "otlp")]
-pub mod otlp;
 mod span;
 mod tracer;
 

@@ -1,57 +1,28 @@
-//! The OTLP encoding of spans: an `ExportTraceServiceRequest` in protobuf, and a collector's response to it.
-//!
-//! The messages are those that `opentelemetry-proto` has generated from the protocol's own files. No other part of the
-//! OpenTelemetry libraries is used.
+//! Spans in OTLP: an `ExportTraceServiceRequest`.
 
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
-use opentelemetry_proto::tonic::resource::v1 as resource;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1 as trace;
 use prost::Message;
 
-use super::context::Context;
-use super::span::{AttributeValue, Kind, Span};
+use super::resource::{OtlpResource, pair, scope};
+use crate::observe::trace::{AttributeValue, Context, Kind, Span};
 
-/// The content type of an export, and of a collector's response.
-pub const MEDIA_TYPE: &str = "application/x-protobuf";
-
-/// The resource that exports the spans: a service and its instance.
-#[derive(Clone, Copy, Debug)]
-pub struct OtlpResource<'a> {
-    /// Value of the attribute `service.name`.
-    pub service: &'a str,
-    /// `service.instance.id`: this process among replicas.
-    pub instance: &'a str,
-}
-
-const SCOPE: &str = env!("CARGO_PKG_NAME");
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Flag of a span: it is known whether its parent is remote.
 const HAS_IS_REMOTE: u32 = trace::SpanFlags::ContextHasIsRemoteMask as u32;
 /// Flag of a span: its parent is remote.
 const IS_REMOTE: u32 = trace::SpanFlags::ContextIsRemoteMask as u32;
 
-/// The body of one export.
-pub fn encode(resource: OtlpResource<'_>, spans: &[Span]) -> Vec<u8> {
-    let about = [
-        ("service.name", AttributeValue::from(resource.service.to_owned())),
-        ("service.version", VERSION.into()),
-        ("service.instance.id", AttributeValue::from(resource.instance.to_owned())),
-    ];
-    let scope = InstrumentationScope { name: SCOPE.to_owned(), version: VERSION.to_owned(), ..Default::default() };
+/// The message that exports spans.
+pub fn trace_export(resource: OtlpResource<'_>, spans: &[Span]) -> Vec<u8> {
     let scope_spans =
-        trace::ScopeSpans { scope: Some(scope), spans: spans.iter().map(message).collect(), ..Default::default() };
-    let resource = resource::Resource { attributes: pairs(&about), ..Default::default() };
-    let resource_spans =
-        trace::ResourceSpans { resource: Some(resource), scope_spans: vec![scope_spans], ..Default::default() };
+        trace::ScopeSpans { scope: Some(scope()), spans: spans.iter().map(message).collect(), ..Default::default() };
+    let resource_spans = trace::ResourceSpans {
+        resource: Some(resource.message()),
+        scope_spans: vec![scope_spans],
+        ..Default::default()
+    };
     ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec()
-}
-
-/// Returns the number of spans that a collector rejected, by its response to an export that it took. A response that
-/// cannot be read rejects none.
-pub fn rejected(answer: &[u8]) -> u64 {
-    let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
-    partial.and_then(|partial| partial.rejected_spans.try_into().ok()).unwrap_or(0)
 }
 
 fn message(span: &Span) -> trace::Span {
@@ -91,25 +62,27 @@ fn link(context: &Context) -> trace::span::Link {
     }
 }
 
-fn pairs(pairs: &[(&'static str, AttributeValue)]) -> Vec<KeyValue> {
-    let pair = |(key, value): &(&'static str, AttributeValue)| {
-        let value = match value {
-            AttributeValue::Flag(flag) => any_value::Value::BoolValue(*flag),
-            AttributeValue::Shared(text) => any_value::Value::StringValue((**text).to_owned()),
-            AttributeValue::Text(text) => any_value::Value::StringValue(text.clone().into_owned()),
-            AttributeValue::Whole(number) => any_value::Value::IntValue(*number),
-        };
-        KeyValue { key: (*key).to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
-    };
-    pairs.iter().map(pair).collect()
+/// Attributes as the protocol has them.
+pub(super) fn pairs(pairs: &[(&'static str, AttributeValue)]) -> Vec<KeyValue> {
+    pairs.iter().map(|(key, told)| pair(key, value(told))).collect()
+}
+
+fn value(value: &AttributeValue) -> any_value::Value {
+    match value {
+        AttributeValue::Flag(flag) => any_value::Value::BoolValue(*flag),
+        AttributeValue::Shared(text) => any_value::Value::StringValue((**text).to_owned()),
+        AttributeValue::Text(text) => any_value::Value::StringValue(text.clone().into_owned()),
+        AttributeValue::Whole(number) => any_value::Value::IntValue(*number),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+    use opentelemetry_proto::tonic::common::v1::AnyValue;
 
+    use super::super::resource::VERSION;
     use super::*;
 
     fn attribute(key: &str, value: any_value::Value) -> KeyValue {
@@ -146,7 +119,7 @@ mod tests {
             failed: false,
             ..span.clone()
         };
-        let written = encode(OtlpResource { service: "gate", instance: "one" }, &[span, first]);
+        let written = trace_export(OtlpResource { service: "gate", instance: "one", attributes: &[] }, &[span, first]);
         let read = ExportTraceServiceRequest::decode(&*written).unwrap();
         let [resource] = &*read.resource_spans else { panic!("{read:?}") };
         let text = |text: &str| any_value::Value::StringValue(text.to_owned());
@@ -194,19 +167,5 @@ mod tests {
             ..expected
         };
         assert_eq!(*first, expected);
-    }
-
-    #[test]
-    fn what_a_collector_rejects_is_read() {
-        let answer = |rejected_spans| {
-            let partial = ExportTracePartialSuccess { rejected_spans, error_message: "no".to_owned() };
-            ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
-        };
-        assert_eq!(rejected(&answer(3)), 3);
-        // As the wire has it: field 1, three bytes; therein field 1, 300.
-        assert_eq!(rejected(b"\x0a\x03\x08\xac\x02"), 300);
-        for none in [&b""[..], &answer(0), &answer(-1), b"\x0a\x00", b"\x0a\x7f", b"\xff", b"{}", b"<html>"] {
-            assert_eq!(rejected(none), 0, "{none:?}");
-        }
     }
 }
