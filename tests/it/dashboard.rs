@@ -93,6 +93,11 @@ impl House {
                 let browser = self.stage().client.at(self.stage().running.address("callback").expect("a listener"));
                 converse(async move { browser.send(request).await }).status.into()
             }
+            "begin" => {
+                let (client, body) = (self.stage().client.clone(), json!({ "user": text(1) }).to_string());
+                let start = post("/.countersign/consent/scb/start", KEY, body);
+                converse(async move { client.send(start).await }).json()["consent_url"].clone()
+            }
             "call" => {
                 let client = self.stage().client.clone();
                 converse(async move { client.send(get(&text(1), KEY)).await }).status.into()
@@ -233,6 +238,11 @@ fn every_page_is_readable_wide_and_narrow_light_and_dark() {
 #[test]
 fn every_page_works_without_a_script() {
     play("plain.mjs", House::new(""));
+}
+
+#[test]
+fn charts_lead_on_and_moments_are_local() {
+    play("figures.mjs", House::new(""));
 }
 
 #[test]
