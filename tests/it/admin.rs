@@ -808,3 +808,49 @@ fn commands_believe_the_certificate_that_the_config_names() {
     let (code, told) = run(&["status", "-c", config], EYES);
     assert!(code == Some(2) && !told.contains(EYES), "{code:?} {told}");
 }
+
+// TEMPORARY-MEASURE
+#[test]
+fn measure_tokens_tmp() {
+    if std::env::var_os("MEASURE").is_none() {
+        return;
+    }
+    let sim = bank(Bank::Rakbank);
+    let accounts = "oauth_metadata = { account_id = { var = \"account\" } }";
+    let stage = Plan::default().with(&sim, "rak", accounts, "vars = { account = { header = \"x-account\" } }").start();
+    crate::client::converse_within(Duration::from_secs(500), async {
+        let way = local(&stage);
+        let mut made = 0;
+        for upto in [10, 10_000] {
+            while made < upto {
+                let calls = (made..(made + 100).min(upto)).map(|account| {
+                    let account = format!("01880000{account:05}");
+                    let client = stage.client.clone();
+                    async move {
+                        let path = format!("/rak/v1/accounts/{account}/transfers");
+                        let headers = [("x-account", account.as_str()), JSON];
+                        let body = format!("{{\"transaction_id\":\"T-{account}\",\"amount\":\"5.00\",\"currency\":\"AED\"}}");
+                        let call = crate::client::request("POST", &path, KEY, &headers, body);
+                        assert_eq!(client.send(call).await.status, 200);
+                    }
+                });
+                let calls: Vec<_> = calls.map(tokio::task::spawn_local).collect();
+                made += calls.len();
+                for call in calls {
+                    call.await.expect("done");
+                }
+            }
+            for place in ["/ui/tokens", "/ui/tokens?p=100", "/ui/tokens?q=00042", "/", "/api/v1/tokens"] {
+                let mut times = Vec::new();
+                let mut size = 0;
+                for _ in 0..15 {
+                    let from = std::time::Instant::now();
+                    size = way.ask("GET", place, &[]).await.body.len();
+                    times.push(from.elapsed().as_micros());
+                }
+                times.sort();
+                eprintln!("{upto} tokens {place}: median {} us, {size} bytes", times[7]);
+            }
+        }
+    });
+}
