@@ -304,7 +304,7 @@ mod tests {
         assert!(!svg.contains("style"), "no inline style");
         assert!(draw_traffic(&[], axis).ends_with("</svg>"));
         let quarter = vec![counts(1, 0); 90];
-        assert_eq!(draw_traffic(&quarter, axis).matches("class=\"tick\" x=").count(), 3 + 4);
+        assert_eq!(draw_traffic(&quarter, axis).matches("class=\"tick\" x=").count(), 3 + 3);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `GET /api/v1/config`: the config in force, without secrets.
 
+use std::collections::HashSet;
 use std::path::{Path, absolute};
 
 use serde::Serialize;
@@ -34,11 +35,12 @@ impl ConfigFileView {
     /// Lists the sources of a config with these sections.
     pub(crate) fn of(sources: &Sources, sections: &[ConfigSection]) -> Vec<Self> {
         let shown = |path: &Path| absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+        let named: HashSet<&str> = sections.iter().map(|section| section.file.as_str()).collect();
         let texts = sources.texts.iter().enumerate().map(|(at, (path, _))| {
             let name = path.display().to_string();
             let kind = match at {
                 0 => "config",
-                _ if sections.iter().any(|section| section.file == name) => "included",
+                _ if named.contains(name.as_str()) => "included",
                 _ => "profile",
             };
             Self { kind, path: shown(path) }
