@@ -208,6 +208,7 @@ mod tests {
             "countersign 1.2.3, instance 00ff00ff, up 1 h 1 min\n",
             "config 0123456789ab, refused 1 min ago (2024-02-28T23:59:00Z) by signal\n",
             "was refused:\nline 3\n",
+            "log level debug, by admin:oncall; info again in 10 min (2024-02-29T00:10:00Z)\n",
             "gateway   reverse  127.0.0.1:1  yes\n",
             "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300; set the clock\n",
             "meed      meed     resting  0 of 1       with the next call              503\n",

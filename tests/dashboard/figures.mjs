@@ -59,10 +59,9 @@ const there = plain.locator("dl.ends time").first();
 assert.ok((await there.textContent()).endsWith((await there.getAttribute("datetime")).slice(11, 19)));
 assert.equal(await plain.locator(".title .zone").textContent(), "UTC");
 
-// Tokens: failing ones first, each with its route; a user's with the user.
+// Tokens: failing ones first, each with its route.
 const rows = page.locator("tr.token");
 assert.match(await rows.first().textContent(), /abbeycross[\s\S]*Resting/);
-await rows.filter({ hasText: "Zoë" }).getByText("of client erp").waitFor();
 await rows.first().getByRole("link", { name: "abbeycross" }).first().waitFor();
 
 // Consents that wait are seen, whoever has started them.
@@ -74,6 +73,13 @@ await waiting.filter({ hasText: "Ann" }).waitFor();
 assert.equal(await waiting.locator("bdi").textContent(), user);
 assert.equal(await ask("agree", url, user), 200);
 await waiting.waitFor({ state: "detached" });
+
+// A user's token is shown with the user.
+assert.equal(await ask("call-as", "/scb-users/echo/x", user), 200);
+await page.goto("/ui/tokens");
+await rows.filter({ hasText: "Ann" }).getByText("of client erp").waitFor();
+assert.equal(await rows.locator("bdi").textContent(), user);
+await rows.getByRole("link", { name: "scb-users" }).waitFor();
 
 // The config has no secret, and the log level ends by itself or by a button.
 await page.goto("/ui/config");

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::sim::{Bank, ResponseFault, SimFault, SimHandle};
 use countersign::tls::mint::{Constraints, KeyKind, MintAuthority, NameConstraint};
@@ -19,7 +20,7 @@ use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use crate::client::{converse, get, post};
+use crate::client::{converse, get, post, request};
 use crate::harness::{Harness, KEY, Plan, bank, now};
 
 /// No program takes longer, on a slow machine either.
@@ -101,6 +102,11 @@ impl House {
             "call" => {
                 let client = self.stage().client.clone();
                 converse(async move { client.send(get(&text(1), KEY)).await }).status.into()
+            }
+            "call-as" => {
+                let client = self.stage().client.clone();
+                let call = request("GET", &text(1), KEY, &[("countersign-user", &text(2))], Bytes::new());
+                converse(async move { client.send(call).await }).status.into()
             }
             "mend" => {
                 self.stage().papers.edit(|config| config.replace("[runtime]\nnoway = 1\n", "[runtime]\n"));

@@ -200,6 +200,7 @@ pub(super) fn draw_durations(tally: &RequestCounts) -> String {
             took(*bound),
         );
     }
+    let mut words = String::new();
     for ((name, part), line) in QUANTILES.into_iter().zip(0_u32..) {
         let Some(ms) = tally.quantile(part) else { continue };
         let at = buckets.iter().position(|(bound, _)| ms <= *bound).unwrap_or(buckets.len() - 1);
@@ -212,12 +213,17 @@ pub(super) fn draw_durations(tally: &RequestCounts) -> String {
         let (shift, anchor) = if place > 70.0 { ("-4", "end") } else { ("4", "start") };
         let _ = write!(
             svg,
-            "<line class=\"quantile\" x1=\"{place:.2}%\" x2=\"{place:.2}%\" y1=\"{:.0}\" y2=\"{FOOT}\"/>\
-             <text class=\"quantile\" x=\"{place:.2}%\" dx=\"{shift}\" y=\"{y:.0}\" text-anchor=\"{anchor}\">{name} {}</text>",
+            "<line class=\"quantile\" x1=\"{place:.2}%\" x2=\"{place:.2}%\" y1=\"{:.0}\" y2=\"{FOOT}\"/>",
             y - 9.0,
+        );
+        // Words stand before all lines.
+        let _ = write!(
+            words,
+            "<text class=\"quantile\" x=\"{place:.2}%\" dx=\"{shift}\" y=\"{y:.0}\" text-anchor=\"{anchor}\">{name} {}</text>",
             took(ms),
         );
     }
+    svg.push_str(&words);
     svg.push_str("</svg>");
     svg
 }
