@@ -85,7 +85,7 @@ await rows.getByRole("link", { name: "scb-users" }).waitFor();
 await page.goto("/ui/config");
 await page.getByText("application_secret = \"***\"").waitFor();
 assert.deepEqual(await findings(page), []);
-await page.getByLabel("Level").selectOption("debug");
+await page.getByLabel("Level", { exact: true }).selectOption("debug");
 await page.getByRole("button", { name: "Set", exact: true }).click();
 await page.getByRole("status").filter({ hasText: "The log level is set" }).waitFor();
 await page.locator(".pill.warn", { hasText: "debug" }).waitFor();
