@@ -12,7 +12,7 @@ use super::admin_response::{AdminResponse, json, later, problem, text, typed};
 use super::auth::Visitor;
 use super::table::AdminCall;
 use super::view::{Purged, ReloadView};
-use super::{Admin, consent, event_subscriber};
+use super::{Admin, consent, event_subscriber, log_level};
 use crate::config::Role;
 use crate::control::{ReloadOutcome, TokenTable};
 use crate::observe::audit::AuditAction;
@@ -34,6 +34,7 @@ pub(super) struct AdminRequest<'a> {
 /// Carries out the call and returns its response. The visitor's role has been checked before.
 pub(super) async fn answer(admin: &Rc<Admin>, call: AdminCall, admin_request: AdminRequest<'_>) -> AdminResponse {
     match call {
+        AdminCall::Config => shown(&admin.config()),
         AdminCall::ConsentRevoke => consent::revoke(admin, &admin_request).await,
         AdminCall::ConsentStart => consent::start(admin, &admin_request).await,
         AdminCall::Consents => shown(&admin.consents().await),
@@ -42,6 +43,9 @@ pub(super) async fn answer(admin: &Rc<Admin>, call: AdminCall, admin_request: Ad
             StatusCode::OK,
             if is_verbose(&admin_request) { "[+]process alive\nlivez check passed\n" } else { "ok\n" },
         ),
+        AdminCall::LogLevel => shown(&admin.log_level()),
+        AdminCall::LogLevelRestore => log_level::restore(admin, &admin_request),
+        AdminCall::LogLevelSet => log_level::set(admin, &admin_request),
         AdminCall::Metrics => metrics(admin).await,
         AdminCall::OpenApi => typed(StatusCode::OK, "application/json", OPENAPI),
         AdminCall::Providers => shown(&admin.providers().await),

@@ -16,6 +16,7 @@ mod auth;
 mod consent;
 pub mod dashboard;
 mod event_subscriber;
+mod log_level;
 pub(crate) mod origin;
 mod table;
 pub(crate) mod view;
@@ -39,6 +40,7 @@ use self::admin_response::{AdminResponse, last, later, other_method, problem, un
 use self::api::AdminRequest;
 pub use self::auth::AdminAuthorizer;
 use self::auth::{Visitor, authenticate};
+pub use self::log_level::LogLevelSwitch;
 pub use self::table::{ApiEndpoint, TABLE};
 use self::table::{EndpointMatch, RequestBodyRule};
 use crate::base::time::{Clock, Now};
@@ -72,6 +74,8 @@ pub struct Admin {
     pub events: Events,
     /// The audit log in which operators' changes are recorded.
     pub audit: Auditor,
+    /// The level of the log, which operators may change for a while.
+    pub log_level: LogLevelSwitch,
     /// Bound address of each TCP listener, by the listener's name.
     pub addresses: Vec<(Arc<str>, SocketAddr)>,
     /// This process among its replicas.

@@ -33,11 +33,15 @@ pub(super) enum RequestBodyRule {
 /// The call that an endpoint of the admin API stands for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum AdminCall {
+    Config,
     ConsentRevoke,
     ConsentStart,
     Consents,
     Events,
     Livez,
+    LogLevel,
+    LogLevelRestore,
+    LogLevelSet,
     Metrics,
     OpenApi,
     Providers,
@@ -64,6 +68,10 @@ pub const TABLE: &[ApiEndpoint] = &[
     get("/api/v1/consents", AdminCall::Consents),
     operate("POST", "/api/v1/consents/start", RequestBodyRule::Required, AdminCall::ConsentStart),
     operate("POST", "/api/v1/consents/revoke", RequestBodyRule::Required, AdminCall::ConsentRevoke),
+    operate("GET", "/api/v1/config", RequestBodyRule::Ignored, AdminCall::Config),
+    get("/api/v1/log-level", AdminCall::LogLevel),
+    operate("POST", "/api/v1/log-level", RequestBodyRule::Required, AdminCall::LogLevelSet),
+    operate("DELETE", "/api/v1/log-level", RequestBodyRule::Ignored, AdminCall::LogLevelRestore),
     operate("POST", "/api/v1/reload", RequestBodyRule::Optional, AdminCall::Reload),
     get("/api/v1/events", AdminCall::Events),
     get("/api/v1/openapi.json", AdminCall::OpenApi),
@@ -74,7 +82,7 @@ const fn get(path: &'static str, call: AdminCall) -> ApiEndpoint {
     ApiEndpoint { method: "GET", path, role: Role::Read, body: RequestBodyRule::Ignored, public: None, call }
 }
 
-/// Builds the row of an endpoint that changes something.
+/// Builds the row of an endpoint that changes something, or shows what only those may see who may change it.
 const fn operate(method: &'static str, path: &'static str, body: RequestBodyRule, call: AdminCall) -> ApiEndpoint {
     ApiEndpoint { method, path, role: Role::Operate, body, public: None, call }
 }

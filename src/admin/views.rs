@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::Admin;
 use super::view::{
-    CertificateView, ConsentsView, Counts, FailureView, Fetches, HoursView, KeyServiceView, ListenerView, ProviderView,
-    ProvidersView, ReloadView, RouteView, RoutesView, SecretSourceView, ShadowView, StatusClasses, StatusView,
-    StoreView, TokensView,
+    CertificateView, ConfigFileView, ConfigSectionView, ConfigView, ConsentsView, Counts, FailureView, Fetches,
+    HoursView, KeyServiceView, ListenerView, ProviderView, ProvidersView, ReloadView, RouteView, RoutesView,
+    SecretSourceView, ShadowView, StatusClasses, StatusView, StoreView, TokensView,
 };
 use crate::base::time::{Now, rfc3339};
 use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Snapshot};
@@ -36,6 +36,7 @@ impl Admin {
             draining: self.draining.get(),
             config_digest: snapshot.digest.clone(),
             last_reload: ReloadView::of(&self.reloads.last()),
+            log_level: self.log_level(),
             listeners: snapshot.listeners.iter().map(|listener| listener_view(listener, &self.addresses)).collect(),
             counts: Counts {
                 listeners: snapshot.listeners.len(),
@@ -85,7 +86,19 @@ impl Admin {
 
     /// Every consent in the store.
     pub(crate) async fn consents(&self) -> ConsentsView {
-        ConsentsView::of(&self.consents.list().await)
+        ConsentsView::of(&self.consents.list().await, &self.consents.pending().await)
+    }
+
+    /// The config in force, without secrets.
+    pub(crate) fn config(&self) -> ConfigView {
+        let snapshot = self.reloads.current();
+        ConfigView {
+            config_digest: snapshot.digest.clone(),
+            files: ConfigFileView::of(&snapshot.sources, &snapshot.sections),
+            sections: snapshot.sections.iter().map(ConfigSectionView::of).collect(),
+            last_reload: ReloadView::of(&self.reloads.last()),
+            log_level: self.log_level(),
+        }
     }
 }
 

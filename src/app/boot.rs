@@ -28,6 +28,7 @@ use crate::config::{Bind, Snapshot};
 use crate::control::{ConsentHandle, Issuers, QuotaBook, Reloads, StatsSender, TokenHandle};
 use crate::observe::access::AccessLog;
 use crate::observe::audit::Auditor;
+use crate::observe::logging::LogLevels;
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Tracer;
 use crate::route::Guard;
@@ -181,6 +182,7 @@ impl Running {
             workers: senders,
             access: access.clone(),
             text,
+            levels: LogLevels::new(&shared.snapshot.log.level),
             recordings,
         };
         let succeeded = CancellationToken::new();

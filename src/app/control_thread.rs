@@ -19,7 +19,7 @@ use super::boot_error::BootError;
 use super::reload::Reloader;
 use super::{process_ca, supervisor, watch};
 use crate::admin::dashboard::Dashboard;
-use crate::admin::{self, Admin, AdminAuthorizer};
+use crate::admin::{self, Admin, AdminAuthorizer, LogLevelSwitch};
 use crate::base::secret::hex;
 use crate::base::time::Clock;
 use crate::config::Snapshot;
@@ -170,7 +170,7 @@ pub(super) fn start_control_thread(
             let keeping = alarm.spawn("the token keeper", keeper.traced(tracer).run());
             let keeper = leases.clone();
             let exporting = export(spans, &reloads, &metrics, &clock, &end);
-            let audit = reloader.shared.audit.clone();
+            let (audit, levels) = (reloader.shared.audit.clone(), reloader.levels.clone());
             let service = ConsentService {
                 store: store.clone(),
                 clock: clock.clone(),
@@ -221,6 +221,7 @@ pub(super) fn start_control_thread(
                     events,
                     dashboard: Dashboard::new(request_stats),
                     audit,
+                    log_level: LogLevelSwitch::new(levels),
                     authorizer: AdminAuthorizer::default(),
                 };
                 let closing = end.child_token();

@@ -24,7 +24,7 @@ use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, LogConfig, Snapshot};
 use crate::control::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, journal_reload, token_spec};
 use crate::observe::access::{AccessLog, AccessLogBusy};
-use crate::observe::logging::{self, LogLevelError};
+use crate::observe::logging::{LogLevelError, LogLevels};
 use crate::serve::page::ForwardPageError;
 use crate::serve::{News, ProcessState};
 use crate::store::{KeyRing, Store};
@@ -73,6 +73,8 @@ pub(super) struct Reloader {
     pub(super) access: AccessLog,
     /// Access lines are for people where the config leaves it open.
     pub(super) text: bool,
+    /// The level of the log.
+    pub(super) levels: LogLevels,
     /// The recordings that run.
     pub(super) recordings: Recordings,
     /// The ways to the workers.
@@ -144,13 +146,13 @@ impl Reloader {
             Some(opened.map_err(ReloadError::AccessLog)?)
         };
         if snapshot.log.level != before.log.level {
-            logging::set_level(&snapshot.log.level)?;
+            self.levels.configure(&snapshot.log.level)?;
         }
         if let Some((sink, shape)) = sink
             && let Err(busy) = self.access.turn(sink, shape)
         {
             // A refused reload leaves the level as it was.
-            logging::set_level(&before.log.level)?;
+            self.levels.configure(&before.log.level)?;
             return Err(busy.into());
         }
         self.shared.tracer.set(snapshot.otlp.sample());

@@ -70,6 +70,12 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
     if let Some(error) = reload.get("error").and_then(Value::as_str) {
         let _ = writeln!(text, "the config on the disk was refused:\n{error}");
     }
+    let level = status.get("log_level").unwrap_or(&Value::Null);
+    if let Some(until) = level.get("until").and_then(Value::as_str) {
+        let (now_in_force, later) = (word(level, "level"), word(level, "configured"));
+        let _ =
+            writeln!(text, "log level {now_in_force}, by {}; {later} again {}", word(level, "by"), moment(until, now));
+    }
     let store = status.get("store").unwrap_or(&Value::Null);
     match store.get("error").and_then(Value::as_str) {
         None => drop(writeln!(text, "store {}", word(store, "kind"))),
@@ -187,6 +193,7 @@ mod tests {
         let status = json!({
             "version": "1.2.3", "instance": "00ff00ff", "uptime_seconds": 3700, "draining": false,
             "config_digest": "0123456789abcdef", "store": { "kind": "memory" },
+            "log_level": { "level": "debug", "configured": "info", "until": "2024-02-29T00:10:00.000Z", "by": "admin:oncall" },
             "last_reload": { "outcome": "refused", "at": "2024-02-28T23:59:00.000Z", "by": "signal", "error": "line 3" },
             "listeners": [{ "name": "gateway", "mode": "reverse", "address": "127.0.0.1:1", "tls": true }],
             "key_services": [
@@ -218,6 +225,7 @@ mod tests {
             "countersign 1.2.3, instance 00ff00ff, up 1 h 1 min\n",
             "config 0123456789ab, refused 1 min ago (2024-02-28T23:59:00Z) by signal\n",
             "was refused:\nline 3\n",
+            "log level debug, by admin:oncall; info again in 10 min (2024-02-29T00:10:00Z)\n",
             "gateway   reverse  127.0.0.1:1  yes\n",
             "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300; set the clock\n",
             "meed      meed     resting  0 of 1       with the next call              503\n",

@@ -14,6 +14,7 @@ use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText}
 use super::admin;
 use super::audit;
 use super::client::{self, KnownClients, Users};
+use super::config_section::config_sections;
 use super::credentials;
 use super::files::Files;
 use super::include;
@@ -97,6 +98,8 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
     if report.errors() > 0 {
         return None;
     }
+    let declared = providers.iter().filter_map(|read| Some((&*read.name, read.profile.as_ref()?.declared())));
+    let sections = config_sections(root, &declared.collect());
     let mut inputs = root.source.text.clone().into_bytes();
     inputs.extend(reader.texts().iter().flat_map(|text| sha256(text)));
     let finished: Option<Vec<Arc<ProviderConfig>>> = providers
@@ -126,6 +129,7 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
         store,
         otlp,
         certificates: reader.certificates(),
+        sections,
         sources: reader.sources(root),
         webhooks: webhooks?,
         watch,

@@ -10,6 +10,7 @@ mod audit;
 mod build;
 mod client;
 mod command_output;
+mod config_section;
 mod consent;
 mod credentials;
 mod file_identity;
@@ -58,6 +59,7 @@ pub use admin::{AdminBind, AdminListenerConfig, AdminToken, PublicEndpoints, Rol
 pub use build::build;
 pub use client::{ClientConfig, Clients, Users};
 pub use command_output::CommandError;
+pub use config_section::ConfigSection;
 pub use consent::ConsentSettings;
 pub use credentials::{Issuer, IssuerKeys, JwtRule};
 pub use files::{Files, InMemory, MachineFiles, STANDARD_INPUT_PATH};

@@ -89,7 +89,7 @@ fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
 }
 
 /// Returns whether a key contains one of [`WORDS`], perhaps misspelt.
-fn speaks_of_secrets(key: &str) -> bool {
+pub(super) fn speaks_of_secrets(key: &str) -> bool {
     let misspelt = |part: &str, word: &str| part.len() > 4 && strsim::osa_distance(part, word) <= 2;
     WORDS.iter().any(|word| key.contains(word) || key.split(['_', '-', '.']).any(|part| misspelt(part, word)))
 }

@@ -5,6 +5,8 @@
 //! check (names that must exist, files that must be there, keys that belong together) are not in the schema:
 //! `countersign check` reports them.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::provider::{DeclaredSetting, Profile};
@@ -163,6 +165,11 @@ const SECTIONS: [SchemaSection; 41] = [
 /// The keys of a section, sorted; none for a section that there is not.
 pub fn keys(section: &str) -> Vec<&'static str> {
     rows(section).into_iter().map(|(key, ..)| key).collect()
+}
+
+/// The shapes of a section's keys, by name.
+pub(super) fn shapes(section: &str) -> HashMap<&'static str, SchemaShape> {
+    rows(section).into_iter().map(|(key, shape, ..)| (key, shape)).collect()
 }
 
 /// The rows of a section, sorted. Those of `[[listener]]` come from each mode, too.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::admin::AdminListenerConfig;
 use super::client::Clients;
+use super::config_section::ConfigSection;
 use super::limits::Limits;
 use super::listener::{Bind, ListenerConfig};
 use super::log::{AccessLogTarget, LogConfig};
@@ -95,6 +96,8 @@ pub struct SnapshotFields {
     pub otlp: OtlpExports,
     /// When the configured certificates end.
     pub certificates: Vec<CertificateEnd>,
+    /// The sections of the config as they may be shown, without secrets.
+    pub sections: Vec<ConfigSection>,
     /// Files that the config was read from, with digests.
     pub sources: Sources,
     /// Webhooks: the places at which providers call us.

@@ -22,7 +22,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::news::follow_news;
 use self::records::{
-    UserRecordError, announce, forget, pending_key, read_entry, read_tokens, tokens_of, user_key, write_record,
+    UserRecordError, announce, forget, pending_key, pending_of, read_entry, read_tokens, tokens_of, user_key,
+    write_record,
 };
 pub(super) use self::records::{lease, patiently};
 use self::refresh_worker::{RefreshWorker, forgive, keep_alive};
@@ -50,6 +51,10 @@ use crate::token::grant::UserGrant;
 
 /// The most names that a list answers.
 const MOST_LISTED: usize = 10_000;
+/// The most started consents that a list answers,
+const MOST_PENDING: usize = 1000;
+/// and the most pages of records that are read for it: spent ones are among them.
+const MOST_PENDING_PAGES: usize = 100;
 
 /// A consent that was started.
 #[derive(Debug)]
@@ -96,6 +101,20 @@ pub struct ConsentSummary {
     pub consented: u64,
 }
 
+/// A consent that was started, anywhere that this store is used, and has not been given yet. Without its state, which
+/// would finish it.
+#[derive(Clone, Debug)]
+pub struct PendingSummary {
+    /// Provider, owner and user of the consent.
+    pub key: UserKey,
+    /// Name of the client for which it was started.
+    pub client: Arc<str>,
+    /// Moment of the start, in milliseconds since 1970.
+    pub started: u64,
+    /// When it is too late, likewise.
+    pub expires: u64,
+}
+
 enum ConsentMessage {
     Finish {
         provider: Arc<ProviderConfig>,
@@ -105,6 +124,9 @@ enum ConsentMessage {
     },
     List {
         answer: oneshot::Sender<Vec<ConsentSummary>>,
+    },
+    ListPending {
+        answer: oneshot::Sender<Vec<PendingSummary>>,
     },
     Revoke {
         key: UserKey,
@@ -194,6 +216,11 @@ impl ConsentHandle {
         self.ask(|answer| ConsentMessage::List { answer }).await.unwrap_or_default()
     }
 
+    /// Every consent that was started and waits for its user, 1,000 at most; those that end first come first.
+    pub async fn pending(&self) -> Vec<PendingSummary> {
+        self.ask(|answer| ConsentMessage::ListPending { answer }).await.unwrap_or_default()
+    }
+
     /// Forgets a user's tokens, as `by` wishes: `admin`, and the name of the token that was shown. Says whether there
     /// were any.
     pub async fn revoke(&self, key: UserKey, by: &str) -> Result<bool, Failure> {
@@ -236,6 +263,9 @@ impl Registry {
                 }
                 ConsentMessage::List { answer } => {
                     tokio::task::spawn_local(async move { drop(answer.send(desk.list().await)) });
+                }
+                ConsentMessage::ListPending { answer } => {
+                    tokio::task::spawn_local(async move { drop(answer.send(desk.pending().await)) });
                 }
                 ConsentMessage::Revoke { key, by, answer } => {
                     let work = Work { what: "consent.revoke", provider: key.provider.clone() };
@@ -471,6 +501,33 @@ impl ConsentService {
             }
         }
         lines.into_values().collect()
+    }
+
+    async fn pending(&self) -> Vec<PendingSummary> {
+        let now = self.clock.now();
+        // By name: a record may come twice.
+        let mut waiting = BTreeMap::new();
+        let mut from = None;
+        for _ in 0..MOST_PENDING_PAGES {
+            let Ok(page) = patiently(async || self.store.page(Kind::Pending, from.as_ref()).await).await else { break };
+            for (name, record) in page.records {
+                if let Some(pending) = pending_of(&record)
+                    && !pending.expired(now)
+                    && waiting.len() < MOST_PENDING
+                {
+                    let expires = pending.expires();
+                    let PendingConsent { key, client, started, .. } = pending;
+                    waiting.insert(name, PendingSummary { key, client, started, expires });
+                }
+            }
+            from = page.next;
+            if from.is_none() || waiting.len() >= MOST_PENDING {
+                break;
+            }
+        }
+        let mut waiting: Vec<PendingSummary> = waiting.into_values().collect();
+        waiting.sort_by(|a, b| (a.expires, &a.key).cmp(&(b.expires, &b.key)));
+        waiting
     }
 
     async fn revoke(&self, key: &UserKey, by: &str) -> Result<bool, Failure> {

@@ -319,6 +319,11 @@ impl Keeper {
             }
             KeeperMessage::Shutdown => return ControlFlow::Break(()),
             KeeperMessage::Standing { key, answer } => self.report_freshness(&key, answer),
+            KeeperMessage::Subjects { keys, answer } => {
+                let subject = |key: &TokenKey| self.keys.get(key).map(|entry| entry.spec.procedure.subject());
+                let subjects = keys.iter().map(|key| subject(key).unwrap_or_default()).collect();
+                let _hung_up = answer.send(subjects);
+            }
             KeeperMessage::Suspect { key, generation } => {
                 self.advance(key, Event::Suspected { generation }, EventData::None);
             }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::EventKind;
 use crate::base::secret::Fingerprint;
+use crate::base::vars::Vars;
+use crate::token::consent::UserKey;
 use crate::token::failure::{Class, FailureCause};
 use crate::token::key::TokenKey;
 use crate::token::state::PhaseKind;
@@ -65,6 +67,16 @@ impl LedgerLine {
     fn awaits_consent(&self) -> bool {
         self.last_failure.as_ref().is_some_and(|failure| failure.class == Class::Consent)
     }
+}
+
+/// The user and the values that a token is for. Both are empty for a token that a whole route shares. Not a part of a
+/// [`LedgerLine`], so that a table of many keys copies none of them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TokenSubject {
+    /// The user whose consent it comes from; absent: it is an application's.
+    pub user: Option<UserKey>,
+    /// Route variables with their values, such as an account.
+    pub vars: Vars,
 }
 
 /// A valid token, without its secret value.

@@ -53,8 +53,8 @@ mod watch_credentials;
 mod watch_key_services;
 
 pub use consents::{
-    CodeSource, ConsentHandle, ConsentService, ConsentSummary, Finished, Registry, Rests, StartConsent, StartedConsent,
-    user_spec,
+    CodeSource, ConsentHandle, ConsentService, ConsentSummary, Finished, PendingSummary, Registry, Rests, StartConsent,
+    StartedConsent, user_spec,
 };
 pub use events::{ConsentSubject, ControlEvent, EventKind, Events, Generation};
 #[cfg(feature = "otlp")]
@@ -62,7 +62,7 @@ pub use export::Exporter;
 pub use issuers::{CachedKeys, Fetcher, Issuers, KeySet, Signature, issuer_place, try_keys};
 pub use journal::journal_reload;
 pub use keeper::{Keeper, Limits};
-pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenTable};
+pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenSubject, TokenTable};
 pub use quotas::{CountedQuota, QuotaBook, QuotaClaims};
 pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
 pub use stats::{StatsReceiver, StatsSender};
@@ -127,6 +127,11 @@ pub trait FetchProcedure: Send + Sync {
     /// The key of the user's record that the token comes from; absent: it is an application's.
     fn record(&self) -> Option<TokenKey> {
         None
+    }
+
+    /// Returns the user and the values for which the token is fetched, as far as they narrow its key.
+    fn subject(&self) -> TokenSubject {
+        TokenSubject::default()
     }
 
     /// The hours outside of which the provider is not asked for it; absent: it may be asked at any time.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Issued, TokenSpec, TokenTable, Unavailable};
+use super::{Issued, TokenSpec, TokenSubject, TokenTable, Unavailable};
 use crate::config::ProviderConfig;
 use crate::observe::trace::Context;
 use crate::token::credential_slots::CredentialSlot;
@@ -34,6 +34,7 @@ pub(super) enum KeeperMessage {
     RefusedAtBirth { key: TokenKey, generation: u64 },
     Shutdown,
     Standing { key: TokenKey, answer: oneshot::Sender<Freshness> },
+    Subjects { keys: Vec<TokenKey>, answer: oneshot::Sender<Vec<TokenSubject>> },
     Suspect { key: TokenKey, generation: u64 },
     Tick { answer: oneshot::Sender<()> },
     Users { answer: oneshot::Sender<Vec<TokenKey>> },
@@ -209,6 +210,12 @@ impl TokenHandle {
     /// All keys as they are now; empty once the keeper has stopped.
     pub async fn ledger(&self) -> TokenTable {
         self.ask(|answer| KeeperMessage::Ledger { answer }).await.unwrap_or_default()
+    }
+
+    /// The users and values that these keys are for, in their order; nothing for a key that is not known. Shorter once the
+    /// keeper has stopped.
+    pub async fn subjects(&self, keys: Vec<TokenKey>) -> Vec<TokenSubject> {
+        self.ask(|answer| KeeperMessage::Subjects { keys, answer }).await.unwrap_or_default()
     }
 
     /// Look at all timers now; returns when that is done. The keeper does so by itself, except under a clock that is

@@ -8,7 +8,7 @@ for (const place of pages) {
   await page.waitForFunction(() => document.documentElement.dataset.live === "on");
   const all = await page.evaluate(() => {
     const shown = (part) => part.checkVisibility() && !part.disabled && part.type !== "hidden";
-    const parts = [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter(shown);
+    const parts = [...document.querySelectorAll("a[href]:not([tabindex='-1']), button, input, select, summary, [tabindex='0']")].filter(shown);
     parts.forEach((part, at) => { part.dataset.keep = String(at); });
     return parts.length;
   });

@@ -13,6 +13,7 @@ export const admin = process.env.DASHBOARD_URL;
 const pictures = process.env.DASHBOARD_PICTURES;
 export const pages = [
   "/", "/ui/routes", "/ui/tokens", "/ui/providers", "/ui/consents", "/ui/requests", "/ui/setup",
+  "/ui/config",
 ];
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();

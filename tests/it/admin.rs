@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::admin::TABLE;
+use countersign::base::secret::ExposeSecret;
 use countersign::base::time::{Clock, rfc3339};
 use countersign::config::Role;
 use countersign::sim::{Bank, Faults, ResponseFault, SimFault};
@@ -430,7 +431,7 @@ fn as_many_streams_as_there_are_places() {
 // ── the document ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Members that no answer of [`the_document_says_what_is_answered`] has.
-const UNSEEN: [&str; 31] = [
+const UNSEEN: [&str; 38] = [
     "Consent.access_expires_at",
     "Consent.consented_at",
     "Consent.owner",
@@ -449,6 +450,13 @@ const UNSEEN: [&str; 31] = [
     "KeyService.signed",
     "KeyService.since",
     "KeyService.state",
+    "PendingConsent.client",
+    "PendingConsent.expires_at",
+    "PendingConsent.owner",
+    "PendingConsent.owner_kind",
+    "PendingConsent.provider",
+    "PendingConsent.started_at",
+    "PendingConsent.user",
     "Provider.client_certificate_days_left",
     "Provider.client_certificate_expires_at",
     "Provider.closed_until",
@@ -552,6 +560,8 @@ fn the_document_says_what_is_answered() {
         let call = crate::client::request("GET", "/other/echo/x", KEY, &[("x-who", "me")], Bytes::new());
         assert_eq!(stage.client.send(call).await.status, 503);
         stage.papers.edit(|config| format!("{config}\n[log]\nlevel = \"loud\"\n"));
+        let asked = way.send("POST", "/api/v1/log-level", &[JSON], r#"{ "level": "debug" }"#).await;
+        judge("POST", "/api/v1/log-level", &asked, &mut seen);
         for line in TABLE.iter().filter(|line| line.method == "GET") {
             let answer = way.ask(line.method, line.path, &[]).await;
             assert_eq!(answer.status, 200, "{}", line.path);
@@ -572,7 +582,7 @@ fn the_document_says_what_is_answered() {
         }
         // And none that there are not; requests aside.
         let schemas = document["components"]["schemas"].as_object().expect("schemas");
-        let asked = ["ConsentRevoke", "ConsentRevoked", "ConsentStart", "ConsentStarted"];
+        let asked = ["ConsentRevoke", "ConsentRevoked", "ConsentStart", "ConsentStarted", "LogLevelSet"];
         let all: BTreeSet<String> = schemas
             .iter()
             .filter(|(name, _)| !asked.contains(&name.as_str()))
@@ -583,6 +593,132 @@ fn the_document_says_what_is_answered() {
             .collect();
         let unseen: Vec<&String> = all.difference(&seen).collect();
         assert_eq!(unseen, UNSEEN, "these are in the document, and in no answer");
+    });
+}
+
+// ── the config in force, the log level, many tokens ─────────────────────────────────────────────────────────────────
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+
+#[test]
+fn the_config_in_force_is_shown_without_its_secrets() {
+    let sim = bank(Bank::Scb);
+    let stage = exposed().with(&sim, "scb", "", "headers = { x-key = \"canary-header-7Qd3\" }").start();
+    stage.papers.put("proxy.toml", "");
+    converse(async {
+        let way = remote(&stage);
+        let (eyes, hands) = (bearer(EYES), bearer(HANDS));
+        assert_eq!(way.ask("GET", "/api/v1/config", &[("authorization", &eyes)]).await.status, 403);
+        let config = way.json("/api/v1/config", HANDS).await;
+        let sections = config["sections"].as_array().expect("sections");
+        let named = |name: &str| sections.iter().find(|section| section["name"] == name).expect("a section");
+        let text = |name: &str| named(name)["text"].as_str().expect("a text").to_owned();
+        assert_eq!(named("[provider.scb]")["file"], "stage/proxy.toml");
+        assert!(text("[provider.scb]").contains("application_secret = \"***\""), "{config:#}");
+        assert!(text("[admin]").contains("[admin.token.eyes]\nvalue = \"***\"\nrole = \"read\""), "{config:#}");
+        assert!(text("[[route]] scb").contains("headers = { x-key = \"***\" }"), "{config:#}");
+        assert!(text("[client.erp]").contains("key_sha256 = [\""), "hashes stay: {config:#}");
+        let kinds: Vec<(&str, bool)> = config["files"]
+            .as_array()
+            .expect("files")
+            .iter()
+            .map(|file| {
+                (file["kind"].as_str().expect("a kind"), file["path"].as_str().expect("a path").starts_with('/'))
+            })
+            .collect();
+        assert!(kinds.iter().all(|(_, absolute)| *absolute) && kinds[0].0 == "config", "{kinds:?}");
+        assert!(kinds.iter().any(|(kind, _)| *kind == "credential"), "{kinds:?}");
+        // The last reload's differences.
+        stage.papers.edit(|config| config.replace("x-key = \"canary-header-7Qd3\"", "x-key = \"canary-other-8Rf4\""));
+        assert_eq!(way.ask("POST", "/api/v1/reload", &[("authorization", &hands)]).await.status, 200);
+        let config = way.json("/api/v1/config", HANDS).await;
+        assert_eq!(config["last_reload"]["changes"], serde_json::json!(["changed route `scb`"]));
+        let page = way.ask("GET", "/ui/config", &[("authorization", &hands)]).await.text();
+        assert!(page.contains("changed route `scb`") && page.contains("[provider.scb]"), "{page}");
+        let looks = way.ask("GET", "/ui/config", &[("authorization", &eyes)]).await.text();
+        assert!(looks.contains("changed route `scb`") && !looks.contains("[provider.scb]"), "{looks}");
+        let secret = sim.credentials().secret().expose_secret().to_owned();
+        for canary in [secret.as_str(), EYES, HANDS, "canary-header-7Qd3", "canary-other-8Rf4"] {
+            assert!(![config.to_string(), page.clone()].concat().contains(canary), "{canary} is shown");
+        }
+    });
+}
+
+#[test]
+fn the_log_level_changes_for_a_while() {
+    let stage = Plan::default().start();
+    converse(async {
+        let way = local(&stage);
+        let level = async || way.json("/api/v1/log-level", "").await;
+        assert_eq!(level().await, serde_json::json!({ "level": "info", "configured": "info" }));
+        for wrong in ["", "{}", r#"{"level":"h2=trace"}"#, r#"{"level":"debug","for":"2h"}"#] {
+            let refused = way.send("POST", "/api/v1/log-level", &[JSON], wrong).await;
+            assert_eq!(refused.status, 400, "{wrong}: {refused:?}");
+        }
+        let set = async |body: &str| way.send("POST", "/api/v1/log-level", &[JSON], body).await;
+        let told = set(r#"{"level":"debug","for":"10m"}"#).await.json();
+        assert_eq!(
+            (&told["level"], &told["configured"], &told["by"]),
+            (&"debug".into(), &"info".into(), &"admin".into())
+        );
+        let status = way.json("/api/v1/status", "").await;
+        assert_eq!(status["log_level"]["until"], told["until"]);
+        // A reload does not end it, and is in force after it.
+        stage.papers.edit(|config| format!("{config}\n[log]\nlevel = \"warn\"\n"));
+        assert_eq!(way.ask("POST", "/api/v1/reload", &[]).await.status, 200);
+        assert_eq!(
+            (level().await["level"].clone(), level().await["configured"].clone()),
+            ("debug".into(), "warn".into())
+        );
+        // It ends early, and by itself.
+        let ended = way.ask("DELETE", "/api/v1/log-level", &[]).await.json();
+        assert_eq!(ended, serde_json::json!({ "level": "warn", "configured": "warn" }));
+        assert_eq!(set(r#"{"level":"trace","for":"1s"}"#).await.json()["level"], "trace");
+        while level().await["level"] != "warn" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The form: with the page's own word, and from here alone.
+        let page = way.ask("GET", "/ui/config", &[]).await.text();
+        let (_, rest) = page.split_once("name=\"csrf\" value=\"").expect("a form");
+        let form = format!("csrf={}&level=debug&for=5m", rest.split('"').next().expect("a word"));
+        assert_eq!(way.send("POST", "/ui/log-level", &[FORM], "level=debug&for=5m").await.status, 403);
+        let foreign = [FORM, ("origin", "http://evil.example")];
+        assert_eq!(way.send("POST", "/ui/log-level", &foreign, &form).await.status, 403);
+        assert_eq!(level().await["level"], "warn");
+        let done = way.send("POST", "/ui/log-level", &[FORM], &form).await;
+        assert_eq!((done.status, done.header("location")), (303, "/ui/config?done=level"));
+        assert_eq!(level().await["level"], "debug");
+        let done = way.send("POST", "/ui/log-level", &[FORM], &format!("{form}&restore=yes")).await;
+        assert_eq!((done.status, level().await["level"].clone()), (303, "warn".into()));
+    });
+}
+
+#[test]
+fn the_page_of_tokens_is_bounded_and_finds_each() {
+    let sim = bank(Bank::Rakbank);
+    let accounts = "oauth_metadata = { account_id = { var = \"account\" } }";
+    let stage = Plan::default().with(&sim, "rak", accounts, "vars = { account = { header = \"x-account\" } }").start();
+    converse(async {
+        for account in 0..120 {
+            let account = format!("01880000{account:05}");
+            let path = format!("/rak/v1/accounts/{account}/transfers");
+            let headers = [("x-account", account.as_str()), JSON];
+            let body = format!("{{\"transaction_id\":\"T-{account}\",\"amount\":\"5.00\",\"currency\":\"AED\"}}");
+            let call = crate::client::request("POST", &path, KEY, &headers, body);
+            assert_eq!(stage.client.send(call).await.status, 200);
+        }
+        let way = local(&stage);
+        let page = async |query: &str| way.ask("GET", &format!("/ui/tokens{query}"), &[]).await.text();
+        let rows = |page: &str| page.matches("class=\"token\"").count();
+        let first = page("").await;
+        assert!(rows(&first) == 50 && first.contains("1 to 50 of 120"), "{first}");
+        assert!(first.contains("href=\"/ui/tokens?p=2\"") && !first.contains(">Previous<"), "{first}");
+        let last = page("?p=99").await;
+        assert!(rows(&last) == 20 && last.contains("101 to 120 of 120") && !last.contains(">Next<"), "{last}");
+        let found = page("?q=0188000000042").await;
+        assert!(rows(&found) == 1 && found.contains("0188000000042") && found.contains("route=rak"), "{found}");
+        assert_eq!(rows(&page("?q=nothing").await), 0);
     });
 }
 

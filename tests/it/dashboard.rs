@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use countersign::base::secret::{ExposeSecret, hex, sha256};
 use countersign::sim::{Bank, ResponseFault, SimFault, SimHandle};
 use countersign::tls::mint::{Constraints, KeyKind, MintAuthority, NameConstraint};
@@ -19,7 +20,7 @@ use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use crate::client::{converse, get, post};
+use crate::client::{converse, get, post, request};
 use crate::harness::{Harness, KEY, Plan, bank, now};
 
 /// No program takes longer, on a slow machine either.
@@ -93,9 +94,19 @@ impl House {
                 let browser = self.stage().client.at(self.stage().running.address("callback").expect("a listener"));
                 converse(async move { browser.send(request).await }).status.into()
             }
+            "begin" => {
+                let (client, body) = (self.stage().client.clone(), json!({ "user": text(1) }).to_string());
+                let start = post("/.countersign/consent/scb/start", KEY, body);
+                converse(async move { client.send(start).await }).json()["consent_url"].clone()
+            }
             "call" => {
                 let client = self.stage().client.clone();
                 converse(async move { client.send(get(&text(1), KEY)).await }).status.into()
+            }
+            "call-as" => {
+                let client = self.stage().client.clone();
+                let call = request("GET", &text(1), KEY, &[("countersign-user", &text(2))], Bytes::new());
+                converse(async move { client.send(call).await }).status.into()
             }
             "mend" => {
                 self.stage().papers.edit(|config| config.replace("[runtime]\nnoway = 1\n", "[runtime]\n"));
@@ -233,6 +244,11 @@ fn every_page_is_readable_wide_and_narrow_light_and_dark() {
 #[test]
 fn every_page_works_without_a_script() {
     play("plain.mjs", House::new(""));
+}
+
+#[test]
+fn charts_lead_on_and_moments_are_local() {
+    play("figures.mjs", House::new(""));
 }
 
 #[test]

@@ -282,6 +282,43 @@ fn an_operator_starts_lists_and_revokes_consents_at_the_command_line() {
     });
 }
 
+#[test]
+fn consents_that_wait_are_listed_until_their_users_agree() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sim = bank(Bank::Scb);
+    let stage = start(&sim, folder.path(), "");
+    let (alice, state) = converse(async {
+        let pending = async || stage.admin("/api/v1/consents").await.json()["pending"].clone();
+        assert_eq!(pending().await, json!([]));
+        let alice = begin(&stage.client, KEY, &json!({ "user": "alice" })).await;
+        let bob = begin(&stage.client, KEY, &json!({ "user": "bob" })).await;
+        let waiting = pending().await;
+        let users: Vec<&str> =
+            waiting.as_array().expect("a list").iter().filter_map(|one| one["user"].as_str()).collect();
+        assert_eq!(users, ["alice", "bob"], "{waiting}");
+        let first = &waiting[0];
+        assert_eq!(
+            (&first["provider"], &first["client"], &first["owner_kind"], &first["expires_at"]),
+            (&"scb".into(), &"erp".into(), &"client".into(), &alice.json()["expires_at"])
+        );
+        let page = stage.admin("/ui/consents").await.text();
+        assert!(page.contains("Waiting for the user") && page.contains("bob"), "{page}");
+        let state = bob.json()["state"].as_str().expect("a state").to_owned();
+        assert!(!waiting.to_string().contains(&state) && !page.contains(&state), "a state finishes a consent");
+        (alice, state)
+    });
+    drop(stage);
+    // Another process with this store sees them, too.
+    let stage = start(&sim, folder.path(), "");
+    converse(async {
+        let code = agree(&sim, &alice, "alice");
+        assert_eq!(finish(&stage.client, KEY, "alice", &alice, &code).await.status, 200);
+        let told = stage.admin("/api/v1/consents").await.json();
+        assert_eq!((&told["pending"][0]["user"], &told["pending"][1]), (&"bob".into(), &Value::Null), "{told}");
+        assert!(!told.to_string().contains(&state));
+    });
+}
+
 /// The doors of consents belong to their listeners: `Host`, `names` and the name that TLS asked for count there as on routes.
 #[test]
 fn the_doors_of_consents_answer_to_their_listeners_names_alone() {

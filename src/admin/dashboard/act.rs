@@ -12,8 +12,9 @@ use super::super::api::{self, AdminRequest};
 use super::super::auth::find;
 use super::super::consent;
 use super::super::gather;
+use super::super::log_level as level;
 use super::super::table::AdminCall;
-use super::format::millis_of;
+use super::format::{millis_of, query};
 use super::page::Query;
 use super::session::SessionVisitor;
 use super::{Admin, AdminConnection};
@@ -68,6 +69,7 @@ pub(super) async fn act(
                 "/?done=reload"
             })
         }
+        "/ui/log-level" => log_level(admin, &session, admin_request, &form),
         "/ui/consents/start" => start(admin, &session, admin_request, &form).await,
         "/ui/consents/revoke" => revoke(admin, &session, &admin_request, &form).await,
         _ => notice(admin, &session, StatusCode::NOT_FOUND, "There is no such page", ""),
@@ -120,7 +122,29 @@ async fn token(
     }
     // A known key is hexadecimal.
     let word = if ask == AdminCall::Refresh { "refresh" } else { "purge" };
-    see_other(&format!("/ui/tokens?done={word}#t-{key}"))
+    // Back to the page of the table that the form stood on.
+    let (page, searched) = (form.word("p").parse::<usize>().unwrap_or(1), query(form.word("q")));
+    see_other(&format!("/ui/tokens?done={word}&p={page}&q={searched}#t-{key}"))
+}
+
+/// Sets the log level for a while, or goes back to the config's.
+fn log_level(
+    admin: &Rc<Admin>,
+    session: &SessionVisitor,
+    admin_request: AdminRequest<'_>,
+    form: &Query,
+) -> AdminResponse {
+    let (done, word) = if form.word("restore").is_empty() {
+        let asked = serde_json::json!({ "level": form.word("level"), "for": form.word("for") });
+        let admin_request = AdminRequest { body: asked.to_string().into(), ..admin_request };
+        (level::begin(admin, &admin_request), "level")
+    } else {
+        (level::end(admin, &admin_request), "config-level")
+    };
+    match done {
+        Ok(_) => see_other(&format!("/ui/config?done={word}")),
+        Err((status, why)) => notice(admin, session, status, "The log level was not set", &why),
+    }
 }
 
 async fn start(

@@ -5,13 +5,11 @@ use std::fmt::Write as _;
 
 use qrcode::{EcLevel, QrCode};
 
-use super::format::{count, format_span, took};
 use crate::observe::stats::RequestCounts;
 
-/// Requests over time: one bar per tally, errors at its foot, by the party at fault. `height` in pixels. `bar_ms`: the time
-/// of one bar, the last of which ends now; with it, each bar is titled with its figures and its age.
+/// Requests over time, small: one bar per tally, errors at its foot, by the party at fault. `height` in pixels.
 #[expect(clippy::cast_precision_loss, reason = "a picture")]
-pub(super) fn draw_bars(series: &[RequestCounts], height: u32, class: &str, bar_ms: Option<u64>) -> String {
+pub(super) fn draw_bars(series: &[RequestCounts], height: u32, class: &str) -> String {
     let most = series.iter().map(|tally| tally.requests).max().unwrap_or(0).max(1);
     let mut svg = format!(
         "<svg class=\"bars {class}\" width=\"100%\" height=\"{height}\" aria-hidden=\"true\" focusable=\"false\">"
@@ -21,15 +19,6 @@ pub(super) fn draw_bars(series: &[RequestCounts], height: u32, class: &str, bar_
     for (at, tally) in series.iter().enumerate().filter(|(_, tally)| tally.requests > 0) {
         let well = tally.requests.saturating_sub(tally.errors());
         let mut foot = f64::from(height);
-        if let Some(bar_ms) = bar_ms {
-            let later = series.len().saturating_sub(at + 1) as u64;
-            let age = match later * bar_ms / 1000 {
-                0 => "now".to_owned(),
-                seconds => format!("{} ago", format_span(seconds)),
-            };
-            let (requests, errors) = (count(tally.requests), count(tally.errors()));
-            let _ = write!(svg, "<g><title>{age}: requests {requests}, errors {errors}</title>");
-        }
         for (kind, part) in
             [("ours", tally.ours), ("provider", tally.provider), ("client", tally.client), ("well", well)]
         {
@@ -46,36 +35,6 @@ pub(super) fn draw_bars(series: &[RequestCounts], height: u32, class: &str, bar_
                 step * 0.82,
             );
         }
-        if bar_ms.is_some() {
-            svg.push_str("</g>");
-        }
-    }
-    svg.push_str("</svg>");
-    svg
-}
-
-/// Draws the distribution of request durations: one bar per bucket, titled with the bucket's upper bound and its count.
-#[expect(clippy::cast_precision_loss, reason = "a picture")]
-pub(super) fn draw_histogram(tally: &RequestCounts, height: u32) -> String {
-    let buckets = tally.histogram();
-    let most = f64::from(buckets.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1));
-    // So that a single bucket is no wall.
-    let places = buckets.len().max(6) as f64;
-    let step = 100.0 / places;
-    let mut svg = format!(
-        "<svg class=\"bars histogram\" width=\"100%\" height=\"{height}\" aria-hidden=\"true\" focusable=\"false\">"
-    );
-    for (at, (bound, requests)) in buckets.iter().enumerate() {
-        let tall = (f64::from(*requests) * f64::from(height) / most).max(if *requests > 0 { 2.0 } else { 0.0 });
-        let _ = write!(
-            svg,
-            "<rect class=\"well\" x=\"{:.2}%\" y=\"{:.1}\" width=\"{:.2}%\" height=\"{tall:.1}\"><title>up to {}: {}</title></rect>",
-            at as f64 * step,
-            f64::from(height) - tall,
-            step * 0.86,
-            took(*bound),
-            count(u64::from(*requests)),
-        );
     }
     svg.push_str("</svg>");
     svg
@@ -164,18 +123,10 @@ mod tests {
         let mut tally = RequestCounts::default();
         (0..5000).for_each(|_| tally.count(Blame::Nobody, Replay::None, Some(Duration::from_millis(3))));
         tally.count(Blame::Ours, Replay::None, Some(Duration::from_millis(3)));
-        let svg = draw_bars(&[RequestCounts::default(), tally.clone()], 100, "tall", Some(10_000));
+        let svg = draw_bars(&[RequestCounts::default(), tally], 100, "spark");
         assert!(svg.contains("class=\"ours\" x=\"50.00%\" y=\"98.0\"") && svg.contains("height=\"2.0\""), "{svg}");
-        assert!(svg.contains("<g><title>now: requests 5,001, errors 1</title>"), "{svg}");
-        let earlier = draw_bars(&[tally.clone(), RequestCounts::default()], 100, "tall", Some(10_000));
-        assert!(earlier.contains("<title>10 s ago: requests 5,001,"), "{earlier}");
-        assert!(!draw_bars(&[tally.clone()], 28, "spark", None).contains("<title>"));
-        assert!(!svg.contains("style"), "no inline style");
-        assert_eq!(draw_histogram(&tally, 80).matches("<rect").count(), 1);
-        assert!(
-            draw_bars(&[], 10, "", None).ends_with("</svg>")
-                && draw_histogram(&RequestCounts::default(), 10).ends_with("</svg>")
-        );
+        assert!(!svg.contains("style") && !svg.contains("<title>"), "{svg}");
+        assert!(draw_bars(&[], 10, "").ends_with("</svg>"));
     }
 
     #[test]

@@ -111,10 +111,11 @@ pub(super) fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// Milliseconds: `0.04 ms`, `3.4 ms`, `12 ms`, `1.2 s`.
+/// Milliseconds: `0.034 ms`, `3.4 ms`, `12 ms`, `1.2 s`.
 pub(super) fn took(ms: f64) -> String {
     match ms {
-        ..0.995 => format!("{ms:.2} ms"),
+        // Three figures, so that neighbours among short ones differ.
+        ..0.9995 => format!("{ms:.3} ms"),
         ..9.95 => format!("{ms:.1} ms"),
         ..999.5 => format!("{ms:.0} ms"),
         ..59_950.0 => format!("{:.1} s", ms / 1000.0),
@@ -176,7 +177,7 @@ mod tests {
         );
         assert_eq!([(0, 5), (1, 5000), (1, 41), (1, 2)].map(|(n, s)| share(n, s)), ["0 %", "<0.1 %", "2.4 %", "50 %"]);
         assert_eq!(["a b/c&d", "scb"].map(query), ["a%20b%2Fc%26d", "scb"]);
-        assert_eq!([0.034, 3.44, 12.3, 1234.0, 75_000.0].map(took), ["0.03 ms", "3.4 ms", "12 ms", "1.2 s", "75 s"]);
+        assert_eq!([0.034, 3.44, 12.3, 1234.0, 75_000.0].map(took), ["0.034 ms", "3.4 ms", "12 ms", "1.2 s", "75 s"]);
         assert_eq!([5, 60, 185, 7440, 273_600].map(format_span), ["5 s", "1 min", "3 min 5 s", "2 h 4 min", "3 d 4 h"]);
         assert_eq!((head("abc", 3), head("äbcd", 3)), ("abc".to_owned(), "äbc…".to_owned()));
     }

@@ -10,6 +10,7 @@
 
 mod act;
 mod assets;
+mod chart;
 mod draw;
 mod format;
 mod live;

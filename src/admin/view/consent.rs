@@ -3,17 +3,52 @@
 use serde::Serialize;
 
 use crate::base::time::rfc3339;
-use crate::control::ConsentSummary;
+use crate::control::{ConsentSummary, PendingSummary};
 
 /// The response body of `GET /api/v1/consents`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ConsentsView {
     pub consents: Vec<ConsentView>,
+    /// Consents that were started and wait for their users; those that end first come first.
+    pub pending: Vec<PendingConsentView>,
 }
 
 impl ConsentsView {
-    pub(crate) fn of(lines: &[ConsentSummary]) -> Self {
-        Self { consents: lines.iter().map(ConsentView::of).collect() }
+    pub(crate) fn of(lines: &[ConsentSummary], pending: &[PendingSummary]) -> Self {
+        Self {
+            consents: lines.iter().map(ConsentView::of).collect(),
+            pending: pending.iter().map(PendingConsentView::of).collect(),
+        }
+    }
+}
+
+/// A consent that was started and waits for its user. Moments are RFC 3339.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct PendingConsentView {
+    pub provider: String,
+    /// Kind of the owner: `client` or `group`.
+    pub owner_kind: &'static str,
+    pub owner: String,
+    /// The client for which it was started.
+    pub client: String,
+    /// As the application calls it: any text.
+    pub user: String,
+    pub started_at: String,
+    /// When it is too late.
+    pub expires_at: String,
+}
+
+impl PendingConsentView {
+    fn of(pending: &PendingSummary) -> Self {
+        Self {
+            provider: pending.key.provider.to_string(),
+            owner_kind: pending.key.owner.kind(),
+            owner: pending.key.owner.name().to_owned(),
+            client: pending.client.to_string(),
+            user: pending.key.user.to_string(),
+            started_at: rfc3339(pending.started),
+            expires_at: rfc3339(pending.expires),
+        }
     }
 }
 

@@ -4,15 +4,19 @@
 //! now, so that a reader needs no clock. An absent member is left out, never null. A view cannot hold a secret: tokens
 //! appear as fingerprints, generations and ages.
 
+mod config;
 mod consent;
 mod event;
+mod log_level;
 mod provider;
 mod route;
 mod status;
 mod token;
 
+pub(crate) use config::*;
 pub(crate) use consent::*;
 pub(crate) use event::*;
+pub(crate) use log_level::*;
 pub(crate) use provider::*;
 pub(crate) use route::*;
 pub(crate) use status::*;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::LogLevelView;
 use crate::base::time::{Now, rfc3339};
 use crate::config::CertificateEnd;
 use crate::control::{ReloadOutcome, Reloaded};
@@ -23,6 +24,7 @@ pub(crate) struct StatusView {
     /// The config in force: a digest of what it was read from, without secrets.
     pub config_digest: String,
     pub last_reload: ReloadView,
+    pub log_level: LogLevelView,
     pub listeners: Vec<ListenerView>,
     pub counts: Counts,
     pub store: StoreView,

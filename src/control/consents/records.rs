@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox};
 use crate::base::time::Within;
 use crate::store::{Error as StoreError, Kind, RecordKey, Store, StoredRecord, Version};
-use crate::token::consent::{PendingEntry, PlainRecord, SealError, State, UserKey, UserTokens};
+use crate::token::consent::{PendingConsent, PendingEntry, PlainRecord, SealError, State, UserKey, UserTokens};
 
 /// A record is kept for so long after its last token has died, in milliseconds: a day.
 const AFTERLIFE: u64 = 24 * 3600 * 1000;
@@ -87,6 +87,14 @@ pub(super) fn read_entry(record: &StoredRecord) -> Option<PendingEntry> {
             tracing::error!(?error, "a started consent cannot be read");
             None
         }
+    }
+}
+
+/// Reads a started consent that waits for its callback. `None`: it was used, or cannot be read.
+pub(super) fn pending_of(record: &StoredRecord) -> Option<PendingConsent> {
+    match PendingEntry::open(record.value.expose_secret()) {
+        Ok(PendingEntry::Pending(pending)) => Some(pending),
+        Ok(PendingEntry::Spent { .. }) | Err(_) => None,
     }
 }
 

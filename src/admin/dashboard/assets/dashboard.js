@@ -62,6 +62,7 @@
     // The text is the server's own page, escaped there; a template element runs nothing.
     const template = document.createElement("template");
     template.innerHTML = html;
+    localize(template.content);
     const scroll = [window.scrollX, window.scrollY];
     morphChildren(main, template.content);
     enliven(main);
@@ -161,6 +162,42 @@
     for (const button of within.querySelectorAll("#pause[hidden], [data-copy][hidden]")) button.hidden = false;
   }
 
+  const two = (number) => String(number).padStart(2, "0");
+  const day = (date) => `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const minute = (date) => `${two(date.getHours())}:${two(date.getMinutes())}`;
+
+  // The name of the reader's time zone, such as GMT+7.
+  function zone() {
+    const parts = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(new Date());
+    return parts.find(({ type }) => type === "timeZoneName")?.value ?? "local time";
+  }
+
+  // Moments in the reader's own time; UTC stays in the title. What was done once is done again with the same result.
+  function localize(within) {
+    const today = day(new Date());
+    for (const part of within.querySelectorAll("time[datetime]")) {
+      const iso = part.getAttribute("datetime");
+      const date = new Date(iso);
+      if (Number.isNaN(date.getTime())) continue;
+      const title = `${iso.slice(0, 10)} ${iso.slice(11, 19)} UTC`;
+      if (part.title !== title) part.title = title;
+      const shape = /^(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d(\.\d+)?$/.exec(part.textContent);
+      if (!shape) continue;
+      const time = `${minute(date)}:${two(date.getSeconds())}${shape[1] ?? ""}`;
+      const text = day(date) === today ? time : `${day(date)} ${time}`;
+      if (part.textContent !== text) part.textContent = text;
+    }
+    for (const part of within.querySelectorAll("[data-utc]")) {
+      const date = new Date(part.dataset.utc);
+      const local = (_, seconds) => minute(date) + (seconds ? `:${two(date.getSeconds())}` : "");
+      const text = part.textContent.replace(/^\d\d:\d\d(:\d\d)?(?: UTC)?/, local);
+      if (part.textContent !== text) part.textContent = text;
+    }
+    for (const part of within.querySelectorAll(".zone, th > .soft")) {
+      if (part.textContent === "UTC") part.textContent = zone();
+    }
+  }
+
   function theme(button) {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
@@ -178,6 +215,7 @@
     const button = document.getElementById("theme");
     button.hidden = false;
     name(button);
+    localize(document);
     enliven(document);
     open();
     // What was done is said for a moment, and not again when the page is loaded anew.

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::super::super::view::{ConsentView, ConsentsView as Views};
+use super::super::super::view::{ConsentView, ConsentsView as Views, PendingConsentView};
 use super::super::format::ShownMoment;
 use super::super::session::SessionVisitor;
 use super::super::{Admin, StartedHere, draw};
@@ -19,6 +19,8 @@ pub(super) struct ConsentsPage {
     providers: Vec<String>,
     clients: Vec<String>,
     begun: Vec<StartedConsentView>,
+    pending: Vec<PendingRow>,
+    more_pending: usize,
     lines: Vec<ConsentRow>,
     all: usize,
     more: usize,
@@ -37,6 +39,13 @@ struct StartedConsentView {
     expires: ShownMoment,
 }
 
+/// A consent that waits for its user, wherever it was started.
+struct PendingRow {
+    view: PendingConsentView,
+    started: ShownMoment,
+    expires: ShownMoment,
+}
+
 struct ConsentRow {
     view: ConsentView,
     state: StatusBadge,
@@ -51,7 +60,11 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top, qu
     let providers: Vec<String> = providers.map(|provider| provider.name.to_string()).collect();
     let clients: Vec<String> = snapshot.clients.all.iter().map(|client| client.name.to_string()).collect();
     drop(snapshot);
-    let lines = if providers.is_empty() { Vec::new() } else { admin.consents.list().await };
+    let (lines, pending) = if providers.is_empty() {
+        (Vec::new(), Vec::new())
+    } else {
+        (admin.consents.list().await, admin.consents.pending().await)
+    };
     let mut dashboard = admin.dashboard.begun.borrow_mut();
     dashboard.retain(|begun| now.wall <= begun.expires.saturating_add(AFTERWARDS));
     // The address of a started consent is shown only to visitors who may start one.
@@ -66,7 +79,7 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top, qu
     });
     let begun = begun.collect();
     let wanted = query.wanted();
-    let views = Views::of(&lines).consents;
+    let Views { consents: views, pending } = Views::of(&lines, &pending);
     let all = views.len();
     let fits = |view: &ConsentView| {
         let texts = [&view.user, &view.owner, &view.provider];
@@ -80,6 +93,8 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top, qu
         providers,
         clients,
         begun,
+        more_pending: pending.len().saturating_sub(MOST_SHOWN),
+        pending: pending.into_iter().take(MOST_SHOWN).map(|view| waiting(view, now)).collect(),
         lines: found.into_iter().map(|view| line(view, now)).collect(),
         all,
         more,
@@ -104,6 +119,11 @@ fn shown(begun: &StartedHere, given: bool, now: Now) -> StartedConsentView {
         expires: ShownMoment::at(begun.expires, now),
         begun: begun.clone(),
     }
+}
+
+fn waiting(view: PendingConsentView, now: Now) -> PendingRow {
+    let (started, expires) = (ShownMoment::of(&view.started_at, now), ShownMoment::of(&view.expires_at, now));
+    PendingRow { view, started, expires }
 }
 
 fn line(view: ConsentView, now: Now) -> ConsentRow {

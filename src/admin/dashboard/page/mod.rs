@@ -1,5 +1,6 @@
 //! The pages: each gathers what it shows into a struct of texts, which its template lays out.
 
+mod config;
 mod consents;
 mod overview;
 mod providers;
@@ -31,11 +32,12 @@ pub(super) enum DashboardPage {
     Consents,
     Requests,
     Setup,
+    Config,
 }
 
 impl DashboardPage {
     /// All, in the order of the menu.
-    pub(super) const ALL: [DashboardPage; 7] = [
+    pub(super) const ALL: [DashboardPage; 8] = [
         DashboardPage::Overview,
         DashboardPage::Routes,
         DashboardPage::Tokens,
@@ -43,6 +45,7 @@ impl DashboardPage {
         DashboardPage::Consents,
         DashboardPage::Requests,
         DashboardPage::Setup,
+        DashboardPage::Config,
     ];
 
     pub(super) const fn path(self) -> &'static str {
@@ -54,6 +57,7 @@ impl DashboardPage {
             DashboardPage::Consents => "/ui/consents",
             DashboardPage::Requests => "/ui/requests",
             DashboardPage::Setup => "/ui/setup",
+            DashboardPage::Config => "/ui/config",
         }
     }
 
@@ -66,6 +70,7 @@ impl DashboardPage {
             DashboardPage::Consents => "Consents",
             DashboardPage::Requests => "Requests",
             DashboardPage::Setup => "Set-up",
+            DashboardPage::Config => "Config",
         }
     }
 
@@ -84,6 +89,7 @@ impl DashboardPage {
             DashboardPage::Consents => rendered(&consents::gather(admin, session, top, query).await),
             DashboardPage::Requests => rendered(&requests::gather(admin, top, query)),
             DashboardPage::Setup => rendered(&setup::gather(admin, session, top)),
+            DashboardPage::Config => rendered(&config::gather(admin, session, top, query)),
         }
     }
 }
@@ -115,7 +121,9 @@ impl Top {
         let refused = last.error.map(|error| RefusedAction { at, by: last.by, error });
         // A known word of the query selects a fixed text, so no part of a URL ends up in a page.
         let done = match query.word("done") {
+            "config-level" => "The log level is the config’s again.",
             "ending" => "This instance is ending and does not reload any more.",
+            "level" => "The log level is set. It ends by itself.",
             "purge" => "The token is forgotten. The next request that needs it fetches a new one.",
             "refresh" => "A new token was asked for. The old one serves until it is there.",
             "reload" if applied => "The config was read anew and is in force.",

@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::super::super::view::{ProviderView, StatusView};
 use super::super::Admin;
-use super::super::draw;
+use super::super::chart::{TimeAxis, TrafficSpan, draw_durations, draw_traffic, traffic_spans};
 use super::super::format::{ShownMoment, count, format_span, rate, share, took};
 use super::super::session::SessionVisitor;
 use super::{LATELY, StatusBadge, Top, ends, quantile};
@@ -14,25 +14,32 @@ use crate::token::credential_slots::CredentialSlot;
 /// The chart: so many bars of so many milliseconds.
 const BARS: usize = 90;
 const BAR: u64 = 10_000;
+/// Bars of one minute.
+const BARS_OF_MINUTE: usize = 6;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
 pub(super) struct Overview {
     top: Top,
     health: StatusBadge,
+    /// One sentence on the state of the whole.
+    headline: String,
     problems: Vec<CurrentProblem>,
     rate: String,
     lately: String,
     error_share: String,
-    quantiles: [(&'static str, String); 3],
     connections: String,
     tunnels: String,
     chart: String,
+    /// The figures of the chart, minute by minute.
+    minutes: Vec<TrafficSpan>,
     chart_total: String,
     chart_peak: String,
-    histogram: String,
-    quickest: String,
-    slowest: String,
+    durations: String,
+    /// Upper bounds of durations with their counts.
+    buckets: Vec<(String, String)>,
+    /// What half, 95 % and 99 % of the requests took at most, in words.
+    quantiles: [String; 3],
     errors: [Blamed; 3],
     status: StatusView,
     uptime: String,
@@ -143,6 +150,21 @@ fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: b
     problems
 }
 
+/// Says in one sentence how the instance is.
+fn headline(draining: bool, problems: &[CurrentProblem]) -> String {
+    let told = |problem: &CurrentProblem| format!("{}: {}", problem.name, problem.badge.word.to_lowercase());
+    match (draining, problems) {
+        (true, _) => "This instance is ending.".to_owned(),
+        (false, []) => "All is well.".to_owned(),
+        (false, [problem]) => format!("One thing is wrong. {}.", told(problem)),
+        (false, [first, second]) => format!("Two things are wrong. {}; {}.", told(first), told(second)),
+        (false, [first, second, rest @ ..]) => {
+            let (all, more) = (count(problems.len() as u64), rest.len());
+            format!("{all} things are wrong. {}; {}; and {more} more.", told(first), told(second))
+        }
+    }
+}
+
 pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Overview {
     let (status, providers) = (admin.status().await, admin.providers().await.providers);
     let now = admin.clock.now();
@@ -150,8 +172,7 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) ->
     let problems = problems(&status, &providers, is_audit_failing, now);
     let request_stats = admin.dashboard.request_stats.borrow();
     let (minute, lately) = (request_stats.sum(now, 60_000), request_stats.sum(now, LATELY));
-    let series = request_stats.series(now, BAR, BARS);
-    let buckets = lately.histogram();
+    let (series, axis) = (request_stats.series(now, BAR, BARS), TimeAxis::of(now, BAR));
     let blamed = |kind, word, meaning, errors| Blamed {
         kind,
         word,
@@ -168,24 +189,26 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) ->
         (end.what.clone(), at, pill)
     });
     Overview {
-        health: match (top.draining, problems.is_empty()) {
-            (true, _) => StatusBadge::new("warn", "Draining"),
-            (false, true) => StatusBadge::new("good", "Ready"),
-            (false, false) => StatusBadge::new("warn", "Ready, with problems"),
+        health: match (top.draining, problems.iter().any(|problem| problem.badge.kind == "bad"), problems.is_empty()) {
+            (true, ..) => StatusBadge::new("warn", "Draining"),
+            (false, true, _) => StatusBadge::new("bad", "Ready, with problems"),
+            (false, false, false) => StatusBadge::new("warn", "Ready, with problems"),
+            (false, false, true) => StatusBadge::new("good", "Ready"),
         },
+        headline: headline(top.draining, &problems),
         problems,
         rate: rate(minute.requests, 60),
         lately: count(lately.requests),
         error_share: share(lately.errors(), lately.requests),
-        quantiles: [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)].map(|(name, part)| (name, quantile(&lately, part))),
         connections: gauges(&|name| admin.metrics.connections(name).get()),
         tunnels: gauges(&|name| admin.metrics.tunnels(name).get()),
-        chart: draw::draw_bars(&series, 120, "tall", Some(BAR)),
+        chart: draw_traffic(&series, axis),
+        minutes: traffic_spans(&series, axis, BARS_OF_MINUTE, now),
         chart_total: count(series.iter().map(|tally| tally.requests).sum()),
         chart_peak: rate(series.iter().map(|tally| tally.requests).max().unwrap_or(0), BAR / 1000),
-        histogram: if buckets.is_empty() { String::new() } else { draw::draw_histogram(&lately, 90) },
-        quickest: buckets.first().map_or_else(String::new, |(bound, _)| format!("up to {}", took(*bound))),
-        slowest: buckets.last().map_or_else(String::new, |(bound, _)| took(*bound)),
+        durations: draw_durations(&lately),
+        buckets: lately.histogram().iter().map(|(bound, number)| (took(*bound), count(u64::from(*number)))).collect(),
+        quantiles: [0.5, 0.95, 0.99].map(|part| quantile(&lately, part)),
         errors: [
             blamed("ours", "countersign", "the process, its config or its credentials", lately.ours),
             blamed("provider", "Provider", "a bank failed, or refused a token", lately.provider),

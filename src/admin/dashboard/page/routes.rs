@@ -57,7 +57,7 @@ impl RouteTraffic {
             p50: quantile(&lately, 0.5),
             p95: quantile(&lately, 0.95),
             replays: count(lately.replays),
-            spark: draw::draw_bars(&request_stats.route_series(name, now, BAR, BARS), 28, "spark", None),
+            spark: draw::draw_bars(&request_stats.route_series(name, now, BAR, BARS), 28, "spark"),
         }
     }
 }
