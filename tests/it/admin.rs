@@ -430,7 +430,7 @@ fn as_many_streams_as_there_are_places() {
 // ── the document ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Members that no answer of [`the_document_says_what_is_answered`] has.
-const UNSEEN: [&str; 31] = [
+const UNSEEN: [&str; 37] = [
     "Consent.access_expires_at",
     "Consent.consented_at",
     "Consent.owner",
@@ -454,6 +454,12 @@ const UNSEEN: [&str; 31] = [
     "Provider.closed_until",
     "Provider.credentials",
     "Provider.shadow",
+    "SecretSource.failing",
+    "SecretSource.kind",
+    "SecretSource.name",
+    "SecretSource.reason",
+    "SecretSource.secrets",
+    "SecretSource.since",
     "Shadow.compared",
     "Shadow.differing",
     "Shadow.parts",
