@@ -431,7 +431,7 @@ fn as_many_streams_as_there_are_places() {
 // ── the document ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Members that no answer of [`the_document_says_what_is_answered`] has.
-const UNSEEN: [&str; 38] = [
+const UNSEEN: [&str; 44] = [
     "Consent.access_expires_at",
     "Consent.consented_at",
     "Consent.owner",
@@ -462,6 +462,12 @@ const UNSEEN: [&str; 38] = [
     "Provider.closed_until",
     "Provider.credentials",
     "Provider.shadow",
+    "SecretSource.failing",
+    "SecretSource.kind",
+    "SecretSource.name",
+    "SecretSource.reason",
+    "SecretSource.secrets",
+    "SecretSource.since",
     "Shadow.compared",
     "Shadow.differing",
     "Shadow.parts",
