@@ -19,6 +19,7 @@ mod sentinel;
 mod slot_map;
 mod verdict;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -50,6 +51,9 @@ use crate::base::time::{Clock, millis};
 /// After a connection was made, lost writes are looked for at once, and again after these pauses: where another process
 /// has to write first.
 const REPAIRS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
+
+/// So many locks are remembered that could not be given back.
+const MOST_KEPT: usize = 1024;
 
 /// The time limits for a Redis.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,6 +103,8 @@ struct RedisAccess {
     way: RedisWay,
     scripts: Scripts,
     recent: RecentWrites,
+    /// Locks that could not be given back: otherwise nobody has them until their lease is over.
+    kept: RefCell<Vec<Lock>>,
 }
 
 #[derive(Debug)]
@@ -106,7 +112,7 @@ pub(super) struct RedisStore {
     access: Rc<RedisAccess>,
     notifier: ChangeNotifier,
     target: Rc<RedisTarget>,
-    listener: std::cell::RefCell<JoinSet<()>>,
+    listener: RefCell<JoinSet<()>>,
     _repairer: JoinSet<()>,
 }
 
@@ -133,7 +139,13 @@ impl RedisStore {
             RedisTopology::Sentinel { sentinels, service } => link(LinkPlace::Master { sentinels, service }),
             RedisTopology::Single(address) => link(LinkPlace::Node(address)),
         };
-        let access = Rc::new(RedisAccess { namespace, way, scripts: Scripts::new(), recent: RecentWrites::default() });
+        let access = Rc::new(RedisAccess {
+            namespace,
+            way,
+            scripts: Scripts::new(),
+            recent: RecentWrites::default(),
+            kept: RefCell::default(),
+        });
         let mut repairer = JoinSet::new();
         repairer.spawn_local(repair(access.clone(), connections));
         Self { access, notifier, target, listener: Default::default(), _repairer: repairer }
@@ -247,9 +259,13 @@ impl RedisStore {
     }
 
     pub(super) async fn unlock(&self, lock: &Lock) -> Result<bool, Error> {
-        let [place, _] = self.access.lock_places(&lock.key);
-        let call = RedisCall::script(&self.access.scripts.unlock, &[&place]).arg(lock.fence);
-        self.access.ask(&place, &call).await.map_err(RedisVerdict::into_error)
+        let unlocked = self.access.unlock(lock).await;
+        let mut kept = self.access.kept.borrow_mut();
+        kept.retain(|other| other.fence != lock.fence || other.key != lock.key);
+        if matches!(&unlocked, Err(RedisVerdict::Broken(_) | RedisVerdict::NotNow(_))) && kept.len() < MOST_KEPT {
+            kept.push(lock.clone());
+        }
+        unlocked.map_err(RedisVerdict::into_error)
     }
 
     /// Counts requests in a window that ends at `until`. Its count stays for an hour longer: the server's clock may be
@@ -351,6 +367,23 @@ impl RedisAccess {
         self.ask(&place, &call).await
     }
 
+    /// Gives a lock back. Its number says whose it is: one that another has taken since stays.
+    async fn unlock(&self, lock: &Lock) -> Result<bool, RedisVerdict> {
+        let [place, _] = self.lock_places(&lock.key);
+        let call = RedisCall::script(&self.scripts.unlock, &[&place]).arg(lock.fence);
+        self.ask(&place, &call).await
+    }
+
+    /// Gives the locks back that could not be given back before.
+    async fn unlock_kept(&self) -> Result<(), RedisVerdict> {
+        let kept = self.kept.borrow().clone();
+        for lock in kept {
+            self.unlock(&lock).await?;
+            self.kept.borrow_mut().retain(|other| other.fence != lock.fence || other.key != lock.key);
+        }
+        Ok(())
+    }
+
     /// Repeats the writes that were lost. Returns how many those were.
     async fn repeat_lost(&self) -> Result<usize, RedisVerdict> {
         let mut repeated = 0;
@@ -391,11 +424,14 @@ impl RedisAccess {
     }
 }
 
-/// Looks for lost writes whenever a connection was made.
+/// Gives locks back and looks for lost writes whenever a connection was made.
 async fn repair(access: Rc<RedisAccess>, mut connections: watch::Receiver<u64>) {
     while connections.changed().await.is_ok() {
         for pause in REPAIRS {
             sleep(pause).await;
+            if access.unlock_kept().await.is_err() {
+                break;
+            }
             match access.repeat_lost().await {
                 Ok(0) => {}
                 Ok(lost) => tracing::warn!("the store had lost {}: repeated", counted(lost, "write")),

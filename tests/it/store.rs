@@ -1081,6 +1081,25 @@ fn what_a_redis_has_lost_is_written_again_and_nothing_else_is_undone() {
 }
 
 #[test]
+fn a_lock_that_could_not_be_given_back_is_given_back_as_soon_as_it_can() {
+    let server = RedisServer::start();
+    local(async {
+        let relay = Relay::before(server.port, Mood::Pass).await;
+        let one = open(&StoreSettings::Redis(redis(relay.address.port()))).await;
+        let two = open(&StoreSettings::Redis(redis(server.port))).await;
+        let alice = RecordKey::from("alice");
+        let lock = one.lock(&alice, LEASE).await.expect("asked").expect("free");
+        relay.turn(Mood::Refuse);
+        one.unlock(lock).await.expect_err("nobody is there");
+        assert!(two.lock(&alice, LEASE).await.expect("asked").is_none());
+        relay.turn(Mood::Pass);
+        while two.lock(&alice, LEASE).await.expect("asked").is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
+#[test]
 fn a_token_of_aws_is_the_password_and_is_shown_again_before_it_ends() {
     let login = IamLogin {
         service: IamService::ElastiCache,

@@ -135,7 +135,9 @@ impl RedisLink {
     /// Asks, and has an answer in time, or a verdict.
     pub(super) async fn ask<T: FromRedisValue>(&self, call: &RedisCall<'_>) -> Result<T, RedisVerdict> {
         let shared = &self.shared;
-        let patience = shared.target.patience.operation;
+        // A connection that waits for replicas answers nothing else meanwhile.
+        let waiting = if shared.target.settings.wait_replicas == 0 { Duration::ZERO } else { REPLICATED };
+        let patience = shared.target.patience.operation + waiting;
         let asking = Cell::new(None);
         let answer = async {
             let (mut connection, number) = shared.connection().await?;
