@@ -17,6 +17,8 @@ mod consent;
 pub mod dashboard;
 mod event_subscriber;
 pub(crate) mod origin;
+mod request_cause;
+mod request_filter;
 mod table;
 pub(crate) mod view;
 mod views;

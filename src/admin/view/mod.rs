@@ -7,6 +7,7 @@
 mod consent;
 mod event;
 mod provider;
+mod request;
 mod route;
 mod status;
 mod token;
@@ -14,6 +15,7 @@ mod token;
 pub(crate) use consent::*;
 pub(crate) use event::*;
 pub(crate) use provider::*;
+pub(crate) use request::*;
 pub(crate) use route::*;
 pub(crate) use status::*;
 pub(crate) use token::*;
