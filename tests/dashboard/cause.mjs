@@ -8,8 +8,8 @@ for (const javaScriptEnabled of [true, false]) {
   const page = await visit({ javaScriptEnabled, viewport: { width: 1280, height: 900 } });
   visited.push(page);
   await page.goto(start);
-  for (const link of clicks) await page.locator("main").getByRole("link", { name: new RegExp(link) }).first().click();
-  const told = page.locator("main").getByText(new RegExp(cause)).first();
+  for (const link of clicks) await page.locator("main").getByRole("link", { name: new RegExp(link, "i") }).first().click();
+  const told = page.locator("main").getByText(new RegExp(cause, "i")).first();
   await told.waitFor().catch(async () => assert.fail(`${page.url()}: ${await page.locator("main").innerText()}`));
   assert.ok(await told.isVisible());
   if (javaScriptEnabled) {
