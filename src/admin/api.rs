@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use super::admin_response::{AdminResponse, json, later, problem, text, typed};
 use super::auth::Visitor;
+use super::dashboard::Query;
+use super::request_cause::UNKNOWN_REQUEST;
+use super::request_filter::{FilterPart, RequestFilter};
 use super::table::AdminCall;
 use super::view::{Purged, ReloadView};
 use super::{Admin, consent, event_subscriber, log_level};
@@ -25,7 +28,7 @@ pub(super) struct AdminRequest<'a> {
     pub(super) visitor: &'a Visitor,
     pub(super) peer: IpAddr,
     pub(super) head: &'a Parts,
-    /// The key in the path.
+    /// The key or id in the path.
     pub(super) key: Option<&'a str>,
     /// The body; empty where none is taken.
     pub(super) body: Bytes,
@@ -53,6 +56,8 @@ pub(super) async fn answer(admin: &Rc<Admin>, call: AdminCall, admin_request: Ad
         AdminCall::Readyz => ready(admin, &admin_request),
         AdminCall::Refresh => refresh(admin, &admin_request).await,
         AdminCall::Reload => reload(admin, &admin_request).await,
+        AdminCall::Request => request(admin, &admin_request).await,
+        AdminCall::Requests => requests(admin, &admin_request),
         AdminCall::Routes => shown(&admin.routes()),
         AdminCall::Status => shown(&admin.status().await),
         AdminCall::Tokens => shown(&admin.tokens().await),
@@ -84,6 +89,39 @@ fn ready(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
         String::new()
     };
     text(status, format!("[+]config{digest} loaded\n[+]listeners bound\n{drain}\n{verdict}\n"))
+}
+
+/// The longest list of requests, and the usual one.
+const MOST_REQUESTS: usize = 1000;
+const USUAL_REQUESTS: usize = 100;
+
+/// Some of the last requests, the newest first: those that fit the query.
+fn requests(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
+    let query = Query::parse(admin_request.head.uri.query().unwrap_or_default());
+    let known = |name: &str| name == "limit" || FilterPart::ALL.iter().any(|part| part.name() == name);
+    if !query.names().all(known) {
+        let names: Vec<&str> = FilterPart::ALL.iter().map(|part| part.name()).collect();
+        return problem(StatusCode::BAD_REQUEST, format!("the parameters are limit, {}", names.join(", ")));
+    }
+    let limit = match query.word("limit") {
+        "" => Some(USUAL_REQUESTS),
+        limit => limit.parse().ok().filter(|limit| (1..=MOST_REQUESTS).contains(limit)),
+    };
+    let Some(limit) = limit else {
+        return problem(StatusCode::BAD_REQUEST, "`limit` takes a whole number from 1 to 1000");
+    };
+    match RequestFilter::parse(&query, admin.clock.now()) {
+        Ok(filter) => shown(&admin.requests(&filter, limit)),
+        Err(error) => problem(StatusCode::BAD_REQUEST, error.to_string()),
+    }
+}
+
+/// One of the last requests, with the cause of its failure.
+async fn request(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
+    match admin.request(admin_request.key.unwrap_or_default()).await {
+        Some(view) => shown(&view),
+        None => problem(StatusCode::NOT_FOUND, UNKNOWN_REQUEST),
+    }
 }
 
 async fn metrics(admin: &Admin) -> AdminResponse {

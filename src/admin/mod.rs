@@ -18,6 +18,8 @@ pub mod dashboard;
 mod event_subscriber;
 mod log_level;
 pub(crate) mod origin;
+mod request_cause;
+mod request_filter;
 mod table;
 pub(crate) mod view;
 mod views;

@@ -10,7 +10,7 @@ use crate::config::{PublicEndpoints, Role};
 pub struct ApiEndpoint {
     /// The method; where it is `GET`, `HEAD` is answered, too.
     pub method: &'static str,
-    /// The path; `{key}` stands for one segment.
+    /// The path; `{key}` or `{id}` stands for one segment.
     pub path: &'static str,
     /// The least that a token must permit.
     pub role: Role,
@@ -49,6 +49,8 @@ pub(super) enum AdminCall {
     Readyz,
     Refresh,
     Reload,
+    Request,
+    Requests,
     Routes,
     Status,
     Tokens,
@@ -72,6 +74,8 @@ pub const TABLE: &[ApiEndpoint] = &[
     get("/api/v1/log-level", AdminCall::LogLevel),
     operate("POST", "/api/v1/log-level", RequestBodyRule::Required, AdminCall::LogLevelSet),
     operate("DELETE", "/api/v1/log-level", RequestBodyRule::Ignored, AdminCall::LogLevelRestore),
+    get("/api/v1/requests", AdminCall::Requests),
+    get("/api/v1/requests/{id}", AdminCall::Request),
     operate("POST", "/api/v1/reload", RequestBodyRule::Optional, AdminCall::Reload),
     get("/api/v1/events", AdminCall::Events),
     get("/api/v1/openapi.json", AdminCall::OpenApi),
@@ -96,7 +100,7 @@ impl ApiEndpoint {
 /// The result of looking up a request in the table.
 #[derive(Debug)]
 pub(super) enum EndpointMatch<'a> {
-    /// The endpoint, and the key in the path if it has one.
+    /// The endpoint, and the key or id in the path if it has one.
     Endpoint(&'static ApiEndpoint, Option<&'a str>),
     /// The path is there, for these methods.
     Methods(String),
@@ -118,9 +122,11 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> EndpointMatch<'a> {
     if methods.is_empty() { EndpointMatch::Nothing } else { EndpointMatch::Methods(methods.join(", ")) }
 }
 
-/// Matches a path against this shape. `None`: it does not match; otherwise the key that it names, if the shape has one.
+/// Matches a path against this shape. `None`: it does not match; otherwise the segment that it names, if the shape has
+/// one.
 fn matches<'a>(shape: &str, path: &'a str) -> Option<Option<&'a str>> {
-    let Some((before, after)) = shape.split_once("{key}") else { return (shape == path).then_some(None) };
+    let open = ["{key}", "{id}"].into_iter().find_map(|name| shape.split_once(name));
+    let Some((before, after)) = open else { return (shape == path).then_some(None) };
     let key = path.strip_prefix(before)?.strip_suffix(after)?;
     (!key.is_empty() && !key.contains('/')).then_some(Some(key))
 }
@@ -145,6 +151,8 @@ mod tests {
         assert_eq!(found("POST", "/api/v1/tokens/00ff/refresh"), "Refresh 00ff");
         assert_eq!(found("GET", "/api/v1/tokens/00ff/refresh"), "POST");
         assert_eq!(found("POST", "/api/v1/tokens"), "GET, HEAD");
+        assert_eq!(found("GET", "/api/v1/requests"), "Requests -");
+        assert_eq!(found("GET", "/api/v1/requests/urn:uuid:0"), "Request urn:uuid:0");
         for path in ["/", "/livez/", "//livez", "/api/v1/tokens//refresh", "/api/v1/tokens/a/b", "/API/v1/tokens"] {
             assert_eq!(found("GET", path), "nothing", "{path}");
         }

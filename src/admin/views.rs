@@ -1,19 +1,26 @@
 //! The views of the admin API, gathered when they are requested.
 
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Admin;
+use percent_encoding::percent_decode_str;
+use uuid::Uuid;
+
+use super::request_filter::RequestFilter;
 use super::view::{
     CertificateView, ConfigFileView, ConfigSectionView, ConfigView, ConsentsView, Counts, FailureView, Fetches,
-    HoursView, KeyServiceView, ListenerView, ProviderView, ProvidersView, ReloadView, RouteView, RoutesView,
-    SecretSourceView, ShadowView, StatusClasses, StatusView, StoreView, TokensView,
+    HoursView, KeyServiceView, ListenerView, ProviderView, ProvidersView, ReloadView, RequestDetailView, RequestView,
+    RequestsView, RouteView, RoutesView, SecretSourceView, ShadowView, StatusClasses, StatusView, StoreView,
+    TokensView,
 };
+use super::{Admin, request_cause};
 use crate::base::time::{Now, rfc3339};
 use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Snapshot};
 use crate::control::{LedgerLine, TokenTable};
 use crate::key_service::KeyServices;
+use crate::observe::stats::RequestSample;
 use crate::route::{ClientId, Opens, RouteRule};
 use crate::secret_source::SecretSources;
 use crate::token::credential_slots::CredentialSlot;
@@ -79,6 +86,40 @@ impl Admin {
         ProvidersView { providers: providers.collect() }
     }
 
+    /// Some of the last requests that fit a filter, the newest first, and at most so many.
+    pub(super) fn requests(&self, filter: &RequestFilter, limit: usize) -> RequestsView {
+        let request_stats = self.dashboard.request_stats.borrow();
+        let mut found: Vec<&RequestSample> = request_stats.recent().filter(|sample| filter.fits(sample)).collect();
+        // Workers hand over in turns; a reader wants them as they came.
+        found.sort_by_key(|sample| Reverse(sample.record.start.wall));
+        RequestsView {
+            matching: found.len(),
+            requests: found.into_iter().take(limit).map(RequestView::of).collect(),
+            kept: request_stats.recent().count(),
+            total: request_stats.total(),
+        }
+    }
+
+    /// The kept request of an id, with or without `urn:uuid:`; `None` if there is none.
+    pub(super) fn sample(&self, id: &str) -> Option<RequestSample> {
+        let id = Uuid::try_parse(&percent_decode_str(id).decode_utf8().ok()?).ok()?;
+        self.dashboard.request_stats.borrow().recent().find(|sample| sample.record.id == id).cloned()
+    }
+
+    /// One of the last requests, by its id, with the cause of its failure.
+    pub(super) async fn request(&self, id: &str) -> Option<RequestDetailView> {
+        let sample = self.sample(id)?;
+        let (providers, ledger) = (self.providers().await.providers, self.leases.ledger().await);
+        let provider = providers.iter().find(|view| Some(&*view.name) == sample.record.provider.as_deref());
+        Some(RequestDetailView {
+            cause: request_cause::sentences(&sample, provider),
+            runbook: request_cause::runbook(&sample),
+            token_key: token_key(&sample, &ledger),
+            explain: request_cause::explain(&sample),
+            request: RequestView::of(&sample),
+        })
+    }
+
     /// Every token that was asked for.
     pub(crate) async fn tokens(&self) -> TokensView {
         TokensView::of(&self.leases.ledger().await, self.clock.now())
@@ -100,6 +141,14 @@ impl Admin {
             log_level: self.log_level(),
         }
     }
+}
+
+/// Returns the key of the token that was sent with a request, if that is the current one of its key.
+fn token_key(sample: &RequestSample, ledger: &TokenTable) -> Option<String> {
+    let sent = sample.record.token?;
+    let of_provider = |line: &&LedgerLine| Some(&line.provider) == sample.record.provider.as_ref();
+    let is_sent = |line: &&LedgerLine| line.token.map(|token| (token.fingerprint, token.generation)) == Some(sent);
+    ledger.lines.iter().filter(of_provider).find(is_sent).map(|line| line.key.to_string())
 }
 
 fn listener_view(listener: &ListenerConfig, addresses: &[(Arc<str>, SocketAddr)]) -> ListenerView {

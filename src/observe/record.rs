@@ -50,8 +50,13 @@ pub struct AccessRecord {
     pub status: Option<u16>,
     /// Our own error, by its name in the error table.
     pub error: Option<&'static str>,
-    /// The reason for which no route was open to the caller, for the operator alone.
+    /// What that error's document says.
+    pub told: Option<ErrorText>,
+    /// The rule or limit that a refused request does not keep, for the operator alone.
     pub reason: Option<&'static str>,
+    /// The cause of a failure at the provider's end, as the log tells it; for the dashboard and the admin API alone. It
+    /// may be there although the request went well in the end.
+    pub cause: Option<Arc<str>>,
     /// The error that it would have been, were its route's rules enforced.
     pub tolerated: Option<&'static str>,
     /// The outcome of the replay, if the token was refused.
@@ -66,6 +71,15 @@ pub struct AccessRecord {
     pub response_bytes: u64,
     /// True if the response was sent to its end.
     pub complete: bool,
+}
+
+/// The words of an error document (RFC 9457).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ErrorText {
+    /// Its `title`.
+    pub title: &'static str,
+    /// Its `detail`.
+    pub detail: &'static str,
 }
 
 /// A token that was spent, and under which request id of the provider's.

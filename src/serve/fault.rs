@@ -476,11 +476,9 @@ impl Fault {
         }
     }
 
-    /// Returns the party at fault, for statistics: a fault that the operator has to handle counts as ours, but for a client
-    /// that asks for what it may not do.
+    /// Returns the party that has to act, for statistics.
     pub fn blame(self) -> Blame {
         match self.row().whose {
-            _ if matches!(self, Fault::ClientNotAllowed(_)) => Blame::Client,
             "client" => Blame::Client,
             "provider" => Blame::Provider,
             _ => Blame::Ours,

@@ -45,6 +45,10 @@ const MOST_UNWANTED: usize = 64 * 1024;
 /// Maximum time for which an unwanted body is read.
 const UNWANTED: Duration = Duration::from_millis(20);
 
+/// The limits that a 429 may stand for, as the operator is told.
+const RATE_LIMIT: &str = "the route's `rate_limit` is reached";
+const QUOTA: &str = "a `quota` of the provider is spent until its next window";
+
 /// Answers one request. Never fails: a fault is an answer, too.
 pub async fn answer(
     worker: Rc<WorkerState>,
@@ -137,7 +141,11 @@ async fn forward(
     if let Some(rate) = &route.route.rate {
         match Box::pin(turn(rate, route.route.enforce)).await {
             Err(fault) if !route.route.enforce => log.tolerate(fault),
-            done => done?,
+            Err(fault) => {
+                log.exceeds(RATE_LIMIT);
+                return Err(fault.into());
+            }
+            Ok(()) => {}
         }
     }
     let client_sent_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
@@ -167,6 +175,7 @@ async fn forward(
             Ok(()) => {}
             Err(fault) if !route.route.enforce => log.tolerate(fault),
             Err(fault) => {
+                log.exceeds(QUOTA);
                 worker.shared.metrics.provider_limited(&route.route.provider.name, ProviderLimit::Quota);
                 return Err(fault.into());
             }
@@ -178,7 +187,8 @@ async fn forward(
         Some(lease) => (lease, false, None),
         None => {
             let cause = log.wait_for(TOKEN_WAIT, &route.route.provider.name);
-            let Obtained { lease, fresh, previous, other } = Box::pin(permit.obtain(worker, &route, cause)).await?;
+            let Obtained { lease, fresh, previous, other } =
+                Box::pin(permit.obtain(worker, &route, cause, log)).await?;
             log.waited();
             now = worker.now();
             if let Some(other) = other {

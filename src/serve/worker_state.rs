@@ -426,9 +426,9 @@ impl WorkerState {
 
     /// Counts a finished request for the dashboard, if there is one.
     #[inline]
-    pub fn see(&self, route: Option<&RouteState>, record: &AccessRecord, blame: Blame, took: Duration) {
+    pub fn see(&self, route: Option<&RouteState>, record: &AccessRecord, blame: Blame) {
         if let Some(stats) = &self.stats {
-            stats.see(route.map(|route| route.index), record, blame, took);
+            stats.see(route.map(|route| route.index), record, blame);
         }
     }
 

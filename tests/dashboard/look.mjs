@@ -20,6 +20,17 @@ for (const colorScheme of ["light", "dark"]) {
       assert.deepEqual(sideways, [], `${place} at ${viewport.width} px`);
       assert.deepEqual(await findings(page), [], `${place}, ${colorScheme}, ${size}`);
     }
+    // One request, and what a filter that cannot be read says.
+    for (const [place, name] of [["/ui/requests?only=errors", "request"], ["/ui/requests?status=x", "mistaken"]]) {
+      await page.goto(place);
+      if (name === "request") {
+        await page.locator("tbody a[href^='/ui/requests/']").first().click();
+        await page.getByRole("heading", { name: "What is known of it" }).waitFor();
+      }
+      await picture(page, `${name}-${colorScheme}-${size}`);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name}, ${size}`);
+      assert.deepEqual(await findings(page), [], `${name}, ${colorScheme}, ${size}`);
+    }
   }
 }
 assert.ok(admin);

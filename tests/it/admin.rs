@@ -109,6 +109,26 @@ async fn key(way: &Way<'_>, token: &str) -> String {
     tokens["tokens"][0]["key"].as_str().expect("a token").to_owned()
 }
 
+/// The requests that are kept, once there are so many: workers hand over a few times a second.
+async fn kept(way: &Way<'_>, token: &str, requests: usize) -> Value {
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            let kept = way.json("/api/v1/requests", token).await;
+            if kept["requests"].as_array().expect("a list").len() >= requests {
+                return kept;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("requests are kept")
+}
+
+/// The id of the newest request.
+fn newest(kept: &Value) -> &str {
+    kept["requests"][0]["request_id"].as_str().expect("an id")
+}
+
 #[test]
 fn each_path_takes_the_role_that_the_table_says() {
     let sim = bank(Bank::Scb);
@@ -116,9 +136,9 @@ fn each_path_takes_the_role_that_the_table_says() {
     converse(async {
         assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
         let way = remote(&stage);
-        let key = key(&way, EYES).await;
+        let (key, kept) = (key(&way, EYES).await, kept(&way, EYES, 1).await);
         for line in TABLE {
-            let path = line.path.replace("{key}", &key);
+            let path = line.path.replace("{key}", &key).replace("{id}", newest(&kept));
             let place = format!("{} {path}", line.method);
             let nobody = way.ask(line.method, &path, &[]).await;
             if line.path == "/livez" {
@@ -163,7 +183,7 @@ fn every_other_method_and_path_is_refused() {
                 if known.contains(&method) || (method == "HEAD" && known.contains(&"GET")) {
                     continue;
                 }
-                let answer = way.ask(method, &path.replace("{key}", "00"), &[]).await;
+                let answer = way.ask(method, &path.replace("{key}", "00").replace("{id}", "00"), &[]).await;
                 assert_eq!(answer.status, 405, "{method} {path}");
                 let allowed: Vec<&str> = answer.header("allow").split(", ").filter(|m| *m != "HEAD").collect();
                 assert_eq!(allowed, known, "{method} {path}");
@@ -192,7 +212,7 @@ fn a_page_of_another_site_gets_nothing_done() {
         let own = format!("http://{}", way.address());
         let port = way.address().port();
         for line in TABLE {
-            let path = line.path.replace("{key}", &key);
+            let path = line.path.replace("{key}", &key).replace("{id}", "00");
             let place = format!("{} {path}", line.method);
             for host in
                 ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", "0.0.0.0"]
@@ -431,7 +451,7 @@ fn as_many_streams_as_there_are_places() {
 // ── the document ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Members that no answer of [`the_document_says_what_is_answered`] has.
-const UNSEEN: [&str; 44] = [
+const UNSEEN: [&str; 54] = [
     "Consent.access_expires_at",
     "Consent.consented_at",
     "Consent.owner",
@@ -462,6 +482,16 @@ const UNSEEN: [&str; 44] = [
     "Provider.closed_until",
     "Provider.credentials",
     "Provider.shadow",
+    "Request.countersign.reason",
+    "Request.countersign.replay",
+    "Request.countersign.tolerated",
+    "Request.span_id",
+    "Request.trace_id",
+    "RequestDetail.countersign.reason",
+    "RequestDetail.countersign.replay",
+    "RequestDetail.countersign.tolerated",
+    "RequestDetail.span_id",
+    "RequestDetail.trace_id",
     "SecretSource.failing",
     "SecretSource.kind",
     "SecretSource.name",
@@ -509,6 +539,7 @@ fn fits(document: &Value, schema: &Value, value: &Value, at: &str, seen: &mut BT
             let is_moment = value.as_str().is_some_and(|text| text.len() == 24 && text.ends_with('Z'));
             assert!(schema["format"] != "date-time" || is_moment, "{at}: {value}");
         }
+        Some("number") => assert!(value.is_number(), "{at}: {value}"),
         Some("integer") => assert!(value.is_i64() || value.is_u64(), "{at}: {value}"),
         Some("boolean") => assert!(value.is_boolean(), "{at}: {value}"),
         other => panic!("{at}: what is {other:?}?"),
@@ -568,11 +599,21 @@ fn the_document_says_what_is_answered() {
         stage.papers.edit(|config| format!("{config}\n[log]\nlevel = \"loud\"\n"));
         let asked = way.send("POST", "/api/v1/log-level", &[JSON], r#"{ "level": "debug" }"#).await;
         judge("POST", "/api/v1/log-level", &asked, &mut seen);
+        let kept = kept(&way, "", 3).await;
         for line in TABLE.iter().filter(|line| line.method == "GET") {
-            let answer = way.ask(line.method, line.path, &[]).await;
-            assert_eq!(answer.status, 200, "{}", line.path);
-            judge("GET", line.path, &answer, &mut seen);
+            for request in kept["requests"].as_array().expect("a list") {
+                let id = request["request_id"].as_str().expect("an id");
+                let answer = way.ask(line.method, &line.path.replace("{id}", id), &[]).await;
+                assert_eq!(answer.status, 200, "{}", line.path);
+                judge("GET", line.path, &answer, &mut seen);
+                if !line.path.contains("{id}") {
+                    break;
+                }
+            }
         }
+        let refused = way.ask("GET", "/api/v1/requests?status=x", &[]).await;
+        assert_eq!(refused.status, 400);
+        judge("GET", "/api/v1/requests", &refused, &mut seen);
         let key = key(&way, "").await;
         for (method, path) in
             [("POST", "/api/v1/tokens/{key}/refresh"), ("DELETE", "/api/v1/tokens/{key}"), ("POST", "/api/v1/reload")]
@@ -725,6 +766,70 @@ fn the_page_of_tokens_is_bounded_and_finds_each() {
         let found = page("?q=0188000000042").await;
         assert!(rows(&found) == 1 && found.contains("0188000000042") && found.contains("route=rak"), "{found}");
         assert_eq!(rows(&page("?q=nothing").await), 0);
+    });
+}
+
+#[test]
+fn requests_are_listed_and_one_by_one_with_their_cause() {
+    let sim = bank(Bank::Scb);
+    let stage = Plan::default().with_two_clients().with(&sim, "scb", "", "clients = [\"erp\"]").start();
+    converse(async {
+        let way = local(&stage);
+        assert_eq!(stage.client.send(get("/scb/echo/1?secret=1", KEY)).await.status, 200);
+        assert_eq!(stage.client.send(get("/scb/echo/2", crate::harness::OTHER_KEY)).await.status, 403);
+        let lost = stage.client.send(get("/nowhere", KEY)).await;
+        assert_eq!(lost.status, 404);
+        let all = kept(&way, "", 3).await;
+        assert_eq!((&all["matching"], &all["kept"], &all["total"]), (&3.into(), &3.into(), &3.into()));
+        let statuses = |list: &Value| {
+            let requests = list["requests"].as_array().expect("a list").iter();
+            requests.map(|request| request["http.response.status_code"].as_u64().expect("a status")).collect::<Vec<_>>()
+        };
+        for (query, found) in [
+            ("", &[404, 403, 200][..]),
+            ("?only=errors", &[404, 403]),
+            ("?fault=operator", &[403]),
+            ("?client=erp&status=2xx", &[200]),
+            ("?route=scb", &[403, 200]),
+            ("?q=get+nowhere", &[404]),
+            ("?minutes=1&limit=1", &[404]),
+            ("?until=2020-01-01T00:00:00Z", &[]),
+        ] {
+            assert_eq!(statuses(&way.json(&format!("/api/v1/requests{query}"), "").await), found, "{query}");
+        }
+        // The same members as the access line has.
+        let lines = stage.log.lines();
+        for request in all["requests"].as_array().expect("a list") {
+            let line = lines.iter().find(|line| line["request_id"] == request["request_id"]).expect("its line");
+            for (name, value) in request.as_object().expect("an object") {
+                assert!(
+                    name == "countersign.fault" || name == "duration_ms" || line[name] == *value,
+                    "{name}: {value}"
+                );
+            }
+        }
+        // One, by the id that its caller has.
+        let id = lost.json()["instance"].as_str().expect("an id").to_owned();
+        for id in [&*id, id.trim_start_matches("urn:uuid:"), &id.replace(':', "%3A")] {
+            let one = way.json(&format!("/api/v1/requests/{id}"), "").await;
+            assert_eq!((&one["error.type"], &one["countersign.fault"]), (&"route-not-found".into(), &"client".into()));
+            assert_eq!(one["runbook"], "docs/runbooks/route-not-found.md");
+            assert_eq!(one["explain"], "countersign explain --client erp --listener gateway /nowhere");
+        }
+        let refused = all["requests"][1]["request_id"].as_str().expect("an id").to_owned();
+        let one = way.json(&format!("/api/v1/requests/{refused}"), "").await;
+        assert_eq!(one["cause"][0], "The route is not open to this client: see its `clients`.");
+        for (path, status) in [
+            ("/api/v1/requests/00000000-0000-4000-8000-000000000000", 404),
+            ("/api/v1/requests/%ff", 404),
+            ("/api/v1/requests?stauts=404", 400),
+            ("/api/v1/requests?limit=0", 400),
+            (&*format!("/api/v1/requests?q={}", "x".repeat(10_000)), 400),
+            (&*format!("/api/v1/requests?{}", "&=%ff".repeat(2_000)), 400),
+        ] {
+            let answer = way.ask("GET", path, &[]).await;
+            assert!(answer.status == status && answer.body.len() < 1000, "{}: {answer:?}", &path[..40.min(path.len())]);
+        }
     });
 }
 

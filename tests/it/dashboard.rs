@@ -5,6 +5,7 @@
 //! fail.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -178,16 +179,22 @@ impl House {
 
 /// Runs a program to its end.
 fn play(program: &str, mut house: House) {
+    let admin = house.stage().running.admin.expect("an admin listener");
+    drive(program, admin, "", |asked| house.does(asked));
+}
+
+/// Runs a program at this dashboard to its end, with the words that it reads, and does what it asks.
+pub fn drive(program: &str, admin: SocketAddr, words: &str, mut does: impl FnMut(&Value) -> Value) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = root.join("target/clients/dashboard/node_modules");
     assert!(modules.join("playwright-core").exists(), "{} is missing: run tests/run once", modules.display());
-    let admin = house.stage().running.admin.expect("an admin listener");
     let mut child = Command::new("node")
         .arg(root.join("tests/dashboard").join(program))
         .env("DASHBOARD_BROWSER", browser())
         .env("DASHBOARD_MODULES", &modules)
         .env("DASHBOARD_PICTURES", root.join("target/dashboard"))
         .env("DASHBOARD_URL", format!("http://{admin}"))
+        .env("DASHBOARD_WORDS", words)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -204,7 +211,7 @@ fn play(program: &str, mut house: House) {
     for line in hears.lines() {
         let line = line.expect("text");
         let asked: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{program} says {line}"));
-        let answer = house.does(&asked);
+        let answer = does(&asked);
         writeln!(says, "{answer}").expect("it listens");
     }
     drop(ended);

@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod admin;
+mod alarm_to_cause;
 mod architecture;
 mod audit;
 mod bank_answers;

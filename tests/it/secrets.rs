@@ -711,6 +711,8 @@ async fn live(world: &World, outputs: &mut Outputs) {
         "GET /ui/config HTTP/1.1",
         "GET /ui/consents HTTP/1.1",
         "GET /ui/tokens HTTP/1.1",
+        "GET /api/v1/requests?limit=1000 HTTP/1.1",
+        "GET /ui/requests?each=1 HTTP/1.1",
         "GET /api/v1/openapi.json HTTP/1.1",
         "POST /api/v1/tokens HTTP/1.1",
         "GET /nowhere HTTP/1.1",

@@ -28,10 +28,12 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 
-use self::page::{DashboardPage, Query};
+use self::page::DashboardPage;
+pub(super) use self::page::Query;
 use self::session::{SessionStore, SessionVisitor};
 use super::admin_response::{AdminResponse, other_method, problem, typed};
 use super::auth::Visitor;
+use super::request_cause::UNKNOWN_REQUEST;
 use super::{Admin, AdminConnection, origin};
 use crate::observe::stats::RequestStats;
 
@@ -45,7 +47,7 @@ const MOST_STARTED: usize = 20;
 /// The state of the dashboard besides what the API shows: traffic statistics, sessions, and the consents that were
 /// started here.
 pub struct Dashboard {
-    request_stats: Rc<RefCell<RequestStats>>,
+    pub(super) request_stats: Rc<RefCell<RequestStats>>,
     sessions: SessionStore,
     begun: RefCell<VecDeque<StartedHere>>,
 }
@@ -138,7 +140,10 @@ pub(super) async fn answer(
         (_, None) => see_other(LOGIN),
         (_, Some(_)) if path == live::PLACE => live::begin(admin, visitor, head, query),
         (Some(page), Some(session)) => show(admin, page, &session, &query).await,
-        (None, Some(session)) => notice(admin, &session, StatusCode::NOT_FOUND, "There is no such page", ""),
+        (None, Some(session)) => match path.strip_prefix("/ui/requests/") {
+            Some(id) => show_request(admin, id, &session, &query).await,
+            None => notice(admin, &session, StatusCode::NOT_FOUND, "There is no such page", ""),
+        },
     }
 }
 
@@ -152,6 +157,14 @@ async fn show(admin: &Admin, page: DashboardPage, session: &SessionVisitor, quer
     let main = page.middle(admin, session, query).await;
     let live = query.live(page);
     shell(admin, StatusCode::OK, page.title(), Some(page), &live, Some(session), &main)
+}
+
+/// Renders the page of one request, which stands still: the request is over.
+async fn show_request(admin: &Admin, id: &str, session: &SessionVisitor, query: &Query) -> AdminResponse {
+    match page::request(admin, id, query).await {
+        Some(main) => shell(admin, StatusCode::OK, "Request", Some(DashboardPage::Requests), "", Some(session), &main),
+        None => notice(admin, session, StatusCode::NOT_FOUND, "This request is not kept here", UNKNOWN_REQUEST),
+    }
 }
 
 /// A page that says one thing.

@@ -1,27 +1,21 @@
-//! Counts of requests, and samples of single ones.
+//! Counts of requests, and their durations.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
-use uuid::Uuid;
-
-use crate::observe::record::{AccessRecord, Replay};
+use crate::observe::record::Replay;
 
 /// Two buckets per doubling, from 64 µs to 67 s, and one at either end.
 const BUCKETS: usize = 42;
 const LOWEST_OCTAVE: u32 = 6;
-/// Length in bytes at which paths are cut.
-const MOST_PATH: usize = 200;
 
-/// The party at fault for a response.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// The party at fault for a response: the one that has to act.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Blame {
     /// The client is at fault.
     Client,
     /// No party: the request went well.
     Nobody,
-    /// The proxy or its operator is at fault.
+    /// The operator is: the process, its config or its credentials.
     Ours,
     /// The provider is at fault.
     Provider,
@@ -38,12 +32,12 @@ impl Blame {
         }
     }
 
-    /// In one word; nothing where all is well.
+    /// In one word, as the table of errors has it; nothing where all is well.
     pub const fn as_str(self) -> Option<&'static str> {
         match self {
             Blame::Client => Some("client"),
             Blame::Nobody => None,
-            Blame::Ours => Some("ours"),
+            Blame::Ours => Some("operator"),
             Blame::Provider => Some("provider"),
         }
     }
@@ -159,96 +153,6 @@ fn bounds(index: usize) -> (f64, f64) {
     }
 }
 
-/// The metadata of one sampled request.
-#[derive(Clone, Debug)]
-pub struct RequestSample {
-    /// When its head was complete, in milliseconds since 1970.
-    pub at: u64,
-    /// Time from the request's head to the end of the response.
-    pub took: Duration,
-    /// The proxy's id of the request: the `instance` of error documents.
-    pub id: Uuid,
-    /// Method of the request, as received.
-    pub method: Method,
-    /// Its path without the query, cut where it is long.
-    pub path: String,
-    /// The caller's name, once known.
-    pub client: Option<Arc<str>>,
-    /// Name of the route, once chosen.
-    pub route: Option<Arc<str>>,
-    /// Name of the provider, once chosen.
-    pub provider: Option<Arc<str>>,
-    /// The status that was sent; absent when the client hung up.
-    pub status: Option<u16>,
-    /// Our own error, by its name in the error table.
-    pub error: Option<&'static str>,
-    /// The reason for which no route was open to the caller.
-    pub reason: Option<&'static str>,
-    /// The party at fault if the request failed.
-    pub blame: Blame,
-    /// The outcome of the replay, if the token was refused.
-    pub replay: Replay,
-}
-
-impl RequestSample {
-    /// Builds the sample of a finished request.
-    pub fn of(record: &AccessRecord, blame: Blame, took: Duration) -> Self {
-        Self {
-            at: record.start.wall,
-            took,
-            id: record.id,
-            method: record.method.clone(),
-            path: cut(&record.path),
-            client: record.client.clone(),
-            route: record.route.clone(),
-            provider: record.provider.clone(),
-            status: record.status,
-            error: record.error,
-            reason: record.reason,
-            blame,
-            replay: record.replay,
-        }
-    }
-}
-
-fn cut(path: &str) -> String {
-    if path.len() <= MOST_PATH {
-        return path.to_owned();
-    }
-    let end = (0..=MOST_PATH).rev().find(|end| path.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}…", path.get(..end).unwrap_or_default())
-}
-
-#[cfg(test)]
-pub(super) fn tests_record(path: &str) -> AccessRecord {
-    use crate::base::time::Now;
-    AccessRecord {
-        start: Now::at(0, 0),
-        id: Uuid::nil(),
-        trace: None,
-        listener: "gateway".into(),
-        peer: None,
-        client: None,
-        method: Method::GET,
-        path: path.to_owned(),
-        route: None,
-        provider: None,
-        provider_id: None,
-        refused: None,
-        token: None,
-        status: Some(200),
-        error: None,
-        reason: None,
-        tolerated: None,
-        replay: Replay::None,
-        took: Duration::ZERO,
-        upstream_ms: None,
-        request_bytes: 0,
-        response_bytes: 0,
-        complete: true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,12 +193,5 @@ mod tests {
         sum.add(&tally);
         assert_eq!((sum.requests, sum.ours, sum.provider, sum.client, sum.replays), (16, 2, 6, 4, 2));
         assert_eq!((sum.errors(), tally.errors()), (12, 6));
-    }
-
-    #[test]
-    fn long_paths_are_cut_between_characters() {
-        assert_eq!(cut("/short"), "/short");
-        let long = cut(&"ä".repeat(400));
-        assert!(long.len() <= MOST_PATH + 3 && long.ends_with('…'));
     }
 }

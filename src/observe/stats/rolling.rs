@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::pending_stats::StatsBatch;
-use super::request_counts::{Blame, RequestCounts, RequestSample};
+use super::request_counts::{Blame, RequestCounts};
+use super::request_sample::{ErrorKind, RequestSample};
 use crate::base::time::Now;
 
 /// Time for which requests are remembered, in milliseconds.
@@ -14,8 +15,13 @@ const WHOLE_SLOT: u64 = 1000;
 const ROUTE_SLOT: u64 = 10_000;
 /// The most routes that are remembered one by one: names of earlier configs linger until they are a memory old.
 const MOST_ROUTES: usize = 4096;
-/// So many requests are remembered one by one.
-const RECENT: usize = 200;
+/// One slot of a kind of errors.
+const KIND_SLOT: u64 = 60_000;
+/// The most kinds of errors that are counted.
+const MOST_KINDS: usize = 256;
+/// So many requests are remembered one by one, and so many errors that are alike.
+const RECENT: usize = 1000;
+const MOST_ALIKE: usize = 100;
 
 /// Slots in the order of time; those without requests are missing.
 #[derive(Debug)]
@@ -75,6 +81,8 @@ impl RollingWindow {
 pub struct RequestStats {
     whole: RollingWindow,
     routes: BTreeMap<Arc<str>, RollingWindow>,
+    /// By kind: the slot of a minute, and the errors in it.
+    kinds: BTreeMap<ErrorKind, VecDeque<(u64, u64)>>,
     recent: VecDeque<RequestSample>,
     /// All requests since the start.
     total: u64,
@@ -82,8 +90,13 @@ pub struct RequestStats {
 
 impl Default for RequestStats {
     fn default() -> Self {
-        let recent = VecDeque::with_capacity(RECENT);
-        Self { whole: RollingWindow::new(WHOLE_SLOT), routes: BTreeMap::new(), recent, total: 0 }
+        Self {
+            whole: RollingWindow::new(WHOLE_SLOT),
+            routes: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            recent: VecDeque::new(),
+            total: 0,
+        }
     }
 }
 
@@ -103,14 +116,44 @@ impl RequestStats {
                 self.routes.entry(name).or_insert_with(|| RollingWindow::new(ROUTE_SLOT)).add(now.boot, &tally);
             }
         }
-        for samples in batch.samples {
-            if self.recent.len() >= RECENT {
-                // Requests that went well are dropped first.
-                let oldest = self.recent.iter().take(RECENT / 2).position(|samples| samples.blame == Blame::Nobody);
-                self.recent.remove(oldest.unwrap_or(0));
-            }
-            self.recent.push_back(samples);
+        for (kind, number) in batch.kinds {
+            self.count_kind(now.boot, kind, number);
         }
+        for sample in batch.samples {
+            self.keep(sample);
+        }
+    }
+
+    fn count_kind(&mut self, now: u64, kind: ErrorKind, number: u64) {
+        let (slot, first) = (now / KIND_SLOT, now.saturating_sub(MEMORY) / KIND_SLOT);
+        if !self.kinds.contains_key(&kind) && self.kinds.len() >= MOST_KINDS {
+            self.kinds.retain(|_, slots| slots.back().is_some_and(|(slot, _)| *slot >= first));
+            if self.kinds.len() >= MOST_KINDS {
+                return;
+            }
+        }
+        let slots = self.kinds.entry(kind).or_default();
+        match slots.back_mut() {
+            Some((last, sum)) if *last >= slot => *sum += number,
+            Some(_) | None => slots.push_back((slot, number)),
+        }
+        while slots.front().is_some_and(|(slot, _)| *slot < first) {
+            slots.pop_front();
+        }
+    }
+
+    fn keep(&mut self, sample: RequestSample) {
+        // One kind of errors is one line; it does not drive out the others.
+        let mut alike = self.recent.iter().enumerate().filter(|(_, other)| other.is_like(&sample)).map(|(at, _)| at);
+        if let Some(oldest) = alike.next().filter(|_| alike.count() + 1 >= MOST_ALIKE) {
+            self.recent.remove(oldest);
+        }
+        if self.recent.len() >= RECENT {
+            // Requests that went well are dropped first.
+            let oldest = self.recent.iter().take(RECENT / 2).position(|sample| sample.blame == Blame::Nobody);
+            self.recent.remove(oldest.unwrap_or(0));
+        }
+        self.recent.push_back(sample);
     }
 
     /// The sum of the last `back` milliseconds.
@@ -137,6 +180,21 @@ impl RequestStats {
         }
     }
 
+    /// Number of errors of this kind in the last 15 minutes (in steps of a minute); 0 if the kind is not counted.
+    pub fn number_of(&self, kind: &ErrorKind, now: Now) -> u64 {
+        let first = now.boot.saturating_sub(MEMORY) / KIND_SLOT;
+        let slots = self.kinds.get(kind).into_iter().flatten();
+        slots.filter(|(slot, _)| *slot >= first).map(|(_, number)| number).sum()
+    }
+
+    /// The kinds of errors of the last 15 minutes with their numbers, the most frequent first.
+    pub fn kinds(&self, now: Now) -> Vec<(&ErrorKind, u64)> {
+        let numbers = self.kinds.keys().map(|kind| (kind, self.number_of(kind, now)));
+        let mut kinds: Vec<_> = numbers.filter(|(_, number)| *number > 0).collect();
+        kinds.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+        kinds
+    }
+
     /// Some of the last requests, the newest first.
     pub fn recent(&self) -> impl Iterator<Item = &RequestSample> {
         self.recent.iter().rev()
@@ -152,17 +210,19 @@ impl RequestStats {
 mod tests {
     use std::time::Duration;
 
-    use super::super::request_counts::tests_record;
+    use super::super::request_sample::tests_record;
     use super::*;
-    use crate::observe::record::Replay;
+    use crate::observe::record::{AccessRecord, Replay};
 
     fn batch(route: &str, requests: usize, blame: Blame) -> StatsBatch {
         let mut tally = RequestCounts::default();
-        let samples = (0..requests).map(|_| RequestSample::of(&tests_record("/x"), blame, Duration::ZERO)).collect();
+        // None is like another.
+        let record = |at: usize| AccessRecord { client: Some(at.to_string().into()), ..tests_record("/x") };
+        let samples = (0..requests).map(|at| RequestSample::of(&record(at), blame)).collect();
         for _ in 0..requests {
             tally.count(blame, Replay::None, Some(Duration::from_millis(5)));
         }
-        StatsBatch { tallies: vec![(route.into(), tally)], samples }
+        StatsBatch { tallies: vec![(route.into(), tally)], kinds: Vec::new(), samples }
     }
 
     fn at(seconds: u64) -> Now {
@@ -208,6 +268,32 @@ mod tests {
             sight.add(at(1), batch("pay", RECENT, Blame::Provider));
         }
         assert!(sight.recent().all(|samples| samples.blame == Blame::Provider), "nothing is kept for ever");
+    }
+
+    #[test]
+    fn errors_of_one_kind_are_counted_and_keep_no_others_out() {
+        let mut sight = RequestStats::default();
+        let record = AccessRecord { status: Some(429), error: Some("rate-limited"), ..tests_record("/x") };
+        let limited = RequestSample::of(&record, Blame::Client);
+        let kind = limited.kind().unwrap();
+        sight.add(at(1), batch("pay", 1, Blame::Ours));
+        for second in 0..10 {
+            let samples = vec![limited.clone(); RECENT];
+            sight.add(at(1 + second), StatsBatch { kinds: vec![(kind.clone(), 1204)], samples, ..Default::default() });
+        }
+        assert_eq!((sight.recent().count(), sight.number_of(&kind, at(11))), (MOST_ALIKE + 1, 12_040));
+        assert!(sight.recent().any(|sample| sample.blame == Blame::Ours));
+        assert_eq!(sight.number_of(&kind, at(11 + 16 * 60)), 0, "that was long ago");
+        for client in 0..MOST_KINDS + 10 {
+            let kind = ErrorKind { client: Some(client.to_string().into()), ..kind.clone() };
+            sight.add(at(20), StatsBatch { kinds: vec![(kind, 1)], ..Default::default() });
+        }
+        assert_eq!(sight.kinds.len(), MOST_KINDS);
+        sight.add(at(10_000), StatsBatch { kinds: vec![(kind, 1)], ..Default::default() });
+        assert_eq!(sight.kinds.len(), MOST_KINDS, "this one was known");
+        let other = ErrorKind { blame: Blame::Provider, ..limited.kind().unwrap() };
+        sight.add(at(10_000), StatsBatch { kinds: vec![(other, 1)], ..Default::default() });
+        assert_eq!(sight.kinds.len(), 2, "the old ones made room");
     }
 
     #[test]

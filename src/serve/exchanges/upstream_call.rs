@@ -247,6 +247,7 @@ impl UpstreamCall<'_> {
         let issued = match issued {
             Ok(issued) => issued,
             Err(refused) => {
+                log.because(refused.inside.clone());
                 let current = in_use.current_route.take().unwrap_or_else(|| self.route.clone());
                 let refused = (&refused, Some(in_use.taken));
                 let (issued, other) = in_use.permit.obtain_other(self.worker, &current, refused, cause).await?;
@@ -385,7 +386,10 @@ impl UpstreamCall<'_> {
                 waited = true;
                 let cause = log.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
                 let issued = self.worker.shared.leases.need_for(in_use.permit.spec().clone(), cause).await;
-                let issued = issued.map_err(|unavailable| Fault::from(&unavailable))?;
+                let issued = issued.map_err(|unavailable| {
+                    log.because(unavailable.inside.clone());
+                    Fault::from(&unavailable)
+                })?;
                 log.waited();
                 self.worker.remember(&issued);
                 in_use.fetched_for_this = issued.fresh;
@@ -508,6 +512,7 @@ impl UpstreamCall<'_> {
                     self.route.endpoint.acquire(self.worker.now(), risk).await.map_err(|refusal| match refusal {
                         NoConnection::Dial(error) => {
                             tracing::warn!(%provider, %error, "cannot connect");
+                            log.because(error.to_string().into());
                             Fault::from(&*error)
                         }
                         NoConnection::Full => Fault::Overloaded,
@@ -543,6 +548,7 @@ impl UpstreamCall<'_> {
                     let retellable = self.replay_body.as_ref().is_none_or(|replay_body| replay_body.retellable());
                     if tries >= MOST_TRIES || !retellable {
                         tracing::warn!(%provider, %error, "the request was turned away unprocessed");
+                        log.because(error.to_string().into());
                         return Err(Fault::UpstreamUnreachable);
                     }
                     tries += 1;
@@ -560,6 +566,7 @@ impl UpstreamCall<'_> {
                         return Err(Fault::from(ungathered));
                     }
                     tracing::warn!(%provider, %error, "exchange broke off");
+                    log.because(error.to_string().into());
                     return Err(Fault::UpstreamProtocol);
                 }
             }

@@ -10,7 +10,7 @@ use crate::base::time::{Clock, Stopwatch};
 use crate::base::vars::Vars;
 use crate::observe::audit::AuditContext;
 use crate::observe::metrics::Limit;
-use crate::observe::record::{AccessRecord, Spent};
+use crate::observe::record::{AccessRecord, ErrorText, Spent};
 use crate::observe::stats::Blame;
 use crate::observe::trace::Context;
 use crate::provider::Verdict;
@@ -127,8 +127,20 @@ impl RequestLog {
             record.reason = Some(cause.as_str());
             record.route = record.route.take().or_else(|| meant.map(|route| route.name.clone()));
         }
-        self.record.error = Some(fault.name());
+        let row = fault.row();
+        self.record.error = Some(row.name);
+        self.record.told = Some(ErrorText { title: row.title, detail: row.detail });
         self.blame = Some(fault.blame());
+    }
+
+    /// It fails because of this, should it fail: a sentence for the operator.
+    pub fn because(&mut self, cause: Arc<str>) {
+        self.record.cause = Some(cause);
+    }
+
+    /// It exceeds this limit, should it be refused.
+    pub fn exceeds(&mut self, limit: &'static str) {
+        self.record.reason = Some(limit);
     }
 
     /// Its answer is given up: the client takes nothing of it.
@@ -199,7 +211,7 @@ impl Drop for RequestLog {
             meters.finished(status, took);
         }
         let blame = self.blame.unwrap_or(Blame::of_status(status));
-        self.worker.see(self.route.as_deref(), &self.record, blame, took);
+        self.worker.see(self.route.as_deref(), &self.record, blame);
         if let Some(trail) = self.trail.take() {
             trail.end(&self.record);
         }

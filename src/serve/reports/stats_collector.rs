@@ -47,8 +47,8 @@ impl StatsCollector {
 
     /// Counts a finished request of the route at this position; none: it found none.
     #[inline]
-    pub fn see(&self, route: Option<usize>, record: &AccessRecord, blame: Blame, took: Duration) {
-        if self.0.pending.borrow_mut().see(route, record, blame, took) {
+    pub fn see(&self, route: Option<usize>, record: &AccessRecord, blame: Blame) {
+        if self.0.pending.borrow_mut().see(route, record, blame) {
             self.0.woken.notify_one();
         }
     }

@@ -10,6 +10,9 @@ use crate::serve::reports::request_log::RequestLog;
 use crate::serve::requests::identify::{IdentifyContext, IdentifyError, Peer, Proven, prove};
 use crate::serve::worker_state::WorkerState;
 
+/// The limit that a 429 stands for, as the operator is told.
+const WRONG_CREDENTIALS: &str = "too many wrong credentials have come from this address";
+
 /// Returns the caller, or a refusal without details. In a tunnel, it is the caller that opened it.
 pub(in crate::serve) async fn caller(
     worker: &WorkerState,
@@ -49,7 +52,10 @@ pub(in crate::serve) async fn caller(
         // guesses.
         Err(IdentifyError::Wrong) => match worker.shared.connection_limits.failed(conn.peer.address, now) {
             Ok(()) => Err(unidentified),
-            Err(after) => Err(Fault::RateLimited(after)),
+            Err(after) => {
+                log.exceeds(WRONG_CREDENTIALS);
+                Err(Fault::RateLimited(after))
+            }
         },
     }
 }

@@ -90,13 +90,14 @@ impl Permit {
         &self.vars
     }
 
-    /// Requests a token from the keeper. If a secret was changed and there is no token of the new one yet, one of the old
-    /// secret is used meanwhile.
+    /// Requests a token from the keeper, and notes in `log` why there is none. If a secret was changed and there is no
+    /// token of the new one yet, one of the old secret is used meanwhile.
     pub async fn obtain(
         &mut self,
         worker: &Rc<WorkerState>,
         route: &Rc<RouteState>,
         cause: Option<Context>,
+        log: &mut RequestLog,
     ) -> Result<Obtained, Fault> {
         if let Some((previous, lease)) = worker.previous_lease(route, &self.vars, &self.spec.key).await {
             let (worker, route, spec) = (worker.clone(), route.clone(), self.spec.clone());
@@ -115,6 +116,7 @@ impl Permit {
                 (issued, None)
             }
             Err(refused) => {
+                log.because(refused.inside.clone());
                 if refused.ours && refused.class == Class::RateLimited {
                     let provider = &route.route.provider.name;
                     worker.shared.metrics.provider_limited(provider, ProviderLimit::TokenBudget);

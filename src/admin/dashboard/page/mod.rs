@@ -4,6 +4,7 @@ mod config;
 mod consents;
 mod overview;
 mod providers;
+mod request;
 mod requests;
 mod routes;
 mod setup;
@@ -19,6 +20,9 @@ use crate::base::time::Now;
 
 /// Longer lists are cut, and say so.
 const MOST_SHOWN: usize = 200;
+/// The longest name and the longest value of a query's parameter, in bytes.
+const MOST_NAME: usize = 32;
+const MOST_VALUE: usize = 2048;
 /// Length of the period that pages call "lately", in milliseconds.
 const LATELY: u64 = 5 * 60 * 1000;
 
@@ -92,6 +96,11 @@ impl DashboardPage {
             DashboardPage::Config => rendered(&config::gather(admin, session, top, query)),
         }
     }
+}
+
+/// Renders the middle of the page of one request; `None` if it is not kept.
+pub(super) async fn request(admin: &Admin, id: &str, query: &Query) -> Option<String> {
+    Some(rendered(&request::gather(admin, Top::of(admin, query), id).await?))
 }
 
 /// The part above every page: the state of the instance as a whole.
@@ -170,13 +179,18 @@ const fn validity(days: i64) -> StatusBadge {
     }
 }
 
-/// The parameters of a URL's query or of a form, at most 16.
+/// The parameters of a URL's query or of a form, at most 16. Long values of a URL are cut.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(in crate::admin) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub(super) fn parse(text: &str) -> Self {
-        Self::parse_bytes(text.as_bytes())
+    pub(in crate::admin) fn parse(text: &str) -> Self {
+        let mut query = Self::parse_bytes(text.as_bytes());
+        query.0.retain(|(name, _)| name.len() <= MOST_NAME);
+        for (_, value) in &mut query.0 {
+            value.truncate(value.floor_char_boundary(MOST_VALUE));
+        }
+        query
     }
 
     pub(super) fn parse_bytes(bytes: &[u8]) -> Self {
@@ -184,8 +198,13 @@ impl Query {
     }
 
     /// The value of this name; empty where there is none.
-    pub(super) fn word(&self, name: &str) -> &str {
+    pub(in crate::admin) fn word(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// The names of its parameters.
+    pub(in crate::admin) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &**name)
     }
 
     /// Returns the search text in lower case; empty if there is none.

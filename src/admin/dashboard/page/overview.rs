@@ -2,13 +2,15 @@
 
 use askama::Template;
 
+use super::super::super::request_filter::RequestFilter;
 use super::super::super::view::{ProviderView, StatusView};
 use super::super::Admin;
 use super::super::chart::{TimeAxis, TrafficSpan, draw_durations, draw_traffic, traffic_spans};
-use super::super::format::{ShownMoment, count, format_span, rate, share, took};
+use super::super::format::{ShownMoment, count, format_span, query, rate, share, took};
 use super::super::session::SessionVisitor;
 use super::{LATELY, StatusBadge, Top, ends, quantile};
 use crate::base::time::Now;
+use crate::observe::stats::RequestStats;
 use crate::token::credential_slots::CredentialSlot;
 
 /// The chart: so many bars of so many milliseconds.
@@ -16,6 +18,8 @@ const BARS: usize = 90;
 const BAR: u64 = 10_000;
 /// Bars of one minute.
 const BARS_OF_MINUTE: usize = 6;
+/// So many kinds of errors are listed.
+const MOST_KINDS: usize = 6;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -41,6 +45,8 @@ pub(super) struct Overview {
     /// What half, 95 % and 99 % of the requests took at most, in words.
     quantiles: [String; 3],
     errors: [Blamed; 3],
+    /// The most frequent errors: their number, name, status, client and route, and the address of their list.
+    kinds: Vec<FrequentError>,
     status: StatusView,
     uptime: String,
     reloaded: ShownMoment,
@@ -58,11 +64,22 @@ struct CurrentProblem {
     badge: StatusBadge,
     detail: String,
     /// The page that says more; empty if there is none.
-    page: &'static str,
+    page: String,
+}
+
+/// Errors that are alike.
+struct FrequentError {
+    number: String,
+    name: String,
+    /// Whose and where: `erp, route scb`.
+    subject: String,
+    page: String,
 }
 
 /// The errors of one party.
 struct Blamed {
+    /// Its word in the filter of requests.
+    fault: &'static str,
     kind: &'static str,
     word: &'static str,
     meaning: &'static str,
@@ -81,7 +98,7 @@ fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: b
              place",
             view.name
         );
-        problems.push(CurrentProblem { name: view.name.clone(), badge, detail, page: "/ui/providers" });
+        problems.push(CurrentProblem { name: view.name.clone(), badge, detail, page: provider_page(&view.name) });
     }
     for view in providers {
         let badge = match view.state {
@@ -103,7 +120,7 @@ fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: b
         if !view.routes.is_empty() {
             detail += &format!("; routes: {}", view.routes.join(", "));
         }
-        problems.push(CurrentProblem { name: view.name.clone(), badge, detail, page: "/ui/providers" });
+        problems.push(CurrentProblem { name: view.name.clone(), badge, detail, page: provider_page(&view.name) });
     }
     for service in status.key_services.iter().filter(|service| service.state != "closed") {
         let badge = StatusBadge::new("bad", if service.state == "halted" { "Halted" } else { "Gone" });
@@ -112,7 +129,7 @@ fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: b
             detail += &format!("; since {}", ShownMoment::of(since, now).clock);
         }
         detail += "; calls that need its signatures are refused";
-        problems.push(CurrentProblem { name: service.service.clone(), badge, detail, page: "" });
+        problems.push(CurrentProblem { name: service.service.clone(), badge, detail, page: String::new() });
     }
     for source in status.secret_sources.iter().filter(|source| source.failing > 0) {
         let badge = StatusBadge::new("warn", "Not read");
@@ -122,29 +139,34 @@ fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: b
         }
         detail += "; the last values of its secrets are in use";
         let name = format!("secret source {}", source.name);
-        problems.push(CurrentProblem { name, badge, detail, page: "" });
+        problems.push(CurrentProblem { name, badge, detail, page: String::new() });
     }
     if is_audit_failing {
         let badge = StatusBadge::new("bad", "Not written");
         let detail = "audit records cannot be written; the log has the reason".to_owned();
-        problems.push(CurrentProblem { name: "audit log".to_owned(), badge, detail, page: "" });
+        problems.push(CurrentProblem { name: "audit log".to_owned(), badge, detail, page: String::new() });
     }
     if let Some(error) = &status.store.error {
         let badge = StatusBadge::new("bad", "Out of reach");
-        problems.push(CurrentProblem { name: "store".to_owned(), badge, detail: error.clone(), page: "" });
+        problems.push(CurrentProblem { name: "store".to_owned(), badge, detail: error.clone(), page: String::new() });
     }
     if status.last_reload.error.is_some() {
         let badge = StatusBadge::new("bad", "Refused");
         let detail = "the config on the disk has mistakes; the one before it is in force".to_owned();
-        problems.push(CurrentProblem { name: "configuration".to_owned(), badge, detail, page: "" });
+        problems.push(CurrentProblem { name: "configuration".to_owned(), badge, detail, page: String::new() });
     }
     for end in status.certificates.iter().filter(|end| end.days_left < 0) {
         let (at, badge) = ends(&end.expires_at, now, end.days_left);
+        let shown = |view: &&ProviderView| view.client_certificate_expires_at.as_deref() == Some(&*end.expires_at);
+        let shown_to = providers.iter().find(shown);
         problems.push(CurrentProblem {
             name: end.what.clone(),
             badge,
-            detail: format!("ended {}", at.relative),
-            page: "",
+            detail: match shown_to {
+                Some(view) => format!("Our certificate for {} ended {}", view.name, at.relative),
+                None => format!("ended {}", at.relative),
+            },
+            page: shown_to.map_or_else(String::new, |view| provider_page(&view.name)),
         });
     }
     problems
@@ -165,6 +187,30 @@ fn headline(draining: bool, problems: &[CurrentProblem]) -> String {
     }
 }
 
+/// The place of a provider on its page.
+fn provider_page(name: &str) -> String {
+    format!("/ui/providers#p-{}", query(name))
+}
+
+/// The most frequent errors of the last quarter of an hour.
+fn frequent_errors(request_stats: &RequestStats, now: Now) -> Vec<FrequentError> {
+    let all = RequestFilter::default();
+    let kinds = request_stats.kinds(now).into_iter().take(MOST_KINDS);
+    let told = kinds.map(|(kind, number)| {
+        let status = kind.status.map_or_else(|| "hung up".to_owned(), |status| status.to_string());
+        let name = kind.error.map_or_else(|| status.clone(), |error| format!("{status} {error}"));
+        let client = kind.client.as_deref().unwrap_or("no client");
+        let route = kind.route.as_deref().map_or_else(|| "no route".to_owned(), |route| format!("route {route}"));
+        FrequentError {
+            number: count(number),
+            name,
+            subject: format!("{client}, {route}"),
+            page: super::requests::members(&all, kind),
+        }
+    });
+    told.collect()
+}
+
 pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Overview {
     let (status, providers) = (admin.status().await, admin.providers().await.providers);
     let now = admin.clock.now();
@@ -173,8 +219,9 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) ->
     let request_stats = admin.dashboard.request_stats.borrow();
     let (minute, lately) = (request_stats.sum(now, 60_000), request_stats.sum(now, LATELY));
     let (series, axis) = (request_stats.series(now, BAR, BARS), TimeAxis::of(now, BAR));
-    let blamed = |kind, word, meaning, errors| Blamed {
+    let blamed = |kind, fault, word, meaning, errors| Blamed {
         kind,
+        fault,
         word,
         meaning,
         count: count(errors),
@@ -210,10 +257,11 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) ->
         buckets: lately.histogram().iter().map(|(bound, number)| (took(*bound), count(u64::from(*number)))).collect(),
         quantiles: [0.5, 0.95, 0.99].map(|part| quantile(&lately, part)),
         errors: [
-            blamed("ours", "countersign", "the process, its config or its credentials", lately.ours),
-            blamed("provider", "Provider", "a bank failed, or refused a token", lately.provider),
-            blamed("client", "Client", "what an application sent or may not do, or it hung up", lately.client),
+            blamed("ours", "operator", "Operator", "the process, its config or its credentials", lately.ours),
+            blamed("provider", "provider", "Provider", "a bank failed, or refused a token", lately.provider),
+            blamed("client", "client", "Client", "what an application sent, or it hung up", lately.client),
         ],
+        kinds: frequent_errors(&request_stats, now),
         uptime: format_span(status.uptime_seconds),
         reloaded: ShownMoment::of(&status.last_reload.at, now),
         reload: if status.last_reload.error.is_none() {

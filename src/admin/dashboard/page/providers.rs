@@ -38,19 +38,23 @@ pub(super) async fn gather(admin: &Admin, top: Top) -> ProvidersPage {
     ProvidersPage { top, lines: lines.collect() }
 }
 
-fn row(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
-    let state = match view.state {
+/// How a provider is, in a few words.
+pub(super) fn state(view: &ProviderView) -> StatusBadge {
+    match view.state {
         "idle" => StatusBadge::new("idle", "Not asked yet"),
         "live" => StatusBadge::new("good", "Issues tokens"),
         "fetching" => StatusBadge::new("busy", "Being asked"),
         "failing" => StatusBadge::new("warn", "Renewals fail"),
         "closed" => StatusBadge::new("warn", "Closed"),
         _ => StatusBadge::new("bad", "No token"),
-    };
+    }
+}
+
+fn row(view: ProviderView, unknown_refusals: u64, now: Now) -> ProviderRow {
     let certificate = view.client_certificate_expires_at.as_deref().zip(view.client_certificate_days_left);
     let open = view.hours.as_ref().filter(|hours| hours.open);
     ProviderRow {
-        state,
+        state: state(&view),
         first_expiry: ShownMoment::maybe(view.first_expiry.as_deref(), now),
         rests: ShownMoment::maybe(view.rests_until.as_deref(), now),
         closed: ShownMoment::maybe(view.closed_until.as_deref(), now),

@@ -28,7 +28,8 @@ struct RouteRow {
     matches: String,
     provider: String,
     upstream: String,
-    who: String,
+    /// The clients that may use it; empty: every caller that is let in.
+    clients: Vec<String>,
     on_behalf: bool,
     mode: StatusBadge,
     listeners: String,
@@ -71,7 +72,7 @@ pub(super) fn gather(admin: &Admin, top: Top) -> RoutesPage {
         matches: matches(route),
         provider: route.provider.clone(),
         upstream: route.upstream.clone(),
-        who: if route.open_to_everyone { "everyone who is let in".to_owned() } else { route.clients.join(", ") },
+        clients: if route.open_to_everyone { Vec::new() } else { route.clients.clone() },
         on_behalf: route.r#as == "user",
         mode: if route.mode == "enforce" {
             StatusBadge::new("good", "enforces")
