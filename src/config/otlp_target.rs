@@ -277,11 +277,11 @@ pub(super) fn headers(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Vec<(H
     let node = fields.take("headers")?;
     let table = Fields::new(node, format!("headers of {}", fields.what()), report);
     for entry in table.rest() {
-        let position = Position::new(&node.source, entry.key_span.clone());
         let name = match header_name(&entry.key, &headers) {
             Ok(name) => name,
             Err((title, help)) => {
-                position.error(report, title, help);
+                // The value beside it may be a secret.
+                Position::of(&entry.value).redacted().error(report, title, help);
                 continue;
             }
         };

@@ -383,11 +383,6 @@ impl<'a> Reader<'a> {
         self.files.secret_sources()
     }
 
-    /// Returns an environment variable that is no secret.
-    pub(super) fn variable(&self, name: &str) -> Option<String> {
-        self.files.env(name).filter(|value| !value.is_empty())
-    }
-
     fn env_value(&self, name: &SpannedText, report: &Diagnostics) -> Option<(SecretString, bool)> {
         if !is_variable(&name.text) && self.files.env(&name.text).is_none() {
             // Likely the secret itself.

@@ -274,7 +274,7 @@ mod tests {
         let found = read_metrics(&own.encode(), START, NOW);
 
         let requests = named(&found, "countersign_requests_total");
-        assert_eq!((&*requests.description, &*requests.unit), ("Requests answered", ""));
+        assert_eq!((&*requests.description, &*requests.unit), ("Requests answered.", ""));
         let Some(Data::Sum(sum)) = &requests.data else { panic!("{requests:?}") };
         assert_eq!((sum.is_monotonic, sum.aggregation_temporality), (true, 2));
         let expected = |status: &str, count| metrics::NumberDataPoint {
