@@ -84,7 +84,7 @@ fn the_tutorial_goes_as_printed() {
     let path = format!("{programs}:{}", env::var("PATH").unwrap_or_default());
     let command = format!("ip link set lo up && exec 2>&1 && {{\n{}}}", script(&fences));
     let ended = Command::new("unshare")
-        .args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "timeout", "120", "bash", "-c"])
+        .args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "timeout", "300", "bash", "-c"])
         .arg(&command)
         .env("PATH", path)
         .env("HOME", home.path())
