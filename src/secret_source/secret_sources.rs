@@ -7,7 +7,7 @@ use std::thread;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
-use super::secret_source::{SecretSource, SourceReport};
+use super::source::{SecretSource, SourceReport};
 use super::source_settings::SourceSettings;
 use super::source_task::SourceTask;
 

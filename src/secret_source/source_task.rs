@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::secret_document::SecretDocument;
-use super::secret_source::{KnownLease, ReadPurpose, SourceJob, SourceState};
+use super::source::{KnownLease, ReadPurpose, SourceJob, SourceState};
 use super::source_client::SourceClient;
 use super::source_problem::SourceProblem;
 use super::source_settings::{SecretName, SourceSettings};

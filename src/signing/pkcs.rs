@@ -55,8 +55,11 @@ pub fn pkcs12(file: &[u8], password: &str) -> Result<(PrivateKey, CertificateCha
     Ok((from_pkcs8(&key)?, certificates))
 }
 
-/// Opens a PKCS#12 file: the private key in PKCS#8, and its certificates in DER, its own first.
-pub fn pkcs12_parts(file: &[u8], password: &str) -> Result<(Zeroizing<Vec<u8>>, Vec<Vec<u8>>), KeyError> {
+/// A private key in PKCS#8, and its certificates in DER, its own first.
+pub type Pkcs12Parts = (Zeroizing<Vec<u8>>, Vec<Vec<u8>>);
+
+/// Opens a PKCS#12 file.
+pub fn pkcs12_parts(file: &[u8], password: &str) -> Result<Pkcs12Parts, KeyError> {
     let store = KeyStore::from_pkcs12(file, password, Pkcs12ImportPolicy::Strict);
     let store = store.map_err(|_| KeyError::PasswordWrong)?;
     let (_, chain) = store.private_key_chain().ok_or(KeyError::NoPrivateKey)?;
