@@ -119,7 +119,7 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
         Err(why) => {
             // The URL may contain a password, which must not be shown.
             let help = format!("{why}; write it as in `http://127.0.0.1:4318`, and credentials into `headers`");
-            word.place.redacted().error(report, "this is not the URL of a collector", help);
+            word.place.without_credentials().error(report, "this is not the URL of a collector", help);
             return None;
         }
     };
@@ -155,7 +155,7 @@ fn collector(word: &SpannedText, ca: Option<&SpannedText>, secrets: bool, reader
     match reader.client_tls(sha256(&inputs), || tls::client(client_tls)) {
         Ok(tls) => Some(Collector { url, path, tls: Some(tls) }),
         Err(error) => {
-            word.place.error(report, error.to_string(), "check the file that `ca` names");
+            reader.tls_mistake(&error, ca, &word.place);
             None
         }
     }
