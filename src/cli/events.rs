@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::admin_client::{AdminCallError, AdminClient};
 use super::color::{self, Tone};
-use super::follow::{Patience, end_on_signals, tell_reader};
+use super::follow::{InstancePatience, end_on_signals, tell_reader};
 use super::status::{ended, word};
 
 /// The arguments of `countersign events`.
@@ -37,7 +37,7 @@ pub fn run(arguments: &EventsArguments) -> ExitCode {
 }
 
 fn follow(arguments: &EventsArguments) -> Result<ExitCode, AdminCallError> {
-    let mut patience = Patience::default();
+    let mut patience = InstancePatience::default();
     let mut left = arguments.count;
     loop {
         let lost = match arguments.admin_listener.events("/api/v1/events") {

@@ -31,12 +31,12 @@ pub(super) fn tell_reader(text: &str) -> bool {
 
 /// The connection to an instance, as a command that follows it experiences it.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct InstancePatience {
     was_reached: bool,
     failures: usize,
 }
 
-impl Patience {
+impl InstancePatience {
     /// Notes an answer; says so if there was none before.
     pub(super) fn answered(&mut self) {
         if self.failures > 0 {
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_refusal_and_an_instance_that_never_answered_are_errors() {
         let away = || (2, "away".to_owned());
-        let mut patience = Patience::default();
+        let mut patience = InstancePatience::default();
         assert_eq!(patience.lost(away()), Err(away()));
         patience.answered();
         assert_eq!(patience.lost((1, "refused".to_owned())), Err((1, "refused".to_owned())));

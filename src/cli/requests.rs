@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::admin_client::{AdminCallError, AdminClient};
 use super::color::{self, Tone};
-use super::follow::{Patience, end_on_signals, tell_reader};
+use super::follow::{InstancePatience, end_on_signals, tell_reader};
 use super::status::{ended, list, word};
 use crate::base::time::{Clock, millis, of_rfc3339, rfc3339};
 use crate::syntax::byte_size::duration;
@@ -72,7 +72,7 @@ fn show(arguments: &RequestsArguments) -> Result<ExitCode, AdminCallError> {
         end_on_signals();
     }
     let mut seen = SeenRequests { since, ids: HashSet::new(), newest: 0 };
-    let mut patience = Patience::default();
+    let mut patience = InstancePatience::default();
     let mut limit = arguments.count;
     loop {
         match arguments.admin_listener.ask("GET", &arguments.path(seen.begin(), limit), None) {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::admin_client::{AdminCallError, AdminClient};
 use super::color::{self, Tone};
-use super::follow::{Patience, end_on_signals, tell_reader};
+use super::follow::{InstancePatience, end_on_signals, tell_reader};
 use super::table::{length, moment, painted_table, table};
 use super::{complain, print};
 use crate::base::counted::counted;
@@ -65,7 +65,7 @@ fn status(admin_listener: &AdminClient) -> Result<ExitCode, AdminCallError> {
 /// Prints the status again and again until it is stopped. Exit code 0: stopped; 1: refused; 2: no instance was reached.
 pub fn watch(admin_listener: &AdminClient, seconds: u64) -> ExitCode {
     end_on_signals();
-    let mut patience = Patience::default();
+    let mut patience = InstancePatience::default();
     loop {
         match shown(admin_listener) {
             Ok(text) => {

@@ -76,7 +76,7 @@ fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
             let is_open = OPEN.contains(&first) && (key != "jwt" || after.trim_start().starts_with('{'));
             let client = in_client && !is_open;
             let token = in_token && key != "role";
-            let open = (client || token) && !before.contains('{') && !key.is_empty();
+            let open = (client || token) && (separator == "=" || !parsed) && !before.contains('{') && !key.is_empty();
             let from = start + at + 1;
             // Where a table of credentials belongs, a text is most likely the secret itself.
             let bare = key == "next" && !after.trim_start().starts_with('{');
