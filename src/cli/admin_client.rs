@@ -16,12 +16,15 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use super::config_path;
+use super::event_stream::EventStream;
 use crate::base::origin::BaseUrl;
 use crate::config::{MachineFiles, sketch};
 use crate::tls::{ClientTls, client, pinned};
 
 /// A bank is asked meanwhile.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A stream of events has a comment every 15 seconds; a longer silence is the end of the connection.
+const SILENCE: Duration = Duration::from_secs(40);
 /// More of an answer is not read.
 const MOST: u64 = 16 << 20;
 /// Name of the environment variable that holds the token to send.
@@ -48,6 +51,11 @@ pub struct AdminClient {
 pub(super) type AdminCallError = (u8, String);
 
 impl AdminClient {
+    /// The admin API at this URL, or where the config says.
+    pub(super) const fn new(admin: Option<String>, admin_ca: Option<PathBuf>, config: PathBuf) -> Self {
+        Self { admin, admin_ca, config, json: true }
+    }
+
     /// Sends a request and parses the JSON of a successful response. Exit code 1: it was refused; 2: no admin listener
     /// was reached.
     pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminCallError> {
@@ -57,13 +65,29 @@ impl AdminClient {
         let answer = place.exchange(method, path, &body, PATIENCE);
         let (status, answer) =
             answer.map_err(|error| (2, format!("{} does not answer: {error}; is it running?", place.address)))?;
-        let read: Option<Value> = serde_json::from_str(&answer).ok();
         if (200..300).contains(&status) {
+            let read = serde_json::from_str(&answer).ok();
             return read.ok_or_else(|| (2, format!("{} answers no JSON; is it the admin listener?", place.address)));
         }
-        let detail = read.as_ref().and_then(|read| read.get("detail")?.as_str()).unwrap_or(answer.trim());
-        Err((1, if status == 401 { format!("{detail}: put it into {TOKEN}") } else { detail.to_owned() }))
+        Err(refusal(status, &answer))
     }
+
+    /// Begins a stream of events. Errors are as in [`AdminClient::ask`].
+    pub(super) fn events(&self, path: &str) -> Result<EventStream, AdminCallError> {
+        let place = AdminAddress::find(self.admin.as_deref(), &self.config, self.admin_ca.as_deref())
+            .map_err(|why| (2, why))?;
+        let (status, stream) = place
+            .open(path, SILENCE)
+            .map_err(|error| (2, format!("{} does not answer: {error}; is it running?", place.address)))?;
+        if (200..300).contains(&status) { Ok(stream) } else { Err(refusal(status, &stream.rest())) }
+    }
+}
+
+/// The error of a response that is no success.
+fn refusal(status: u16, answer: &str) -> AdminCallError {
+    let read: Option<Value> = serde_json::from_str(answer).ok();
+    let detail = read.as_ref().and_then(|read| read.get("detail")?.as_str()).unwrap_or(answer.trim());
+    (1, if status == 401 { format!("{detail}: put it into {TOKEN}") } else { detail.to_owned() })
 }
 
 /// The address of an admin listener, with its TLS settings and the token to send.
@@ -99,9 +123,41 @@ impl AdminAddress {
         body: &str,
         patience: Duration,
     ) -> io::Result<(u16, String)> {
+        let request = self.request(method, path, body);
+        match self.connect(patience)? {
+            (stream, None) => converse(stream, &request),
+            (stream, Some(session)) => converse(StreamOwned::new(session, stream), &request),
+        }
+    }
+
+    /// Sends a request whose response goes on. Returns the status and the stream; a silence longer than `patience` breaks
+    /// it off.
+    fn open(&self, path: &str, patience: Duration) -> io::Result<(u16, EventStream)> {
+        let request = self.request("GET", path, "");
+        match self.connect(patience)? {
+            (mut stream, None) => {
+                stream.write_all(request.as_bytes())?;
+                EventStream::begin(stream)
+            }
+            (stream, Some(session)) => {
+                let mut stream = StreamOwned::new(session, stream);
+                stream.write_all(request.as_bytes())?;
+                stream.flush()?;
+                EventStream::begin(stream)
+            }
+        }
+    }
+
+    fn connect(&self, patience: Duration) -> io::Result<(TcpStream, Option<ClientConnection>)> {
         let stream = TcpStream::connect_timeout(&self.address, patience)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
+        let session = self.tls.as_ref().map(|(tls, name)| ClientConnection::new(tls.clone(), name.clone()));
+        Ok((stream, session.transpose().map_err(io::Error::other)?))
+    }
+
+    /// A request as it is written on the wire.
+    fn request(&self, method: &str, path: &str, body: &str) -> String {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.authority);
         if let Some(token) = &self.token {
             head += &format!("Authorization: Bearer {token}\r\n");
@@ -109,14 +165,7 @@ impl AdminAddress {
         if !body.is_empty() {
             head += "Content-Type: application/json\r\n";
         }
-        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-        match &self.tls {
-            None => converse(stream, &request),
-            Some((tls, name)) => {
-                let session = ClientConnection::new(tls.clone(), name.clone()).map_err(io::Error::other)?;
-                converse(StreamOwned::new(session, stream), &request)
-            }
-        }
+        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::check::load_quietly;
 use super::examples::AUDIT_EXAMPLES;
-use super::{complain, print};
+use super::{complain, config_path, print};
 use crate::base::counted::counted;
 use crate::base::secret::SecretString;
 use crate::config::{Files as _, MachineFiles};
@@ -152,7 +152,7 @@ fn keys(arguments: &VerifyArguments) -> Result<Vec<Arc<ChainKey>>, ExitCode> {
         let key = key.ok_or_else(|| refuse("the environment variable of --key-env is not set, or empty".to_owned()))?;
         keys.push(Arc::new(ChainKey::new(&SecretString::from(key))));
     }
-    if let Some(config) = &arguments.config {
+    if let Some(config) = &arguments.config.clone().or_else(config_path::before) {
         match load_quietly(config)?.audit.as_ref().map(|audit| &audit.seal) {
             Some(Seal::Keyed(key)) => keys.push(key.clone()),
             Some(Seal::Plain) | None => {}

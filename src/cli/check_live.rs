@@ -64,15 +64,29 @@ impl TrialOptions {
 
 /// Tries everything. It takes at most `options.total`, and a moment. Fails where the system gives no runtime.
 pub fn check_live(snapshot: &Snapshot, options: TrialOptions) -> io::Result<TrialReport> {
-    check_live_telling(snapshot, options, &mut |_, _| {})
+    check_live_telling(snapshot, options, &mut Silent)
 }
+
+/// The receiver of what is known while trials are under way.
+pub trait TrialObserver {
+    /// So many of `total` trials have ended.
+    fn progress(&mut self, _ended: usize, _total: usize) {}
+
+    /// The trial of this subject has ended.
+    fn ended(&mut self, _subject: &TrialSubject, _findings: &[Finding]) {}
+}
+
+/// Tells nothing.
+struct Silent;
+
+impl TrialObserver for Silent {}
 
 /// Tries everything as [`check_live`] does, and passes each subject with its findings to `tell` as soon as its trial has
 /// ended.
 pub fn check_live_telling(
     snapshot: &Snapshot,
     options: TrialOptions,
-    tell: &mut dyn FnMut(&TrialSubject, &[Finding]),
+    tell: &mut dyn TrialObserver,
 ) -> io::Result<TrialReport> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let report = runtime.block_on(try_all(snapshot, Rc::new(options), tell));
@@ -121,11 +135,7 @@ impl Notes {
 
 type Trying = Pin<Box<dyn Future<Output = ()>>>;
 
-async fn try_all(
-    snapshot: &Snapshot,
-    options: Rc<TrialOptions>,
-    tell: &mut dyn FnMut(&TrialSubject, &[Finding]),
-) -> TrialReport {
+async fn try_all(snapshot: &Snapshot, options: Rc<TrialOptions>, tell: &mut dyn TrialObserver) -> TrialReport {
     let mut trials: Vec<(TrialSubject, Notes, Trying)> = Vec::new();
     let mut add = |notes: Notes, subject: TrialSubject, trial: &dyn Fn(Notes) -> Trying| {
         trials.push((subject, notes.clone(), trial(notes)));
@@ -174,6 +184,7 @@ async fn try_all(
     tokio::pin!(end);
     let mut told = vec![false; running.len()];
     loop {
+        tell.progress(told.iter().filter(|told| **told).count(), told.len());
         let at = tokio::select! {
             biased;
             at = ends.recv() => at,
@@ -181,7 +192,7 @@ async fn try_all(
         };
         let Some(at) = at else { break };
         if let (Some((subject, notes, _)), Some(told)) = (running.get(at), told.get_mut(at)) {
-            tell(subject, &notes.0.borrow().findings);
+            tell.ended(subject, &notes.0.borrow().findings);
             *told = true;
         }
     }
@@ -193,11 +204,11 @@ async fn try_all(
                 let help = "run it again; a shorter `timeouts` of the provider makes it give up earlier";
                 notes.add(Finding::failed("end", format!("given up after {} s in all", options.total.as_secs()), help));
             }
-            tell(&subject, &notes.0.borrow().findings);
+            tell.ended(&subject, &notes.0.borrow().findings);
         }
         groups.push((subject, notes.0.take().findings));
     }
-    TrialReport { groups }
+    TrialReport { groups, left_out: Vec::new() }
 }
 
 /// The values that were given for these variables; or the first for which there is none.

@@ -15,8 +15,10 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Request, Response};
 use http_body_util::Full;
+use serde_json::{Value, json};
 use tokio::runtime::{Builder, LocalOptions};
 
+use super::color::{self, Tone};
 use super::demo_client::DemoClient;
 use super::run::{dashboard_url, wait_for_the_end};
 use super::{complain, print};
@@ -156,8 +158,9 @@ impl Stop {
     }
 }
 
-/// Gives the tour, and stays up afterwards unless `once`.
-pub fn run(once: bool, provider: Option<&str>) -> ExitCode {
+/// Gives the tour, and stays up afterwards unless `once`. With `json`, one document tells of all steps when they were made,
+/// in place of the text.
+pub fn run(once: bool, json: bool, provider: Option<&str>) -> ExitCode {
     let stops: Vec<Stop> = match provider {
         Some(wanted) => Stop::all().filter(|stop| stop.bank.name() == wanted).collect(),
         None => TOUR.iter().map(TourStop::stop).collect(),
@@ -181,12 +184,21 @@ pub fn run(once: bool, provider: Option<&str>) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let held = runtime.block_on(stage.tour(&stops));
-    print(if held { "\nEvery step held.\n" } else { "\nA step did NOT hold: see above.\n" });
+    let told = if json { None } else { Some(color::stdout_is_colored()) };
+    let steps = runtime.block_on(stage.tour(&stops, told));
+    let held = steps.as_ref().is_some_and(|steps| steps.iter().all(|step| step.held));
+    match told {
+        Some(color) if held => print(&format!("\nEvery step {}.\n", Tone::Good.paint("held", color))),
+        Some(color) => print(&format!("\nA step {}: see above.\n", Tone::Bad.paint("did NOT hold", color))),
+        None => print(&format!("{}\n", stage.as_json(&steps.unwrap_or_default(), held, once))),
+    }
     if once {
         return if held { ExitCode::SUCCESS } else { ExitCode::from(1) };
     }
-    stage.invite(&stops);
+    stage.raise_curtain();
+    if !json {
+        stage.invite(&stops);
+    }
     match wait_for_the_end() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -249,27 +261,50 @@ impl DemoStage {
         Ok(Self { sims, running, ca_pem: authority.pem(), curtain })
     }
 
-    /// Visits every bank. True if every step held.
-    async fn tour(&self, stops: &[Stop]) -> bool {
-        let Some(address) = self.running.address("gateway") else { return false };
+    /// Visits every bank; `None`: none can be visited. `told`: whether what is printed is coloured; `None`: nothing is
+    /// printed.
+    async fn tour(&self, stops: &[Stop], told: Option<bool>) -> Option<Vec<MadeStep>> {
+        let address = self.running.address("gateway")?;
         let courier = match DemoClient::new(address, &self.ca_pem) {
             Ok(courier) => courier,
             Err(error) => {
                 complain(&error);
-                return false;
+                return None;
             }
         };
-        print("countersign demo: the application below knows no bank secret. Credentials are shown as fingerprints.\n");
-        let mut held = true;
-        for (stop, sim) in stops.iter().zip(&self.sims) {
-            held &= visit(stop, sim, &courier).await;
+        if told.is_some() {
+            print(
+                "countersign demo: the application below knows no bank secret. Credentials are shown as fingerprints.\n",
+            );
         }
-        held
+        let mut steps = Vec::new();
+        for (stop, sim) in stops.iter().zip(&self.sims) {
+            steps.extend(visit(stop, sim, &courier, told).await);
+        }
+        Some(steps)
+    }
+
+    /// All steps for a program; unless it was `once`, with the addresses that stay up.
+    fn as_json(&self, steps: &[MadeStep], held: bool, once: bool) -> Value {
+        let view = |step: &MadeStep| {
+            json!({
+                "bank": step.bank, "step": step.title, "held": step.held, "status": step.status,
+                "proxy_status": step.note, "token_calls": step.token_calls, "api_calls": step.api_calls,
+            })
+        };
+        let steps: Vec<Value> = steps.iter().map(view).collect();
+        let address = |name| self.running.address(name).filter(|_| !once).map(|address| format!("http://{address}"));
+        let admin = self.running.admin.filter(|_| !once).map(|address| format!("http://{address}"));
+        json!({ "ok": held, "steps": steps, "listener": address("plain"), "key": KEY, "admin": admin })
+    }
+
+    /// Has access lines shown from now on.
+    fn raise_curtain(&self) {
+        let _ = self.curtain.set(rfc3339(Clock::System.now().wall));
     }
 
     /// Says how to call by hand.
     fn invite(&self, stops: &[Stop]) {
-        let _ = self.curtain.set(rfc3339(Clock::System.now().wall));
         let Some(plain) = self.running.address("plain") else { return };
         let mut text =
             String::from("\nStill running; stop with Ctrl-C. Try it, and see the access lines appear below:\n\n");
@@ -306,13 +341,28 @@ impl DemoStage {
     }
 }
 
+/// A step that was made, and what came of it.
+struct MadeStep {
+    bank: &'static str,
+    title: &'static str,
+    held: bool,
+    /// The status that the application got; 0: none.
+    status: u16,
+    /// The `Proxy-Status` that it got, or why it got nothing; empty: neither.
+    note: String,
+    token_calls: usize,
+    api_calls: usize,
+}
+
 /// Three calls to one bank: first, cached, after a revocation.
-async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient) -> bool {
+async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient, told: Option<bool>) -> Vec<MadeStep> {
     let name = stop.bank.name();
     let times = if stop.token_calls == 0 { "twice" } else { "three times" };
-    print(&format!("\n=== {name} ===  {}\n\nThe application sends, {times}:\n", stop.says));
-    print(&sketch_application(stop));
-    let mut held = true;
+    if told.is_some() {
+        print(&format!("\n=== {name} ===  {}\n\nThe application sends, {times}:\n", stop.says));
+        print(&sketch_application(stop));
+    }
+    let mut made = Vec::new();
     let steps = [
         ("1. first call: countersign logs in, then forwards", stop.token_calls, false),
         ("2. second call: the token is at hand", 0, false),
@@ -326,20 +376,24 @@ async fn visit(stop: &Stop, sim: &SimHandle, courier: &DemoClient) -> bool {
         ("1. first call: the credential is put on, and there is nothing to fetch", 0, false),
         ("2. second call: the same", 0, false),
     ];
-    let steps: &[(&str, usize, bool)] = if stop.token_calls == 0 { &static_steps } else { &steps };
+    let steps: &[(&'static str, usize, bool)] = if stop.token_calls == 0 { &static_steps } else { &steps };
     for &(title, tokens, is_replayed) in steps {
         let wanted = ExpectedStep { tokens, is_replayed, is_challenged: stop.is_challenged };
         let revoked = if wanted.is_replayed { sim.revoke_all() } else { 0 };
         sim.forget_received();
         let answer = courier.send(request(stop)).await;
         let received = sim.received();
-        print(&format!("\n  {title}\n"));
-        for arrival in &received {
-            print(&sketch_arrival(arrival, sim));
+        let step = judge(name, title, &answer, &received, wanted, revoked);
+        if let Some(color) = told {
+            print(&format!("\n  {title}\n"));
+            for arrival in &received {
+                print(&sketch_arrival(arrival, sim));
+            }
+            print(&verdict(&step, color));
         }
-        held &= verdict(&answer, &received, wanted, revoked);
+        made.push(step);
     }
-    held
+    made
 }
 
 /// What a step should come to.
@@ -357,13 +411,15 @@ impl ExpectedStep {
     }
 }
 
-/// Returns whether a step went as announced, and prints the result.
-fn verdict(
+/// Judges whether a step went as announced.
+fn judge(
+    bank: &'static str,
+    title: &'static str,
     answer: &io::Result<Response<Bytes>>,
     received: &[Arc<ReceivedRequest>],
     wanted: ExpectedStep,
     revoked: usize,
-) -> bool {
+) -> MadeStep {
     let tokens = received.iter().filter(|arrival| arrival.endpoint == SimEndpoint::Token).count();
     let calls = received.len() - tokens;
     let (status, note) = match answer {
@@ -385,14 +441,19 @@ fn verdict(
     let revocation = !wanted.is_replayed || revoked == 1;
     let counts = tokens == wanted.tokens && calls == wanted.calls();
     let held = success && counts && replay_told && same_body && revocation;
+    MadeStep { bank, title, held, status, note, token_calls: tokens, api_calls: calls }
+}
+
+/// The lines about the result of a step.
+fn verdict(step: &MadeStep, color: bool) -> String {
+    let MadeStep { held, status, note, token_calls, api_calls, .. } = step;
     let note = if note.is_empty() { String::new() } else { format!(", Proxy-Status: {note}") };
-    print(&format!(
-        "    the application gets {status}{note}\n    {}: {}, {}\n",
-        if held { "held" } else { "DID NOT HOLD" },
-        counted(tokens, "token call"),
-        counted(calls, "API call")
-    ));
-    held
+    let word = if *held { Tone::Good.paint("held", color) } else { Tone::Bad.paint("DID NOT HOLD", color) };
+    format!(
+        "    the application gets {status}{note}\n    {word}: {}, {}\n",
+        counted(*token_calls, "token call"),
+        counted(*api_calls, "API call")
+    )
 }
 
 fn request(stop: &Stop) -> Request<Full<Bytes>> {

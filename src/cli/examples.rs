@@ -19,6 +19,7 @@ Examples:
   countersign check
   countersign check conf/proxy.toml --json
   countersign check --live --var account=4711
+  countersign -c conf/proxy.toml check --quiet
 
 Exit codes:
   0  fine, perhaps with warnings
@@ -36,12 +37,26 @@ Exit codes:
   1  with --once: a step did not hold; or the demo could not start
   2  there is no such bank";
 
+/// Help after the options of `events`.
+pub(super) const EVENTS_EXAMPLES: &str = "\
+Examples:
+  countersign events
+  countersign events --kind token-failed --kind token-refused --json
+  countersign events --provider paypal -n 1
+
+Exit codes:
+  0  stopped, or as many were shown as were asked for
+  1  refused by the instance
+  2  no instance was reached";
+
 /// Help after the options of `explain`.
 pub(super) const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   countersign explain --client erp /scb/v1/payment/qrcode/create
   countersign explain -m POST -d '{\"amount\":1}' --client erp https://localhost:8443/paypal/v2/payments
   countersign explain -H 'x-account-id: 1' --json /rakbank/accounts
+  countersign explain --curl scb/v1/payment
+  countersign explain --request 0198f3c2-6c1e-7d3a-9a51-3f6a0c7be001
 
 Exit codes:
   0  the request would be forwarded
@@ -70,6 +85,30 @@ Exit codes:
   0  written, played and checked
   1  what was learned does not hold
   2  the examples cannot be read, show no token call, or a file is there already: nothing is written";
+
+/// Help after the options of `log-level`.
+pub(super) const LOG_LEVEL_EXAMPLES: &str = "\
+Examples:
+  countersign log-level
+  countersign log-level debug --for 15m
+  countersign log-level --restore
+
+Exit codes:
+  0  done
+  1  refused by the instance
+  2  no instance was reached";
+
+/// Help after the options of `requests`.
+pub(super) const REQUESTS_EXAMPLES: &str = "\
+Examples:
+  countersign requests
+  countersign requests --follow --provider paypal
+  countersign requests --since 15m --error rate-limited -n 1000 --json
+
+Exit codes:
+  0  printed, or stopped
+  1  refused by the instance
+  2  no instance was reached, or `--since` is no time";
 
 /// Help after the options of `run`.
 pub(super) const RUN_EXAMPLES: &str = "\

@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 pub(super) use self::config_sketch::{ConfigSketch, ForwardSketch};
 use self::env::{TrustFiles, Variables};
 pub(super) use self::gateway::ca_file;
-use self::gateway::{ForwardArguments, Gateway, remark};
+use self::gateway::{ForwardArguments, Gateway};
 use self::private::Private;
 use super::complain;
 use crate::base::secret::hex;
@@ -62,21 +62,24 @@ fn attempt(arguments: &ExecArguments) -> Result<ExitCode, String> {
     let wanted = &arguments.through;
     let (gateway, clients) = Gateway::locate(wanted)?;
     if gateway.answers() {
-        return Ok(through(&gateway.identified(wanted, &clients)?, &arguments.command));
+        return Ok(through(&gateway.identified(wanted, &clients)?, wanted, &arguments.command));
     }
     let Some(config) = wanted.config().filter(|_| wanted.proxy.is_none()) else {
         return Err(format!("nothing listens at {}: start `countersign run` there first", gateway.url()));
     };
     match Private::start(&config, wanted.client.as_deref(), gateway)? {
-        Some(private) => Ok(through(&private.gateway, &arguments.command)),
+        Some(private) => Ok(through(&private.gateway, wanted, &arguments.command)),
         None => Ok(ExitCode::from(FAILED)),
     }
 }
 
 /// Runs the command through this listener, no matter which process started it. Returns the command's exit status.
-pub fn through(gateway: &Gateway, command: &[OsString]) -> ExitCode {
+pub fn through(gateway: &Gateway, wanted: &ForwardArguments, command: &[OsString]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(attend(gateway, command))) {
+    match runtime
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(attend(gateway, wanted, command)))
+    {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             complain(&error);
@@ -85,15 +88,15 @@ pub fn through(gateway: &Gateway, command: &[OsString]) -> ExitCode {
     }
 }
 
-async fn attend(gateway: &Gateway, command: &[OsString]) -> Result<u8, String> {
+async fn attend(gateway: &Gateway, wanted: &ForwardArguments, command: &[OsString]) -> Result<u8, String> {
     // First of all, so that no signal can leave the folder behind.
     let mut signals = ForwardedSignals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
     let folder = Folder::new().map_err(|error| format!("no temporary folder can be made: {error}"))?;
-    let files = TrustFiles::write(&folder.0, gateway)?;
+    let files = TrustFiles::write(&folder.0, gateway, wanted)?;
     let variables = Variables::new(gateway, &files, &|name| MachineFiles.env(name));
     let Some((program, rest)) = command.split_first() else { return Err("there is no command".to_owned()) };
     for what in remarks(gateway, &variables, program) {
-        remark(&what);
+        wanted.remark(&what);
     }
     let mut prepared = Command::new(program);
     prepared.args(rest);

@@ -5,18 +5,20 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use clap::{Args, ValueHint};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use serde_json::{Value, json};
 
+use super::admin_client::AdminClient;
+use super::color::{self, Tone};
 use super::{check, complain, config_path, print};
-use crate::config::{ListenerAccess, ListenerConfig, Snapshot};
+use crate::config::{Bind, ListenerAccess, ListenerConfig, MachineFiles, Snapshot, sketch};
 use crate::provider::{ForeseenMessage, ForeseenSignature};
 use crate::route::{Authority, Caller, ClientId};
 use crate::serve::{Foreseen, Rejected, SampleRequest, foresee};
@@ -47,8 +49,21 @@ pub struct ExplainArguments {
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
-    /// The URL that the application calls, or its path alone
-    url: String,
+    /// Print a curl command that makes the request instead
+    #[arg(long, conflicts_with = "json")]
+    curl: bool,
+    /// Explain a request that a running instance has had, by its id; method, path, client and listener are taken from it
+    #[arg(long, value_name = "ID", conflicts_with_all = ["url", "method", "client", "listener"])]
+    request: Option<String>,
+    /// That instance's admin listener, as in http://127.0.0.1:9901; default: where the config says
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, requires = "request")]
+    admin: Option<String>,
+    /// The CA of its certificate, PEM; default: the certificate in the config, or else the system's CAs
+    #[arg(long, value_name = "FILE", requires = "request")]
+    admin_ca: Option<PathBuf>,
+    /// The URL that the application calls, its path alone, or a route's name and what follows its path, as in `scb/v1/payment`
+    #[arg(required_unless_present = "request")]
+    url: Option<String>,
 }
 
 /// Explains one request. 0: it would be forwarded, 1: it would be refused, 2: this is no request, or no config.
@@ -58,7 +73,14 @@ pub fn run(arguments: &ExplainArguments) -> ExitCode {
         // A config with mistakes explains nothing.
         Err(_) => return ExitCode::from(2),
     };
-    match explain(&snapshot, arguments) {
+    let sketch = match RequestSketch::of(arguments) {
+        Ok(sketch) => sketch,
+        Err(why) => {
+            complain(&why);
+            return ExitCode::from(2);
+        }
+    };
+    match explain(&snapshot, &sketch, arguments) {
         Ok((forwarded, text)) => {
             print(&text);
             ExitCode::from(u8::from(!forwarded))
@@ -68,6 +90,59 @@ pub fn run(arguments: &ExplainArguments) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The request line, and who sends it where: from the arguments, or from a request that an instance has had.
+struct RequestSketch {
+    method: String,
+    url: String,
+    client: Option<String>,
+    listener: Option<String>,
+}
+
+impl RequestSketch {
+    fn of(arguments: &ExplainArguments) -> Result<Self, String> {
+        let ExplainArguments { method, client, listener, config, .. } = arguments;
+        let Some(id) = &arguments.request else {
+            let url = arguments.url.as_deref().unwrap_or_default();
+            let url = spelled_out(config, url).unwrap_or_else(|| url.to_owned());
+            return Ok(Self { method: method.clone(), url, client: client.clone(), listener: listener.clone() });
+        };
+        let instance = AdminClient::new(arguments.admin.clone(), arguments.admin_ca.clone(), config.clone());
+        let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
+        let found = instance.ask("GET", &format!("/api/v1/requests/{id}"), None).map_err(|(_, why)| why)?;
+        let named = |key: &str| found.get(key).and_then(Value::as_str).map(str::to_owned);
+        let missing = || "the instance tells neither method nor path of this request".to_owned();
+        complain(
+            "note: the query, the headers and the body of a request are not kept; add headers with `-H`, a body with `-d`",
+        );
+        Ok(Self {
+            method: named("http.request.method").ok_or_else(missing)?,
+            url: named("url.path").ok_or_else(missing)?,
+            client: named("countersign.client"),
+            listener: named("countersign.listener"),
+        })
+    }
+}
+
+/// The path that `ROUTE/REST` stands for; `None`: it is a URL or a path, or there is no such route with a path.
+fn spelled_out(config: &Path, url: &str) -> Option<String> {
+    if url.starts_with('/') || url.contains("://") {
+        return None;
+    }
+    let (name, rest) = url.split_once('/').unwrap_or((url, ""));
+    let table = sketch(config, &MachineFiles).ok()?;
+    let path = route_path(table.get("route")?.as_array()?, name)?;
+    Some(format!("{}/{rest}", path.trim_end_matches('/')))
+}
+
+/// The path of the route of this name, which is its path without slashes where it has no other.
+fn route_path<'a>(routes: &'a [toml::Value], name: &str) -> Option<&'a str> {
+    routes.iter().find_map(|route| {
+        let path = route.get("path")?.as_str()?;
+        let own = route.get("name").and_then(toml::Value::as_str).unwrap_or(path.trim_matches('/'));
+        (own == name).then_some(path)
+    })
 }
 
 /// The request to explain, prepared for any listener.
@@ -84,20 +159,28 @@ struct Question<'a> {
     data: &'a str,
 }
 
-fn explain(snapshot: &Snapshot, arguments: &ExplainArguments) -> Result<(bool, String), String> {
-    let (client, source) = client(snapshot, arguments.client.as_deref())?;
-    let (head, named) = head(arguments)?;
+fn explain(
+    snapshot: &Snapshot,
+    sketch: &RequestSketch,
+    arguments: &ExplainArguments,
+) -> Result<(bool, String), String> {
+    let (client, source) = client(snapshot, sketch.client.as_deref(), arguments.request.is_some())?;
+    let (head, named) = head(sketch, &arguments.headers)?;
     let announced = |name| head.headers.get(name).is_some_and(|value| value != "0");
     let data = arguments.data.as_deref().unwrap_or_default();
     let body = !data.is_empty() || announced(CONTENT_LENGTH) || announced(TRANSFER_ENCODING);
-    let question = Question { snapshot, client, source, url: &arguments.url, head, named, body, data };
-    let listeners = question.listeners(arguments.listener.as_deref())?;
+    let question = Question { snapshot, client, source, url: &sketch.url, head, named, body, data };
+    let listeners = question.listeners(sketch.listener.as_deref())?;
     let mut refused = None;
     for listener in listeners {
         match question.ask(listener) {
             Ok((sent, foreseen)) => {
                 let found = Forwarded { question: &question, listener, sent: &sent, foreseen: &foreseen };
-                let text = if arguments.json { pretty(&found.json()) } else { found.text() };
+                let text = match (arguments.json, arguments.curl) {
+                    (true, _) => pretty(&found.json()),
+                    (false, true) => found.curl(&arguments.headers),
+                    (false, false) => found.text(),
+                };
                 return Ok((true, text));
             }
             Err(why) if refused.is_none() => refused = Some((listener, why)),
@@ -113,7 +196,11 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn client(snapshot: &Snapshot, wanted: Option<&str>) -> Result<(Option<ClientId>, &'static str), String> {
+fn client(
+    snapshot: &Snapshot,
+    wanted: Option<&str>,
+    is_recorded: bool,
+) -> Result<(Option<ClientId>, &'static str), String> {
     let clients = &snapshot.clients.all;
     let names = || clients.iter().map(|client| &*client.name);
     let Some(wanted) = wanted else {
@@ -127,6 +214,7 @@ fn client(snapshot: &Snapshot, wanted: Option<&str>) -> Result<(Option<ClientId>
         });
     };
     match names().position(|name| name == wanted).and_then(|at| u16::try_from(at).ok()) {
+        Some(at) if is_recorded => Ok((Some(ClientId(at)), "as that request's")),
         Some(at) => Ok((Some(ClientId(at)), "named with --client")),
         None => Err(format!("there is no client called `{}`; {}", wanted.escape_debug(), nearest(wanted, names()))),
     }
@@ -145,10 +233,12 @@ fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str> + Clone) -> St
 type ExplainedClient = Option<(bool, http::uri::Authority)>;
 
 /// The request's head in origin form, and what the URL says about the listener.
-fn head(arguments: &ExplainArguments) -> Result<(Parts, ExplainedClient), String> {
-    let ExplainArguments { method, headers, url, .. } = arguments;
-    let bad_url =
-        || format!("`{}` is neither a URL nor a path: write `https://host/path` or `/path`", url.escape_debug());
+fn head(sketch: &RequestSketch, headers: &[String]) -> Result<(Parts, ExplainedClient), String> {
+    let RequestSketch { method, url, .. } = sketch;
+    let bad_url = || {
+        let help = "write `https://host/path`, `/path`, or a route's name and what follows its path: `scb/v1/payment`";
+        format!("`{}` is neither a URL nor a path, and names no route: {help}", url.escape_debug())
+    };
     let uri: Uri = url.parse().map_err(|_| bad_url())?;
     let named = match (uri.scheme_str(), uri.authority()) {
         (None, None) if url.starts_with('/') => None,
@@ -331,11 +421,62 @@ impl Forwarded<'_> {
         format!("https://{}{}", self.foreseen.route.upstream.authority(), self.foreseen.path_and_query)
     }
 
+    /// A curl command that makes the request. `$COUNTERSIGN_KEY` in it is the client's key.
+    fn curl(&self, headers: &[String]) -> String {
+        let Question { head, named, data, .. } = self.question;
+        let mut words = vec!["curl".to_owned(), "-i".to_owned()];
+        if head.method != Method::GET {
+            words.extend(["-X".to_owned(), quoted(head.method.as_str())]);
+        }
+        let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let scheme = if self.listener.tls.is_some() { "https" } else { "http" };
+        let place = match &self.listener.bind {
+            Bind::Tcp(address) if address.ip().is_unspecified() => format!("localhost:{}", address.port()),
+            Bind::Tcp(address) => address.to_string(),
+            Bind::Unix(path) => {
+                words.extend(["--unix-socket".to_owned(), quoted(&path.display().to_string())]);
+                "localhost".to_owned()
+            }
+        };
+        let client = self.question.client_name(Some(self.foreseen.caller));
+        let has = |name: HeaderName| head.headers.contains_key(name);
+        let url = match (self.listener.forward(), named) {
+            (Some(_), Some((tls, authority))) => {
+                words.extend(["-x".to_owned(), format!("{scheme}://{place}")]);
+                if let Some(client) = client.filter(|_| !has(PROXY_AUTHORIZATION)) {
+                    words.extend(["-U".to_owned(), format!("\"{client}:$COUNTERSIGN_KEY\"")]);
+                }
+                format!("{}://{authority}{path}", if *tls { "https" } else { "http" })
+            }
+            (_, named) => {
+                if client.is_some() && !has(AUTHORIZATION) {
+                    words.extend(["-H".to_owned(), "\"Authorization: Bearer $COUNTERSIGN_KEY\"".to_owned()]);
+                }
+                let called = named
+                    .as_ref()
+                    .map(|(tls, authority)| format!("{}://{authority}", if *tls { "https" } else { "http" }));
+                format!("{}{path}", called.unwrap_or_else(|| format!("{scheme}://{place}")))
+            }
+        };
+        for header in headers {
+            words.extend(["-H".to_owned(), quoted(header)]);
+        }
+        if !data.is_empty() {
+            if !has(CONTENT_TYPE) {
+                words.extend(["-H".to_owned(), quoted("Content-Type: application/json")]);
+            }
+            words.extend(["--data-raw".to_owned(), quoted(data)]);
+        }
+        words.push(quoted(&url));
+        format!("{}\n", words.join(" "))
+    }
+
     fn text(&self) -> String {
         let Foreseen { caller, route, key, vars, .. } = self.foreseen;
         let open_to = self.open_to().map_or_else(|| "anyone".to_owned(), |names| names.join(", "));
         let method = &self.question.head.method;
-        let mut text = format!("{method} {} would be forwarded.\n\n", self.question.url);
+        let forwarded = Tone::Good.paint("forwarded", color::stdout_is_colored());
+        let mut text = format!("{method} {} would be {forwarded}.\n\n", self.question.url);
         let mut line = |what: &str, told: &str| text += &format!("  {what:<10} {told}\n");
         line("listener", &listener_line(self.listener));
         line("client", &self.question.client_line(Some(*caller)));
@@ -429,6 +570,15 @@ impl Forwarded<'_> {
     }
 }
 
+/// A word as a shell takes it, in single quotes where it needs some.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// The part of a body that a JSON pointer names.
 fn part(pointer: &str) -> &str {
     if pointer.is_empty() { "all of it" } else { pointer }
@@ -492,7 +642,8 @@ impl Turned<'_> {
     fn text(&self) -> String {
         let row = self.why.fault.row();
         let Question { head, url, .. } = self.question;
-        let mut text = format!("{} {url} would be refused: {} ({}).\n\n", head.method, row.name, row.status.as_u16());
+        let refused = Tone::Bad.paint("refused", color::stdout_is_colored());
+        let mut text = format!("{} {url} would be {refused}: {} ({}).\n\n", head.method, row.name, row.status.as_u16());
         let mut line = |what: &str, told: &str| text += &format!("  {what:<10} {told}\n");
         line("listener", &listener_line(self.listener));
         line("client", &self.question.client_line(self.why.caller));
@@ -521,5 +672,28 @@ impl Turned<'_> {
             "detail": row.detail,
             "note": self.advice(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_quoted_for_a_shell_where_it_must_be() {
+        assert_eq!(quoted("https://localhost:8443/a?b=1".trim_end_matches("?b=1")), "https://localhost:8443/a");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's $x"), "'it'\\''s $x'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn a_route_is_known_by_its_name_or_by_its_path() {
+        let table: toml::Table =
+            "[[route]]\npath = \"/scb\"\n[[route]]\nname = \"pay\"\npath = \"/v2/pay/\"\n".parse().expect("TOML");
+        let routes = table["route"].as_array().expect("a list");
+        assert_eq!(route_path(routes, "scb"), Some("/scb"));
+        assert_eq!(route_path(routes, "pay"), Some("/v2/pay/"));
+        assert_eq!(route_path(routes, "v2"), None);
     }
 }

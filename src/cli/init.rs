@@ -19,6 +19,7 @@ use clap::{Args, ValueHint};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::check::CheckOutput;
 use super::key::{BAD_NAME, client_key, is_client_name};
 use super::known_names::KnownNames;
 use super::{check, complain, print, profiles};
@@ -106,7 +107,7 @@ struct InitPlan {
 /// written.
 pub fn run(arguments: &InitArguments) -> ExitCode {
     match prepare(arguments).and_then(|plan| write(arguments, &plan)) {
-        Ok(config) if arguments.live => check::check_live(&config, false, &[]),
+        Ok(config) if arguments.live => check::check_live(&config, CheckOutput::Text, &[]),
         Ok(_) => ExitCode::SUCCESS,
         Err(why) => {
             complain(&why);

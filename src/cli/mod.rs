@@ -9,22 +9,28 @@ mod audit;
 mod ca;
 mod check;
 pub mod check_live;
+mod color;
 mod completions;
 mod config_path;
 mod consent;
 mod demo;
 mod demo_client;
+mod event_stream;
+mod events;
 mod examples;
 mod exec;
 mod explain;
+mod follow;
 mod health;
 mod import;
 mod init;
 mod key;
 mod known_names;
 mod learn;
+mod log_level;
 mod profiles;
 mod record;
+mod requests;
 mod run;
 mod sim;
 mod status;
@@ -33,20 +39,34 @@ mod table;
 mod token;
 mod version;
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueHint};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueHint};
+use tracing::Level;
 
+use self::check::CheckOutput;
+use self::color::ColorChoice;
+use self::health::HealthOutput;
 use self::known_names::KnownNames;
+use crate::config::LogOverride;
 use crate::key_service::pkcs11::run_module_process;
+use crate::observe::journal::for_stderr;
 
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, about = "The egress proxy that signs an application's calls to bank APIs")]
 struct Arguments {
+    /// When words are coloured
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true)]
+    color: ColorChoice,
+    /// Path of the config file, for the command that follows
+    #[arg(id = "config before", short = 'c', long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -78,6 +98,9 @@ enum Command {
         /// Also try each provider, issuer and the store over the network; each provider's token endpoint is called once
         #[arg(long)]
         live: bool,
+        /// Say nothing but mistakes and failed trials
+        #[arg(short, long, conflicts_with = "json")]
+        quiet: bool,
         /// The value of a route variable that a token depends on; may be repeated
         #[arg(long, value_name = "NAME=VALUE", requires = "live")]
         var: Vec<String>,
@@ -98,12 +121,18 @@ enum Command {
         /// Exit after the tour; 0 only if every step held
         #[arg(long)]
         once: bool,
+        /// Print the answer as JSON instead: at the end of the tour
+        #[arg(long)]
+        json: bool,
         /// Show this provider only, by its profile's name
         #[arg(long, value_name = "NAME", value_parser = KnownNames::SIMULATORS, hide_possible_values = true)]
         provider: Option<String>,
     },
     /// Print the variables by which programs use the proxy and trust its CA
     Env(exec::env::EnvArguments),
+    /// Show what happens in a running instance, as it happens
+    #[command(after_help = examples::EVENTS_EXAMPLES)]
+    Events(events::EventsArguments),
     /// Run a command that uses the proxy and trusts its CA
     Exec(exec::ExecArguments),
     /// Say what would become of a request, without sending anything
@@ -123,6 +152,12 @@ enum Command {
         /// Path of the config file; COUNTERSIGN_CONFIG names another default
         #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
         config: PathBuf,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+        /// Print nothing: the exit code says it
+        #[arg(short, long, conflicts_with = "json")]
+        quiet: bool,
     },
     /// Write a config from another gateway's files, and name what could not be carried over
     Import(import::ImportArguments),
@@ -137,6 +172,9 @@ enum Command {
     /// Learn a bank from examples of its calls: write a profile, a conversation and a config; overwrites nothing
     #[command(after_help = examples::LEARN_EXAMPLES)]
     Learn(learn::LearnArguments),
+    /// Show the level of a running instance's log, or set it for a while
+    #[command(after_help = examples::LOG_LEVEL_EXAMPLES)]
+    LogLevel(log_level::LogLevelArguments),
     /// Print a manual page in roff, of the whole or of one command
     Man {
         /// The command, as in `man key new`
@@ -163,12 +201,21 @@ enum Command {
         #[command(subcommand)]
         command: record::RecordCommand,
     },
+    /// Show the last requests of a running instance, and those that follow
+    #[command(after_help = examples::REQUESTS_EXAMPLES)]
+    Requests(requests::RequestsArguments),
     /// Serve until SIGTERM or SIGINT, then drain
     #[command(after_help = examples::RUN_EXAMPLES)]
     Run {
         /// Path of the config file; COUNTERSIGN_CONFIG names another default
         #[arg(short, long, value_name = "FILE", default_value_os_t = config_path::usual())]
         config: PathBuf,
+        /// Form of log lines, in place of `format` of [log]
+        #[arg(long, value_enum, value_name = "FORMAT")]
+        log_format: Option<run::LogFormatWord>,
+        /// The log level in place of `level` of [log]: off, error, warn, info, debug, trace, or a filter
+        #[arg(long, value_name = "LEVEL")]
+        log_level: Option<String>,
     },
     /// Print the JSON Schema of proxy.toml, for editors
     Schema,
@@ -192,11 +239,18 @@ enum Command {
         /// Address at which that proxy.toml listens [default: 127.0.0.1:8080, or any free port if that is taken]
         #[arg(long, value_name = "ADDRESS", requires = "write")]
         bind: Option<SocketAddr>,
+        /// Print the answer as JSON, on one line, once the banks can be called
+        #[arg(long)]
+        json: bool,
     },
     /// Show a running instance: listeners, providers, certificates, the last reload
     Status {
         #[command(flatten)]
         admin_listener: admin_client::AdminClient,
+        /// Show it again every so many seconds, until stopped [default: 2]
+        #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", require_equals = true,
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
     },
     /// The store of records: seal it anew under another key
     Store {
@@ -235,41 +289,96 @@ static RESULT_LOST: AtomicBool = AtomicBool::new(false);
 
 /// Runs the command line of this process. A result that could not be written is a failure, even if all else succeeded.
 pub fn main() -> ExitCode {
-    let code = run_command(Arguments::parse().command);
+    config_path::note_global(std::env::args_os());
+    let matches = command_line().get_matches();
+    let arguments = match read_arguments(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    arguments.color.choose();
+    let code = run_command(arguments.command);
     if RESULT_LOST.load(Ordering::Relaxed) { ExitCode::from(1) } else { code }
+}
+
+/// The arguments; a `-c` before a command that reads no config, or that names one itself, is an error.
+fn read_arguments(matches: &ArgMatches) -> Result<Arguments, clap::Error> {
+    let arguments = Arguments::from_arg_matches(matches)?;
+    if arguments.config.is_none() {
+        return Ok(arguments);
+    }
+    let mut line = command_line();
+    let (mut command, mut found) = (line.clone(), matches);
+    while let Some((name, inner)) = found.subcommand() {
+        let Some(next) = command.find_subcommand(name).cloned() else { break };
+        (command, found) = (next, inner);
+    }
+    let name = command.get_name();
+    // Commands for profiles look for packs in the usual config.
+    let is_about_profiles = matches.subcommand_name() == Some("profiles");
+    if !is_about_profiles && command.get_arguments().all(|argument| argument.get_id() != "config") {
+        return Err(line.error(ErrorKind::ArgumentConflict, format!("`{name}` reads no config: take `-c` out")));
+    }
+    let names_another = |id: &str| {
+        let is_known = command.get_arguments().any(|argument| argument.get_id() == id);
+        is_known && found.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    if ["file", "config", "admin"].into_iter().any(names_another) {
+        let why = format!("`-c` before `{name}` and what stands behind it name two places: keep one of them");
+        return Err(line.error(ErrorKind::ArgumentConflict, why));
+    }
+    Ok(arguments)
 }
 
 fn run_command(command: Command) -> ExitCode {
     match command {
         Command::Audit { command } => audit::run(&command),
         Command::Ca { command } => ca::run(&command),
-        Command::Check { file, config, json, live: false, .. } => check::run_check(&file.unwrap_or(config), json),
-        Command::Check { file, config, json, live: true, var } => {
-            check::check_live(&file.unwrap_or(config), json, &var)
+        Command::Check { file, config, json, live, quiet, var } => {
+            let path = file.unwrap_or(config);
+            let output = match (json, quiet) {
+                (true, _) => CheckOutput::Json,
+                (false, true) => CheckOutput::Quiet,
+                (false, false) => CheckOutput::Text,
+            };
+            if live { check::check_live(&path, output, &var) } else { check::run_check(&path, output) }
         }
         Command::Consent { command } => consent::run(&command),
         Command::Completions { shell } => completions::completions(command_line(), shell),
-        Command::Demo { once, provider } => demo::run(once, provider.as_deref()),
+        Command::Demo { once, json, provider } => demo::run(once, json, provider.as_deref()),
         Command::Env(arguments) => exec::env::run(&arguments),
+        Command::Events(arguments) => events::run(&arguments),
         Command::Exec(arguments) => exec::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
-        Command::Health { live, admin, admin_ca, config } => {
-            health::check_health(live, admin.as_deref(), admin_ca.as_deref(), &config)
+        Command::Health { live, admin, admin_ca, config, json, quiet } => {
+            let output = match (json, quiet) {
+                (true, _) => HealthOutput::Json,
+                (false, true) => HealthOutput::Quiet,
+                (false, false) => HealthOutput::Text,
+            };
+            health::check_health(live, admin.as_deref(), admin_ca.as_deref(), &config, output)
         }
         Command::Import(arguments) => import::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Key { command: KeyCommand::New { name, json } } => key::new_key(&name, json),
         Command::Learn(arguments) => learn::run(&arguments),
+        Command::LogLevel(arguments) => log_level::run(&arguments),
         Command::Man { words } => completions::man(command_line(), &words),
         Command::Pkcs11Module => run_module_process(),
         Command::Profiles { command: Some(command), .. } => profiles::run(&command),
         Command::Profiles { command: None, name, json } => profiles::show(name.as_deref(), json),
         Command::Record { command } => record::run(&command),
         Command::Reload { admin_listener } => status::reload(&admin_listener),
-        Command::Run { config } => run::run(&config),
+        Command::Requests(arguments) => requests::run(&arguments),
+        Command::Run { config, log_format, log_level } => {
+            let format = log_format.map(run::LogFormatWord::format);
+            run::run(&config, LogOverride { format, level: log_level })
+        }
         Command::Schema => completions::schema(),
-        Command::Sim { names, from, write, bind } => sim::run_sim(&names, from.as_deref(), write.as_deref(), bind),
-        Command::Status { admin_listener } => status::run(&admin_listener),
+        Command::Sim { names, from, write, bind, json } => {
+            sim::run_sim(&names, from.as_deref(), &sim::SimOutput { write, bind, json })
+        }
+        Command::Status { admin_listener, watch: None } => status::run(&admin_listener),
+        Command::Status { admin_listener, watch: Some(seconds) } => status::watch(&admin_listener, seconds),
         Command::Store { command } => store::run(&command),
         Command::Token { command } => token::run(&command),
         Command::Version { json } => version::print_version(json),
@@ -300,7 +409,7 @@ fn tell(done: Result<String, (String, u8)>) -> ExitCode {
 fn print(text: &str) {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             if !RESULT_LOST.swap(true, Ordering::Relaxed) {
                 complain(&format!("the result cannot be written to standard output: {error}"));
             }
@@ -312,5 +421,6 @@ fn print(text: &str) {
 /// Says on standard error what went wrong and what to do.
 #[expect(clippy::print_stderr, reason = "the command line speaks on standard error")]
 fn complain(message: &str) {
-    eprintln!("countersign: {message}");
+    let level = if message.starts_with("note: ") { Level::INFO } else { Level::ERROR };
+    eprintln!("{}", for_stderr(level, &format!("countersign: {message}")));
 }

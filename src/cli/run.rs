@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,7 +18,7 @@ use crate::app::inherited::Inherited;
 use crate::app::reload::ConfigSource;
 use crate::app::supervisor;
 use crate::app::upgrade::{self, SuccessorProcess, UpgradeImage};
-use crate::config::{AsRead, Loaded, LogFormat, MachineFiles, STANDARD_INPUT_PATH, load};
+use crate::config::{AsRead, Loaded, LogConfig, LogFormat, LogOverride, MachineFiles, STANDARD_INPUT_PATH, load};
 use crate::observe::log_queue::LogQueue;
 use crate::observe::logging;
 
@@ -41,8 +42,32 @@ struct Succession {
     obstacle: Option<&'static str>,
 }
 
-/// Serves with this config file.
-pub fn run(path: &Path) -> ExitCode {
+/// A form of log lines, as a word of the command line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormatWord {
+    /// One JSON object a line
+    Json,
+    /// Text for people
+    Text,
+}
+
+impl LogFormatWord {
+    /// Returns the form that is meant.
+    pub const fn format(self) -> LogFormat {
+        match self {
+            Self::Json => LogFormat::Json,
+            Self::Text => LogFormat::Text,
+        }
+    }
+}
+
+/// Serves with this config file. `log` stands in place of what its `[log]` says, after each reload, too.
+pub fn run(path: &Path, log: LogOverride) -> ExitCode {
+    if let Some(level) = log.level.as_deref().filter(|level| !LogConfig::is_level(level)) {
+        let known = LogConfig::LEVELS.join(", ");
+        complain(&format!("`{}` is not a log level; write one of {known}", level.escape_debug()));
+        return ExitCode::from(2);
+    }
     if path == Path::new(STANDARD_INPUT_PATH) {
         complain(
             "`run` reads its config anew for each reload, which standard input cannot give: name a file with `-c`",
@@ -59,7 +84,7 @@ pub fn run(path: &Path) -> ExitCode {
     };
     let image = UpgradeImage::of_this_process();
     let snapshot = match check::load_or_report(path) {
-        Ok(snapshot) => snapshot,
+        Ok(snapshot) => snapshot.with_log(&log),
         Err(code) => return code,
     };
     let text = logging::is_text(snapshot.log.format.map(|format| format == LogFormat::Text));
@@ -77,7 +102,7 @@ pub fn run(path: &Path) -> ExitCode {
         }
     };
     let succession = Succession { image, obstacle: upgrade::obstacle(&snapshot) };
-    let source = Some(source(path.to_owned()));
+    let source = Some(source(path.to_owned(), log));
     let options = BootOptions { text_access_log: text, source, watches: true, inherited, ..BootOptions::default() };
     let mut running = match Running::start(snapshot, options) {
         Ok(running) => running,
@@ -137,7 +162,7 @@ fn browsable(address: SocketAddr, has_tls: bool) -> String {
 }
 
 /// Reads this file anew for each reload.
-fn source(path: PathBuf) -> ConfigSource {
+fn source(path: PathBuf, log: LogOverride) -> ConfigSource {
     Arc::new(move |before| {
         let loaded = match before {
             None => load(&path, &MachineFiles),
@@ -148,7 +173,7 @@ fn source(path: PathBuf) -> ConfigSource {
                 for warning in warnings {
                     tracing::warn!("{}", warning.one_line());
                 }
-                Ok(snapshot)
+                Ok(Box::new(snapshot.with_log(&log)))
             }
             Loaded::Mistaken(found) => {
                 let shown: Vec<String> = found.iter().map(|mistake| mistake.render(false)).collect();

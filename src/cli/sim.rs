@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::record::conversations;
 use super::run::wait_for_the_end;
@@ -21,8 +23,20 @@ const MARK: &str = "# Written by `countersign sim --write`, which replaces this 
 /// The lifetime of the CA: longer than that which `check` warns of.
 const CA_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
+/// Where and how the answer is given.
+#[derive(Debug)]
+pub struct SimOutput {
+    /// The folder for a ready config.
+    pub write: Option<PathBuf>,
+    /// The address at which that config listens.
+    pub bind: Option<SocketAddr>,
+    /// One document on one line, for a program.
+    pub json: bool,
+}
+
 /// Runs the named simulators, or all, until told to stop.
-pub fn run_sim(names: &[String], from: Option<&Path>, write: Option<&Path>, bind: Option<SocketAddr>) -> ExitCode {
+pub fn run_sim(names: &[String], from: Option<&Path>, output: &SimOutput) -> ExitCode {
+    let write = output.write.as_deref();
     let mut banks = Vec::new();
     match from.map(recorded_banks).transpose() {
         Ok(recorded) => banks.extend(recorded.into_iter().flatten()),
@@ -51,7 +65,7 @@ pub fn run_sim(names: &[String], from: Option<&Path>, write: Option<&Path>, bind
         ));
         return ExitCode::from(2);
     }
-    match start(&banks).and_then(|sims| serve(&sims, write, bind)) {
+    match start(&banks).and_then(|sims| serve(&sims, output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
@@ -99,9 +113,49 @@ fn start(banks: &[Bank]) -> io::Result<Vec<SimHandle>> {
     banks.iter().map(begin).collect()
 }
 
-fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> io::Result<()> {
+/// A config that was written, and the addresses in it.
+struct WrittenConfig {
+    file: PathBuf,
+    bind: SocketAddr,
+    admin: SocketAddr,
+}
+
+fn serve(sims: &[SimHandle], output: &SimOutput) -> io::Result<()> {
     let settings: String = sims.iter().map(|sim| sim.settings_toml() + "\n").collect();
     let ca = sims.first().map(SimHandle::ca_pem).unwrap_or_default();
+    let written = match &output.write {
+        Some(folder) => Some(write_config(sims, folder, output.bind, &settings, &ca)?),
+        None => None,
+    };
+    if output.json {
+        print(&format!("{}\n", as_json(sims, written.as_ref(), &settings, &ca)));
+    } else {
+        print(&as_text(sims, written.as_ref(), &settings, &ca));
+    }
+    wait_for_the_end()
+}
+
+/// Writes the CA, the keys and the config into a folder.
+fn write_config(
+    sims: &[SimHandle],
+    folder: &Path,
+    bind: Option<SocketAddr>,
+    settings: &str,
+    ca: &str,
+) -> io::Result<WrittenConfig> {
+    let bind = bind.map_or_else(|| free_port(8080), Ok)?;
+    let admin = if bind.port() == 0 { (Ipv4Addr::LOCALHOST, 0).into() } else { free_port(9901)? };
+    let file = folder.join("proxy.toml");
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("sim-ca.crt"), ca)?;
+    for (name, content) in key_files(sims) {
+        write_private(&folder.join(name), content.expose_secret())?;
+    }
+    write_private(&file, &(MARK.to_owned() + &listener(sims, bind, admin) + settings))?;
+    Ok(WrittenConfig { file, bind, admin })
+}
+
+fn as_text(sims: &[SimHandle], written: Option<&WrittenConfig>, settings: &str, ca: &str) -> String {
     let mut text = String::from("Simulated banks, until Ctrl-C:\n\n");
     for sim in sims {
         let _ = writeln!(text, "  {:<18} {}", sim.bank().name(), sim.base_url());
@@ -111,17 +165,8 @@ fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> 
         let _ = write!(text, ", as in: curl -k https://{}/_sim/", first.address());
     }
     text += "\n";
-    match write {
-        Some(folder) => {
-            let bind = bind.map_or_else(|| free_port(8080), Ok)?;
-            let admin = if bind.port() == 0 { (Ipv4Addr::LOCALHOST, 0).into() } else { free_port(9901)? };
-            let file = folder.join("proxy.toml");
-            fs::create_dir_all(folder)?;
-            fs::write(folder.join("sim-ca.crt"), &ca)?;
-            for (name, content) in key_files(sims) {
-                write_private(&folder.join(name), content.expose_secret())?;
-            }
-            write_private(&file, &(MARK.to_owned() + &listener(sims, bind, admin) + &settings))?;
+    match written {
+        Some(WrittenConfig { file, bind, admin }) => {
             let _ = writeln!(text, "\nIn another terminal:\n\n  countersign run -c {}", file.display());
             if let (Some(first), true) = (sims.first(), bind.port() != 0) {
                 let _ = writeln!(text, "  curl -i http://{bind}/{}/echo/hello", first.bank().name());
@@ -136,8 +181,36 @@ fn serve(sims: &[SimHandle], write: Option<&Path>, bind: Option<SocketAddr>) -> 
             let _ = writeln!(text, "Paste this into your proxy.toml:\n\n{settings}");
         }
     }
-    print(&text);
-    wait_for_the_end()
+    text
+}
+
+/// The same for a program. What `--write` puts into files is in the document otherwise: `files` and `settings` hold
+/// simulated secrets.
+fn as_json(sims: &[SimHandle], written: Option<&WrittenConfig>, settings: &str, ca: &str) -> Value {
+    let bank = |sim: &SimHandle| {
+        json!({
+            "name": sim.bank().name(),
+            "url": sim.base_url().to_string(),
+            "control": format!("https://{}/_sim/", sim.address()),
+        })
+    };
+    let banks: Vec<Value> = sims.iter().map(bank).collect();
+    // Port 0 is any free one, which `run` will choose.
+    let chosen = |address: SocketAddr| (address.port() != 0).then(|| address.to_string());
+    let file = |(name, content): (String, SecretString)| json!({ "name": name, "content": content.expose_secret() });
+    let files: Vec<Value> = match written {
+        Some(_) => Vec::new(),
+        None => key_files(sims).into_iter().map(file).collect(),
+    };
+    json!({
+        "banks": banks,
+        "ca": ca,
+        "config": written.map(|written| written.file.display().to_string()),
+        "listener": written.and_then(|written| chosen(written.bind)),
+        "admin": written.and_then(|written| chosen(written.admin)),
+        "settings": if written.is_some() { Value::Null } else { settings.into() },
+        "files": files,
+    })
 }
 
 /// The keys of the banks' clients: names of files and their contents.

@@ -1,12 +1,17 @@
 //! `countersign status` and `countersign reload`: the running instance as a whole.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::admin_client::{AdminCallError, AdminClient};
-use super::table::{length, moment, table};
+use super::color::{self, Tone};
+use super::follow::{InstancePatience, end_on_signals, tell_reader};
+use super::table::{length, moment, painted_table, table};
 use super::{complain, print};
 use crate::base::counted::counted;
 use crate::base::time::{Clock, Now};
@@ -53,11 +58,45 @@ fn status(admin_listener: &AdminClient) -> Result<ExitCode, AdminCallError> {
         return Ok(ExitCode::SUCCESS);
     }
     let providers = admin_listener.ask("GET", "/api/v1/providers", None)?;
-    print(&told(&status, &providers, Clock::System.now()));
+    print(&told(&status, &providers, Clock::System.now(), color::stdout_is_colored()));
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(status: &Value, providers: &Value, now: Now) -> String {
+/// Prints the status again and again until it is stopped. Exit code 0: stopped; 1: refused; 2: no instance was reached.
+pub fn watch(admin_listener: &AdminClient, seconds: u64) -> ExitCode {
+    end_on_signals();
+    let mut patience = InstancePatience::default();
+    loop {
+        match shown(admin_listener) {
+            Ok(text) => {
+                patience.answered();
+                if !tell_reader(&text) {
+                    return ExitCode::SUCCESS;
+                }
+                sleep(Duration::from_secs(seconds));
+            }
+            Err(error) => {
+                if let Err(error) = patience.lost(error) {
+                    return ended(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// One screen, or one line of JSON.
+fn shown(admin_listener: &AdminClient) -> Result<String, AdminCallError> {
+    let status = admin_listener.ask("GET", "/api/v1/status", None)?;
+    if admin_listener.json {
+        return Ok(format!("{status}\n"));
+    }
+    let providers = admin_listener.ask("GET", "/api/v1/providers", None)?;
+    let text = told(&status, &providers, Clock::System.now(), color::stdout_is_colored());
+    // A terminal is cleared; elsewhere an empty line separates one from the next.
+    Ok(if io::stdout().is_terminal() { format!("\x1b[H\x1b[2J{text}") } else { format!("{text}\n") })
+}
+
+fn told(status: &Value, providers: &Value, now: Now, color: bool) -> String {
     let mut text = String::new();
     let (version, instance) = (word(status, "version"), word(status, "instance"));
     let up = length(number(status, "uptime_seconds"));
@@ -79,7 +118,10 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
     let store = status.get("store").unwrap_or(&Value::Null);
     match store.get("error").and_then(Value::as_str) {
         None => drop(writeln!(text, "store {}", word(store, "kind"))),
-        Some(error) => drop(writeln!(text, "store {}, NOT HEALTHY: {error}", word(store, "kind"))),
+        Some(error) => {
+            let unhealthy = Tone::Bad.paint("NOT HEALTHY", color);
+            let _ = writeln!(text, "store {}, {unhealthy}: {error}", word(store, "kind"));
+        }
     }
     let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
     let listeners: Vec<Vec<String>> = list(status, "listeners")
@@ -123,8 +165,14 @@ fn told(status: &Value, providers: &Value, now: Now) -> String {
             row(&[word(one, "name"), word(one, "profile"), word(one, "state"), &live, &until, &why])
         })
         .collect();
-    let _ =
-        write!(text, "\n{}", table(&["PROVIDER", "PROFILE", "STATE", "LIVE TOKENS", "ASKED AGAIN", "WHY"], &providers));
+    let heads = ["PROVIDER", "PROFILE", "STATE", "LIVE TOKENS", "ASKED AGAIN", "WHY"];
+    let tone = |column: usize, cell: &str| match (heads.get(column), cell) {
+        (Some(&"STATE"), "failing" | "resting") => Some(Tone::Bad),
+        (Some(&"STATE"), "closed") => Some(Tone::Warning),
+        (Some(&"STATE"), "live" | "ready") => Some(Tone::Good),
+        _ => None,
+    };
+    let _ = write!(text, "\n{}", painted_table(&heads, &providers, &|at, cell| tone(at, cell).filter(|_| color)));
     if !shadows.is_empty() {
         let head = ["PROVIDER", "SHADOW", "CALLS THAT DIFFER", "IN"];
         let _ = write!(text, "\n{}", table(&head, &shadows));
@@ -220,7 +268,9 @@ mod tests {
             "closed_until": "2024-02-29T01:00:00.000Z", "last_failure": { "reason": "503" },
             "hours": { "open": false, "changes_at": "2024-02-29T01:00:00.000Z" },
         }] });
-        let text = told(&status, &providers, Now::at(0, 1_709_164_800_000));
+        let colored = told(&status, &providers, Now::at(0, 1_709_164_800_000), true);
+        assert!(colored.contains("scb       scb      \x1b[31mresting\x1b[0m  0 of 1"), "{colored}");
+        let text = told(&status, &providers, Now::at(0, 1_709_164_800_000), false);
         for wanted in [
             "countersign 1.2.3, instance 00ff00ff, up 1 h 1 min\n",
             "config 0123456789ab, refused 1 min ago (2024-02-28T23:59:00Z) by signal\n",

@@ -1,24 +1,36 @@
 //! Tables for people: columns that stand under each other, and moments that say how long ago they are.
 
+use super::color::Tone;
 use crate::base::time::{Now, rfc3339};
 
 /// Rows under their heads, each column as wide as its widest cell, two spaces apart.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+    painted_table(heads, rows, &|_, _| None)
+}
+
+/// The same, with colours for the cells that `tone` gives one, by their column.
+pub(super) fn painted_table(
+    heads: &[&str],
+    rows: &[Vec<String>],
+    tone: &dyn Fn(usize, &str) -> Option<Tone>,
+) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain(heads.get(column).map(|head| head.len())).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
+    let line = |cells: &mut dyn Iterator<Item = &str>, tone: &dyn Fn(usize, &str) -> Option<Tone>| {
         let mut text = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            text += &format!("{cell:<width$}  ");
+        for (column, (cell, width)) in cells.zip(&widths).enumerate() {
+            let blanks = " ".repeat(width.saturating_sub(cell.chars().count()) + 2);
+            text += &tone(column, cell).map_or_else(|| cell.to_owned(), |tone| tone.paint(cell, true));
+            text += &blanks;
         }
         format!("{}\n", text.trim_end())
     };
-    let mut text = line(&mut heads.iter().copied());
+    let mut text = line(&mut heads.iter().copied(), &|_, _| None);
     for row in rows {
-        text += &line(&mut row.iter().map(String::as_str));
+        text += &line(&mut row.iter().map(String::as_str), tone);
     }
     text
 }

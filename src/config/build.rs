@@ -3,13 +3,14 @@
 //! Sections are read one by one, each as far as it can be, so that one mistake hides no other. Then follow the
 //! questions that need the whole: whether every listener has somebody to serve, whether every route can run.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::secret::{hex, sha256};
 use crate::provider::CallAs as TokenCaller;
 use crate::route::{Caller, ClientId, Opens};
-use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText};
+use crate::syntax::{Diagnostic, Diagnostics, Fields, Kind, Node, Severity, SourceText, TableEntry};
 
 use super::admin;
 use super::audit;
@@ -47,7 +48,7 @@ pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option
     let (included, parsed) = include::gather_includes(&mut root, files, &reader);
     let whole = whole && parsed;
     // Parts of a text that is not well-formed may be missing, so nothing in it can be judged.
-    let snapshot = if whole { assemble(&root, &reader) } else { None };
+    let snapshot = if whole { assemble(&root, &reader, Extent::Whole) } else { None };
     if snapshot.is_none() && report.errors() == 0 {
         report.error(&source, 0..0, "the config could not be put together", "", None);
     }
@@ -59,7 +60,81 @@ pub fn build(path: &Path, text: impl Into<String>, files: &dyn Files) -> (Option
     (snapshot.filter(|_| fine), diagnostics)
 }
 
-fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
+/// A config without the providers that have mistakes.
+#[derive(Debug)]
+pub struct PartialConfig {
+    /// The rest, with neither the routes nor the webhooks of those providers. Nothing may be served with it.
+    pub snapshot: Snapshot,
+    /// The names of the providers that were left out, in the order of the file.
+    pub left_out: Vec<Arc<str>>,
+}
+
+/// Reads a config again whose `mistakes` are known, without the providers that they are in. `None` if a mistake is
+/// elsewhere, or nothing would be left.
+pub fn build_without_mistaken_providers(
+    path: &Path,
+    text: impl Into<String>,
+    files: &dyn Files,
+    mistakes: &[Diagnostic],
+) -> Option<PartialConfig> {
+    let source = SourceText::new(path.display().to_string(), text);
+    let report = Diagnostics::new();
+    let (mut root, _) = Node::parse_whole(&source, &report);
+    let reader = Reader::new(files, path, &report);
+    let _ = include::gather_includes(&mut root, files, &reader);
+    let Kind::Table(table) = &mut root.kind else { return None };
+    let named = table.entries.iter_mut().find(|entry| entry.key == "provider")?;
+    let Kind::Table(providers) = &mut named.value.kind else { return None };
+    let errors: Vec<&Diagnostic> = mistakes.iter().filter(|found| found.severity == Severity::Error).collect();
+    let is_mistaken = |entry: &TableEntry| errors.iter().any(|error| holds(entry, error));
+    if !errors.iter().all(|error| providers.entries.iter().any(|entry| holds(entry, error))) {
+        return None;
+    }
+    let left_out: Vec<Arc<str>> =
+        providers.entries.iter().filter(|entry| is_mistaken(entry)).map(|entry| entry.key.as_str().into()).collect();
+    providers.entries.retain(|entry| !is_mistaken(entry));
+    if providers.entries.is_empty() {
+        return None;
+    }
+    let uses_one = |node: &Node| {
+        let provider = node.as_table().and_then(|table| table.find("provider")?.value.as_str());
+        provider.is_some_and(|provider| left_out.iter().any(|name| **name == *provider))
+    };
+    for entry in table.entries.iter_mut().filter(|entry| matches!(entry.key.as_str(), "route" | "webhook")) {
+        if let Kind::Array(items) = &mut entry.value.kind {
+            items.retain(|item| !uses_one(item));
+        }
+    }
+    let snapshot = assemble(&root, &reader, Extent::Part)?;
+    Some(PartialConfig { snapshot, left_out })
+}
+
+/// Returns whether a mistake is in this entry: at its name, or at something in its value.
+fn holds(entry: &TableEntry, mistake: &Diagnostic) -> bool {
+    let within = |source: &Arc<SourceText>, span: &Range<usize>| {
+        source.name == mistake.source.name && span.start <= mistake.span.start && mistake.span.end <= span.end
+    };
+    let below = match &entry.value.kind {
+        Kind::Array(items) => items.iter().any(|item| within(&item.source, &item.span) || in_table(item, mistake)),
+        Kind::Table(_) => in_table(&entry.value, mistake),
+        Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) => false,
+    };
+    within(&entry.value.source, &entry.key_span) || within(&entry.value.source, &entry.value.span) || below
+}
+
+fn in_table(node: &Node, mistake: &Diagnostic) -> bool {
+    node.as_table().is_some_and(|table| table.entries.iter().any(|entry| holds(entry, mistake)))
+}
+
+/// The part of a config that is judged.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Extent {
+    /// A part: what is unused or cannot be reached may only lack what was left out.
+    Part,
+    Whole,
+}
+
+fn assemble(root: &Node, reader: &Reader<'_>, extent: Extent) -> Option<Snapshot> {
     let report = reader.report;
     let fields = Fields::new(root, "the file", report);
     secret_source::read(&fields, reader);
@@ -87,9 +162,11 @@ fn assemble(root: &Node, reader: &Reader<'_>) -> Option<Snapshot> {
         Position::head(root).error(report, "the file has no listener, so nothing could be served", help);
     }
     credentials::judge(&known, &listeners, report);
-    judge_reach(&known, &listeners, &routes, &webhooks, report);
+    if extent == Extent::Whole {
+        judge_reach(&known, &listeners, &routes, &webhooks, report);
+        judge_use(&known, &providers, &routes, &webhooks, report);
+    }
     judge_quotas(&providers, &routes, report);
-    judge_use(&known, &providers, &routes, &webhooks, report);
     webhook::judge(&webhooks, &routes, report);
     build_tables(&mut listeners, &routes, report);
     let consents = providers.iter().enumerate().map(|(at, provider)| provider.consents(&users_of(&routes, at), report));

@@ -12,7 +12,7 @@ use crate::tls::{self, CertName, ClientTls};
 
 use super::client::{Clients, KnownClients};
 use super::listener::{Bind, ReadListener};
-use super::reader::Reader;
+use super::reader::{Reader, pem_help};
 use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
 use super::spanned_text::{Position, SpannedText};
 
@@ -243,7 +243,13 @@ fn read_issuer(
     match (made, ca) {
         (Ok(tls), _) => Some(Arc::new(Issuer { name: issuer.text.clone(), keys, tls, id })),
         (Err(error), Some(word)) => {
-            word.place.error(report, format!("`{}`: {error}", word.text), "it must hold CA certificates, as PEM");
+            let help = pem_help(
+                pem.as_deref().unwrap_or_default(),
+                &word.text,
+                "x509",
+                "it must hold CA certificates, as PEM",
+            );
+            word.place.error(report, format!("`{}`: {error}", word.text), help);
             None
         }
         (Err(error), None) => {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -79,7 +80,12 @@ impl Files for MachineFiles {
         static STANDARD_INPUT: Mutex<Option<Vec<u8>>> = Mutex::new(None);
 
         if path != Path::new(STANDARD_INPUT_PATH) {
-            return self.read(path);
+            return match waits_for_a_writer(path) {
+                true => Err(io::Error::other(
+                    "it is a named pipe, which could be read only once; `-c -` reads standard input",
+                )),
+                false => self.read(path),
+            };
         }
         let mut kept = STANDARD_INPUT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = &*kept {
@@ -132,6 +138,15 @@ impl Files for MachineFiles {
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+}
+
+/// Returns whether opening this path would wait for somebody to write: a named pipe. One that a shell opened for us, as
+/// with `<(command)`, does not wait.
+fn waits_for_a_writer(path: &Path) -> bool {
+    let is_open = ["/dev/fd/", "/dev/stdin", "/proc/"]
+        .iter()
+        .any(|place| path.as_os_str().as_encoded_bytes().starts_with(place.as_bytes()));
+    !is_open && path.metadata().is_ok_and(|known| known.file_type().is_fifo())
 }
 
 /// Reads all of it; longer than [`LONGEST`] is an error.
@@ -200,5 +215,28 @@ impl Files for InMemory {
 impl fmt::Debug for InMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.files.keys()).entries(self.variables.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn a_named_pipe_is_refused_at_once_and_an_open_one_is_read() {
+        let folder = std::env::temp_dir().join(format!("countersign-files-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+        let refused = MachineFiles.read_config(&path);
+        std::fs::remove_dir_all(&folder).expect("the folder goes");
+        assert!(refused.is_err_and(|error| error.to_string().contains("named pipe")));
+        let (read, mut write) = io::pipe().expect("a pipe");
+        io::Write::write_all(&mut write, b"a = 1").expect("written");
+        drop(write);
+        let open = PathBuf::from(format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&read)));
+        assert_eq!(MachineFiles.read_config(&open).expect("it is read"), b"a = 1");
     }
 }

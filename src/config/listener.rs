@@ -15,7 +15,7 @@ use rustls::ServerConfig;
 use crate::base::secret::sha256;
 use crate::route::ClientId;
 use crate::syntax::{Diagnostics, Fields, Node};
-use crate::tls::{self, Certificate, ClientCa, Internal, ServerTls};
+use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 
 use super::client::{KnownClients, networks};
 use super::credentials::unix_path;
@@ -241,6 +241,7 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
         Some(PermittedClients::Anyone(_)) => (ListenerAccess::Anyone, Vec::new()),
         Some(PermittedClients::Listed(words)) => (ListenerAccess::Listed(known.listed(&words, report)), words),
     };
+    let names = names.into_iter().map(|name| name.text).collect();
     let read = (mode.read)(ModeKeys { fields: &fields, node, names, reader });
     fields.finish();
     let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
@@ -312,7 +313,7 @@ pub(super) struct ReadTls {
 pub(super) struct TlsReadContext<'a> {
     /// Name of the section in messages, such as `[[listener]]`.
     pub(super) what: &'a str,
-    pub(super) names: &'a [String],
+    pub(super) names: &'a [SpannedText],
     pub(super) bind: Option<&'a Bind>,
     pub(super) h2: bool,
     pub(super) reader: &'a Reader<'a>,
@@ -327,7 +328,7 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
             Position::of(node).error(reader.report, format!("`tls` cannot be `{word}`"), help);
             return None;
         }
-        let mut names = names.to_vec();
+        let mut names: Vec<String> = names.iter().map(|name| name.text.clone()).collect();
         if let Some(Bind::Tcp(bind)) = bind
             && !bind.ip().is_unspecified()
         {
@@ -335,18 +336,23 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
         }
         let internal = Internal::new(names);
         let certificate = Certificate::Internal(internal.clone());
-        let config = made(ServerTls { certificate, client_ca: None, only_tls13: false, h2 }, node, reader)?;
+        let wish = ServerTls { certificate, client_ca: None, only_tls13: false, h2 };
+        let config = made(wish, &TlsPlaces { node, cert: None, client_ca: None }, reader)?;
         return Some(ReadTls { config: Some(config), internal: Some(internal), ..ReadTls::default() });
     }
     let fields = Fields::new(node, format!("tls of {what}"), reader.report);
     let only_tls13 = only_tls13(&fields);
     let identity = file_identity(&fields, &SERVER, None, reader);
+    let cert = fields.take("cert").and_then(|node| Some(SpannedText { text: node.as_str()?.to_owned(), place: Position::of(node) }));
     let client_ca = fields.opt::<SpannedText>("client_ca");
     let required = choice(&fields, "client_auth", &[("required", true), ("optional", false)]);
     if required.is_some() && fields.take("client_ca").is_none() {
         fields.missing("client_ca", "\"certs/clients-ca.crt\"");
     }
     fields.finish();
+    if let Some((identity, _)) = &identity {
+        judge_names(cert.as_ref(), identity, names, reader.report);
+    }
     let mut read = ReadTls { asks_certificates: client_ca.is_some(), ..ReadTls::default() };
     let pem = match &client_ca {
         Some(word) => match reader.ca_file(word) {
@@ -366,17 +372,43 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
     let client_ca = pem.as_ref().map(|(_, pem)| ClientCa { pem, required: required.unwrap_or(true) });
     read.client_ca = client_ca.as_ref().map(|ca| (sha256(ca.pem), ca.required));
     if let Some((identity, _)) = identity {
-        read.config =
-            made(ServerTls { certificate: Certificate::Own(identity), client_ca, only_tls13, h2 }, node, reader);
+        let wish = ServerTls { certificate: Certificate::Own(identity), client_ca, only_tls13, h2 };
+        let places = TlsPlaces { node, cert: cert.as_ref(), client_ca: pem.as_ref().map(|(word, _)| *word) };
+        read.config = made(wish, &places, reader);
     }
     Some(read)
 }
 
-fn made(wish: ServerTls<'_>, node: &Node, reader: &Reader<'_>) -> Option<Arc<ServerConfig>> {
+/// Warns of names under which clients would refuse the certificate.
+fn judge_names(cert: Option<&SpannedText>, identity: &Identity, names: &[SpannedText], report: &Diagnostics) {
+    let Some(own) = identity.chain.first() else { return };
+    for name in names.iter().filter(|name| tls::is_for_host(own, &name.text) == Some(false)) {
+        let known = tls::paper(own).map(|paper| paper.names).unwrap_or_default();
+        let known = if known.is_empty() { "no name at all".to_owned() } else { known.join(", ") };
+        let file = cert.map_or_else(String::new, |cert| format!(" `{}`", cert.text));
+        let title = format!("the certificate{file} is not for `{}`, but for {known}", name.text);
+        let help = "clients will refuse it: order a certificate with this name, or take the name out";
+        name.place.warning(report, title, help);
+    }
+}
+
+/// The places that mistakes in the TLS settings of a listener are reported at.
+struct TlsPlaces<'a> {
+    node: &'a Node,
+    cert: Option<&'a SpannedText>,
+    client_ca: Option<&'a SpannedText>,
+}
+
+fn made(wish: ServerTls<'_>, places: &TlsPlaces<'_>, reader: &Reader<'_>) -> Option<Arc<ServerConfig>> {
     match tls::server(wish) {
         Ok(config) => Some(config),
+        Err(error) if error.is_about_ca() => {
+            reader.tls_mistake(&error, places.client_ca, &Position::of(places.node));
+            None
+        }
         Err(error) => {
-            Position::of(node).error(reader.report, error.to_string(), "use certificates that TLS servers use");
+            let place = places.cert.map_or_else(|| Position::of(places.node), |cert| cert.place.clone());
+            place.error(reader.report, error.to_string(), "use certificates that TLS servers use");
             None
         }
     }

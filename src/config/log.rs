@@ -21,6 +21,26 @@ pub struct LogConfig {
     pub access: AccessLogTarget,
 }
 
+impl LogConfig {
+    /// The words for levels, from few lines to many.
+    pub const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+    /// Returns whether a text is a level, or a filter that has one.
+    pub fn is_level(text: &str) -> bool {
+        // A lone word that is no level would be taken for the name of a module, and switch everything else off.
+        let plain = Self::LEVELS.contains(&text.to_ascii_lowercase().as_str()) || text.contains('=');
+        plain && EnvFilter::try_new(text).is_ok()
+    }
+}
+
+/// What a command line says in place of `[log]`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LogOverride {
+    pub format: Option<LogFormat>,
+    /// A level for which [`LogConfig::is_level`] holds.
+    pub level: Option<String>,
+}
+
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogFormat {
@@ -57,13 +77,10 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> LogConfig {
     let fields = Fields::new(node, "[log]", reader.report);
     log.format = choice(&fields, "format", &[("json", LogFormat::Json), ("text", LogFormat::Text)]);
     if let Some(word) = fields.opt::<SpannedText>("level") {
-        let levels = ["off", "error", "warn", "info", "debug", "trace"];
-        // A lone word that is no level would be taken for the name of a module, and switch everything else off.
-        let plain = levels.contains(&word.text.to_ascii_lowercase().as_str()) || word.text.contains('=');
-        if plain && EnvFilter::try_new(&word.text).is_ok() {
+        if LogConfig::is_level(&word.text) {
             log.level = word.text;
         } else {
-            let help = format!("write one of {}", levels.join(", "));
+            let help = format!("write one of {}", LogConfig::LEVELS.join(", "));
             word.place.error(reader.report, format!("`{}` is not a log level", word.text), help);
         }
     }

@@ -54,9 +54,9 @@ mod wrapped_key;
 
 use std::path::Path;
 
-pub use self::log::{AccessLogTarget, LogConfig, LogFormat};
+pub use self::log::{AccessLogTarget, LogConfig, LogFormat, LogOverride};
 pub use admin::{AdminBind, AdminListenerConfig, AdminToken, PublicEndpoints, Role};
-pub use build::build;
+pub use build::{PartialConfig, build};
 pub use client::{ClientConfig, Clients, Users};
 pub use command_output::CommandError;
 pub use config_section::ConfigSection;
@@ -126,4 +126,15 @@ pub fn load(path: &Path, files: &dyn Files) -> Loaded {
         (Some(snapshot), warnings) => Loaded::Fine(Box::new(snapshot), warnings),
         (None, mistakes) => Loaded::Mistaken(mistakes),
     }
+}
+
+/// Reads the config file at `path` again, whose `mistakes` are known, without the providers that have them. `None` if a
+/// mistake is elsewhere, or nothing would be left.
+pub fn load_without_mistaken_providers(
+    path: &Path,
+    files: &dyn Files,
+    mistakes: &[Diagnostic],
+) -> Option<PartialConfig> {
+    let text = reader::utf8(files.read_config(path).ok()?).ok()?;
+    build::build_without_mistaken_providers(displayed_path(path), text, files, mistakes)
 }

@@ -209,6 +209,8 @@ pub(super) struct ReadProvider {
     pub(super) timeouts: Timeouts,
     pub(super) base_url: Option<BaseUrl>,
     pub(super) token_url: Option<EndpointUrl>,
+    /// It was reported that `token_url` cannot be read, and what follows from it need not be.
+    token_url_unread: bool,
     pub(super) default_ttl: Option<Duration>,
     /// A second profile, to be compared.
     pub(super) shadow: Option<ReadShadow>,
@@ -258,6 +260,14 @@ impl ReadProvider {
         report: &Diagnostics,
     ) -> Option<Arc<Module>> {
         if caller == CallAs::User && self.consent_unread {
+            return None;
+        }
+        if self.token_url.is_none() && self.profile.as_ref().is_some_and(|profile| profile.needs_token_url()) {
+            if !self.token_url_unread {
+                let title = format!("[provider.{}] has no `token_url`", self.name);
+                let help = "add `token_url = \"https://…\"`: the bank's token endpoint, which cannot be derived from `base_url`";
+                self.position.error(report, title, help);
+            }
             return None;
         }
         let wiring = Wiring {
@@ -411,6 +421,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
     let profile = profile_word.and_then(|word| reader.profile(&word));
     let base_url = base_url(&fields, profile.as_ref(), report);
     let token_url = fields.opt::<SpannedText>("token_url").and_then(|word| endpoint_url(&word, report));
+    let token_url_unread = token_url.is_none() && fields.take("token_url").is_some();
     let only_http1 = choice(&fields, "http", &[("1.1", true)]).unwrap_or(false);
     let tls = fields.take("tls");
     let transport = transport(tls, only_http1, reader);
@@ -468,6 +479,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         timeouts,
         base_url,
         token_url,
+        token_url_unread,
         default_ttl,
         shadow,
         refresh_before,
@@ -545,7 +557,7 @@ fn parsed<T>(word: &SpannedText, parsed: Result<T, String>, report: &Diagnostics
         Ok(url) => Some(url),
         // The URL may contain credentials, which must not be shown.
         Err(error) if word.text.contains(['@', '?']) => {
-            word.place.redacted().error(report, "this is not a usable URL", error);
+            word.place.without_credentials().error(report, "this is not a usable URL", error);
             None
         }
         Err(error) => {
@@ -561,7 +573,7 @@ pub(super) fn http_proxy(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<(Ar
     let node = fields.take("http_proxy")?;
     let (text, literal) = reader.value(node, report)?;
     // It may hold a password, so it is shown in no message.
-    let position = Position::of(node).redacted();
+    let position = if literal { Position::of(node).without_credentials() } else { Position::of(node) };
     match ForwardProxy::parse(text.expose_secret()) {
         Ok(proxy) => {
             if literal && proxy.has_credentials() {
@@ -665,11 +677,12 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
         inputs.extend(b"http/1.1");
     }
     let ca;
+    let mut ca_word = None;
     if let Some(node) = node {
         let fields = Fields::new(node, "tls of a provider", report);
         client_tls.only_tls13 = only_tls13(&fields);
         inputs.push(u8::from(client_tls.only_tls13));
-        let ca_word = fields.opt::<SpannedText>("ca");
+        ca_word = fields.opt::<SpannedText>("ca");
         ca = ca_word.as_ref().and_then(|word| reader.ca_file(word));
         if let (Some(word), Some(pem)) = (&ca_word, &ca) {
             inputs.extend(sha256(pem));
@@ -715,7 +728,7 @@ fn transport(node: Option<&Node>, only_http1: bool, reader: &Reader<'_>) -> Opti
         Ok(tls) => Some(ProviderTransport { certificate, tls, server_name, signing_threads, digest }),
         Err(error) => {
             if let Some(node) = node {
-                Position::of(node).error(report, error.to_string(), "check the files that are named here");
+                reader.tls_mistake(&error, ca_word.as_ref(), &Position::of(node));
             }
             None
         }

@@ -428,6 +428,17 @@ impl<'a> Reader<'a> {
         Ok(made)
     }
 
+    /// Reports that there can be no TLS settings: at the file of CAs where that is at fault, or else at `otherwise`.
+    pub(super) fn tls_mistake(&self, error: &TlsConfigError, ca: Option<&SpannedText>, otherwise: &Position) {
+        match ca.filter(|_| error.is_about_ca()) {
+            Some(ca) => {
+                let help = "it must hold CA certificates, as PEM, whole and unchanged";
+                ca.place.error(self.report, format!("`{}`: {error}", ca.text), help);
+            }
+            None => otherwise.error(self.report, error.to_string(), "check the files that are named here"),
+        }
+    }
+
     /// The bytes of the file that `word` names, which are no secret, nor of a kind that ends.
     pub(super) fn open_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
         let path = self.resolve(&word.text);
@@ -605,9 +616,14 @@ pub(super) fn utf8(bytes: Vec<u8>) -> Result<String, String> {
         if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
             return "is UTF-16 text, not UTF-8: save it as UTF-8".to_owned();
         }
-        let well = bytes.iter().take(error.utf8_error().valid_up_to());
-        let line = 1 + well.filter(|byte| **byte == b'\n').count();
-        format!("is not UTF-8 text, as line {line} shows: save it as UTF-8")
+        let at = error.utf8_error().valid_up_to();
+        let well = String::from_utf8_lossy(bytes.get(..at).unwrap_or_default());
+        let line = 1 + well.matches('\n').count();
+        let column = 1 + well.rsplit('\n').next().unwrap_or_default().chars().count();
+        let byte = bytes.get(at).copied().unwrap_or_default();
+        // The upper half of Latin-1 is the same in Unicode; below it are control characters.
+        let latin = if byte >= 0xa0 { format!(", `{}` in Latin-1", char::from(byte)) } else { String::new() };
+        format!("is not UTF-8 text: line {line}, column {column} has the byte 0x{byte:02X}{latin}; save it as UTF-8")
     })
 }
 
@@ -631,6 +647,7 @@ pub(super) fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        std::io::ErrorKind::Other => error.to_string(),
         other => other.to_string(),
     }
 }
@@ -656,10 +673,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_utf8_is_told_with_its_line() {
+    fn a_text_that_is_not_utf8_is_told_with_its_line_and_byte() {
         assert_eq!(
             utf8(b"a\nb\n# caf\xe9\n".to_vec()).unwrap_err(),
-            "is not UTF-8 text, as line 3 shows: save it as UTF-8"
+            "is not UTF-8 text: line 3, column 6 has the byte 0xE9, `é` in Latin-1; save it as UTF-8"
+        );
+        assert_eq!(
+            utf8(b"\xc3\xa9 \x80".to_vec()).unwrap_err(),
+            "is not UTF-8 text: line 1, column 3 has the byte 0x80; save it as UTF-8"
         );
         assert!(utf8(b"\xff\xfea\0".to_vec()).unwrap_err().contains("UTF-16"));
     }

@@ -49,8 +49,11 @@ fn is_version_of(version: &Arc<SourceText>, source: &Arc<SourceText>) -> bool {
 /// Words in the names of keys whose values are secrets, likely.
 const WORDS: [&str; 5] = ["authorization", "key", "password", "secret", "token"];
 
+/// Keys that have such a word in their names, and no secret in their values.
+const PLAIN_KEYS: [&str; 3] = ["key_exchange", "public_key", "token_budget"];
+
 /// Keys of a `[client]` whose values are not secret.
-const OPEN: [&str; 5] = ["certificate", "networks", "networks_only", "uids", "users"];
+const OPEN: [&str; 6] = ["certificate", "jwt", "networks", "networks_only", "uids", "users"];
 
 /// The values of keys that speak of a secret, and what stands before the `@` of a URL.
 fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
@@ -60,26 +63,30 @@ fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
     for line in text.split_inclusive('\n') {
         if let Some(header) = line.trim_start().strip_prefix('[') {
             let name = header.trim_start_matches('[').trim_start();
-            in_client = name.strip_prefix("client").is_some_and(|rest| rest.starts_with(['.', ']', ' ']));
+            let is_jwt = name.split(']').next().is_some_and(|name| name.trim_end().ends_with(".jwt"));
+            in_client = name.strip_prefix("client").is_some_and(|rest| rest.starts_with(['.', ']', ' '])) && !is_jwt;
             in_token = name.replace([' ', '"'], "").starts_with("admin.token");
         }
-        for (at, _) in line.match_indices(['=', ':']) {
+        for (at, separator) in line.match_indices(['=', ':']) {
             let Some((before, after)) = line.split_at_checked(at) else { continue };
+            let after = after.get(1..).unwrap_or_default();
             let key = key_before(before);
-            let client = in_client && !OPEN.contains(&key.as_str());
+            // What a client's `jwt` names is public; a text in the place of that table may be a token.
+            let first = key.split('.').next().unwrap_or_default();
+            let is_open = OPEN.contains(&first) && (key != "jwt" || after.trim_start().starts_with('{'));
+            let client = in_client && !is_open;
             let token = in_token && key != "role";
-            let open = (client || token) && !before.contains('{') && !key.is_empty();
+            let open = (client || token) && (separator == "=" || !parsed) && !before.contains('{') && !key.is_empty();
             let from = start + at + 1;
             // Where a table of credentials belongs, a text is most likely the secret itself.
-            let bare = key == "next" && !after.get(1..).unwrap_or_default().trim_start().starts_with('{');
-            if (open || bare || speaks_of_secrets(&key)) && !is_harmless(&key, after.get(1..).unwrap_or_default()) {
-                let end = value_end(text, from, parsed);
-                let note = if key == "key_sha256" && parsed {
-                    note_behind(text.get(from..end).unwrap_or_default())
+            let bare = key == "next" && !after.trim_start().starts_with('{');
+            if (open || bare || speaks_of_secrets(&key)) && !is_harmless(&key, after) {
+                // A colon stands in a comment, or where somebody writes as in YAML.
+                if parsed && separator == "=" {
+                    spans.extend(secret_parts(text, from, &key).0);
                 } else {
-                    0
-                };
-                spans.push(from..end - note);
+                    spans.push(from..value_end(text, from));
+                }
             }
         }
         spans.extend(user_information(line).map(|span| start + span.start..start + span.end));
@@ -91,7 +98,8 @@ fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
 /// Returns whether a key contains one of [`WORDS`], perhaps misspelt.
 pub(super) fn speaks_of_secrets(key: &str) -> bool {
     let misspelt = |part: &str, word: &str| part.len() > 4 && strsim::osa_distance(part, word) <= 2;
-    WORDS.iter().any(|word| key.contains(word) || key.split(['_', '-', '.']).any(|part| misspelt(part, word)))
+    let speaks = |word: &&str| key.contains(*word) || key.split(['_', '-', '.']).any(|part| misspelt(part, word));
+    !PLAIN_KEYS.contains(&key) && WORDS.iter().any(speaks)
 }
 
 /// The key that ends here, in lower case and without quotes.
@@ -127,8 +135,9 @@ pub(super) fn is_variable(text: &str) -> bool {
         && text == text.to_ascii_uppercase()
 }
 
-/// Returns the end of the value that begins after `from`.
-fn value_end(text: &str, from: usize, parsed: bool) -> usize {
+/// Returns the end of the value that begins after `from` in a text that is not well-formed: that of its line, or of the
+/// line in which its brackets or triple quotes end.
+fn value_end(text: &str, from: usize) -> usize {
     let rest = text.get(from..).unwrap_or_default();
     let begins = rest.len() - rest.trim_start_matches([' ', '\t']).len();
     let value = rest.get(begins..).unwrap_or_default();
@@ -142,34 +151,158 @@ fn value_end(text: &str, from: usize, parsed: bool) -> usize {
         [b'\'', b'\'', b'\'', ..] => line_end(closed(3, "'''")),
         [b'[', ..] => line_end(closed(1, "]")),
         [b'{', ..] => line_end(closed(1, "}")),
-        // A plain string of a well-formed file, without a comment behind it, ends with its quote.
-        [quote @ (b'"' | b'\''), string @ ..] if parsed => {
-            let mut escaped = false;
-            let ends = string.iter().position(|byte| {
-                let end = byte == quote && !escaped;
-                escaped = *byte == b'\\' && !escaped && *quote == b'"';
-                end
-            });
-            let end = ends.map_or(rest.len(), |at| begins + at + 2);
-            let line = line_end(begins);
-            if rest.get(end..line).is_some_and(|behind| !behind.contains('#')) { end } else { line }
-        }
         _ => line_end(begins),
     };
     from + end
 }
 
+/// The parts of the value behind `from` that may be secret, and the end of the value. The text is well-formed.
+///
+/// They are the contents of its strings, without the quotes, its numbers, and comments that are more than words. The
+/// names in a table stay, and so do the variable and the file that a secret comes from, and a hash: they are what the
+/// reader of a message looks for. `key` is the name of the value.
+pub(super) fn secret_parts(text: &str, from: usize, key: &str) -> (Vec<Range<usize>>, usize) {
+    let bytes = text.as_bytes();
+    let at_byte = |at: usize| bytes.get(at).copied();
+    let is_key =
+        |at: usize| text.get(at..).is_some_and(|rest| rest.trim_start_matches([' ', '\t', '.']).starts_with('='));
+    let (mut spans, mut key, mut at, mut depth) = (Vec::new(), key.to_owned(), from, 0_usize);
+    let end = loop {
+        match at_byte(at) {
+            None => break at,
+            Some(b'\n') if depth == 0 => break at,
+            Some(b',') if depth == 0 => break at,
+            Some(b' ' | b'\t' | b'\r' | b'\n' | b',' | b'=' | b'.') => at += 1,
+            Some(b'#') => {
+                let end = line_end(text, at);
+                spans.extend(secret_comment(text, at, end));
+                at = end;
+            }
+            Some(b'[' | b'{') => (at, depth) = (at + 1, depth + 1),
+            Some(b']' | b'}') => match depth {
+                0 => break at,
+                1 => break at + 1,
+                _ => (at, depth) = (at + 1, depth - 1),
+            },
+            Some(b'"' | b'\'') => {
+                let (content, end) = string_at(text, at);
+                let value = text.get(content.clone()).unwrap_or_default();
+                if depth > 0 && is_key(end) {
+                    key = value.to_ascii_lowercase();
+                } else if !is_public(&key, value) {
+                    spans.push(content);
+                }
+                at = end;
+                if depth == 0 {
+                    break at;
+                }
+            }
+            Some(_) => {
+                let rest = text.get(at..).unwrap_or_default();
+                let ends: &[char] = match depth {
+                    // In a comment, it may be several words.
+                    0 => &['\n', ',', ']', '}', '#'],
+                    _ => &[' ', '\t', '\r', '\n', ',', ']', '}', '=', '#', '"', '\''],
+                };
+                let word = rest.get(..rest.find(ends).unwrap_or(rest.len())).unwrap_or_default().trim_end();
+                let end = at + word.len().max(1);
+                if depth > 0 && is_key(end) {
+                    key = text.get(at..end).unwrap_or_default().to_ascii_lowercase();
+                } else {
+                    spans.push(at..end);
+                }
+                at = end;
+                if depth == 0 {
+                    break at;
+                }
+            }
+        }
+    };
+    // The comment of its line, if one follows.
+    let mut at = end;
+    while let Some(byte) = at_byte(at).filter(|byte| *byte != b'\n') {
+        match byte {
+            b'"' | b'\'' => at = string_at(text, at).1,
+            b'#' => {
+                let end = line_end(text, at);
+                spans.extend(secret_comment(text, at, end));
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    (spans, end)
+}
+
+/// The content of the string that begins at `at`, and the end of its closing quotes.
+pub(super) fn string_at(text: &str, at: usize) -> (Range<usize>, usize) {
+    let rest = text.get(at..).unwrap_or_default();
+    let quote = if rest.starts_with('"') { '"' } else { '\'' };
+    let triple: String = [quote; 3].iter().collect();
+    let is_long = rest.starts_with(&triple);
+    let length = if is_long { 3 } else { 1 };
+    let mut escaped = false;
+    let closing = rest.get(length..).unwrap_or_default().char_indices().find(|(inner, char)| {
+        let ends = match is_long {
+            true => rest.get(length + inner..).is_some_and(|rest| rest.starts_with(&triple)),
+            false => *char == quote || *char == '\n',
+        };
+        let is_end = ends && !escaped;
+        escaped = *char == '\\' && !escaped && quote == '"';
+        is_end
+    });
+    let end = closing.map_or(text.len(), |(inner, _)| at + length + inner);
+    (at + length..end.max(at + length), (end + length).min(text.len()))
+}
+
+fn line_end(text: &str, at: usize) -> usize {
+    text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |more| at + more)
+}
+
+/// Returns whether a string of this key is no secret: where one comes from, or a hash.
+fn is_public(key: &str, value: &str) -> bool {
+    match key {
+        "env" => is_variable(value),
+        "file" => true,
+        "key_sha256" => value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        _ => false,
+    }
+}
+
 /// A longer word in a comment may be a key.
 const LONGEST_WORD: usize = 16;
 
-/// The length of the comment behind a list of hashes, if it consists of words: it says whose key that is. The key itself
-/// would be no word.
-fn note_behind(list: &str) -> usize {
-    let Some((hashes, note)) = list.split_once(']') else { return 0 };
-    let words = note.trim_start().strip_prefix('#').map(str::trim).unwrap_or_default();
-    let is_word = |word: &str| word.len() <= LONGEST_WORD && !word.starts_with("csk_") && is_wordy_secret(word);
-    let readable = !words.is_empty() && words.split_whitespace().all(is_word);
-    if readable && !hashes.contains(['\n', '#']) { note.len() } else { 0 }
+/// The part of a comment that may be secret: all of it behind the `#`, unless it consists of words, such as those that
+/// say whose key it is. A key would be no word.
+fn secret_comment(text: &str, start: usize, end: usize) -> Option<Range<usize>> {
+    let words = text.get(start..end)?.trim_start_matches('#');
+    let is_word = |word: &str| {
+        let word = word.trim_matches([',', ';', ':', '.', '(', ')', '!', '?']);
+        word.is_empty() || (word.len() <= LONGEST_WORD && !word.starts_with("csk_") && is_wordy_secret(word))
+    };
+    let readable = words.split_whitespace().all(is_word);
+    (!readable).then_some(end - words.len()..end)
+}
+
+/// The parts of a URL, which may be malformed, that may be secret: what stands before its last `@`, and its query. A host
+/// with something behind a colon that is no port may be a password without its `@`.
+pub(super) fn url_credentials(url: &str) -> Vec<Range<usize>> {
+    if url.contains('\\') {
+        return vec![0..url.len()];
+    }
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let rest = url.get(start..).unwrap_or_default();
+    let query = rest.find(['?', '#']).map(|at| start + at + 1..url.len());
+    let user = match rest.rfind('@') {
+        Some(at) => Some(start..start + at),
+        None => {
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            let port = authority.rsplit(']').next().and_then(|rest| Some(rest.split_once(':')?.1));
+            let is_port = port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+            (!is_port).then_some(start..start + authority.len())
+        }
+    };
+    user.into_iter().chain(query).collect()
 }
 
 /// The spans between `://` and `@` in a line.
@@ -200,18 +333,34 @@ mod tests {
             let source = SourceText::new("f", text);
             redacted(&source, suspicious(text, parsed)).text.clone()
         };
+        let hash = "8f1d3c6b5a7e90241bd4c0f6a2e8751993d60b4c7fe2a815d03b9c6e47f1a258";
+        let hashes = format!("[client.erp]\nkey_sha256 = [\"{hash}\", \"csk_x\"]");
+        let shown_hashes = format!("[client.erp]\nkey_sha256 = [\"{hash}\", \"*****\"]");
         for (text, shown) in [
-            ("x = 1\nclient_secret = \"abc\"\ny = 2\n", "x = 1\nclient_secret =******\ny = 2\n"),
-            ("a = { secret = \"b\\\"c\", d = 1 }", "a = { secret =*******, d = 1 }"),
-            ("secret = \"a\" # not b", "secret =************"),
-            ("secret = [\n\"a\",\n]\nx = 1", "secret =**\n****\n*\nx = 1"),
-            ("secret = \"\"\"\na\n\"\"\"\nx = 1", "secret =****\n*\n***\nx = 1"),
+            ("x = 1\nclient_secret = \"abc\"\ny = 2\n", "x = 1\nclient_secret = \"***\"\ny = 2\n"),
+            ("a = { secret = \"b\\\"c\", d = 1 }", "a = { secret = \"****\", d = 1 }"),
+            ("secret = \"a\" # not b", "secret = \"*\" # not b"),
+            ("secret = 'a' # until 2027-03-31, then ask Bob.", "secret = '*' # until 2027-03-31, then ask Bob."),
+            ("secret = \"a\" # was: hUnter2-Zx81q9", "secret = \"*\" #********************"),
+            ("a = { secret = \"b\" } # Zx81q9Zx81q9", "a = { secret = \"*\" } #*************"),
+            ("secret = [\n\"a\",\n]\nx = 1", "secret = [\n\"*\",\n]\nx = 1"),
+            ("secret = [\"a]b\", 12] # c", "secret = [\"***\", **] # c"),
+            ("secret = \"\"\"\na\n\"\"\"\nx = 1", "secret = \"\"\"\n*\n\"\"\"\nx = 1"),
+            ("secret = 12345\nx = 1", "secret = *****\nx = 1"),
+            ("# secret = two words # x", "# secret = ********* # x"),
+            ("# secret: two words", "# secret:**********"),
+            (
+                "secret = { command = [\"a\"], file = \"f\", vault = \"v\" }",
+                "secret = { command = [\"*\"], file = \"f\", vault = \"*\" }",
+            ),
             ("url = \"redis://u:p@h/0\"", "url = \"redis://***@h/0\""),
-            ("client_secert = \"a\"", "client_secert =****"),
-            ("[client]\nerp = \"k\"", "[client]\nerp =****"),
-            ("[client.erp]\nkey_sha256 = [\"zz\"] # the old one", "[client.erp]\nkey_sha256 =******* # the old one"),
-            ("key_sha256 = [\"z\"] # csk_dGhlIGtleTEy", "key_sha256 =*************************"),
-            ("key_sha256 = [\"z\"] # abcdefghijklmnopqr", "key_sha256 =***************************"),
+            ("client_secert = \"a\"", "client_secert = \"*\""),
+            ("[client]\nerp = \"k\"", "[client]\nerp = \"*\""),
+            ("[client.erp]\njwt = \"ey\"", "[client.erp]\njwt = \"**\""),
+            ("[client.erp]\nkey_sha256 = [\"zz\"] # the old one", "[client.erp]\nkey_sha256 = [\"**\"] # the old one"),
+            (hashes.as_str(), shown_hashes.as_str()),
+            ("key_sha256 = [\"z\"] # csk_dGhlIGtleTEy", "key_sha256 = [\"*\"] #*****************"),
+            ("key_sha256 = [\"z\"] # abcdefghijklmnopqr", "key_sha256 = [\"*\"] #*******************"),
         ] {
             assert_eq!(redact(text, true), shown);
         }
@@ -222,8 +371,42 @@ mod tests {
             "tls = { cert = \"a.crt\", key = \"a.key\" }",
             "token_url = \"ftp://bank/token\"",
             "[client.erp]\nnetworks = [\"10.0.0.1/8\"]",
+            "[client.erp]\njwt = { issuer = \"https://id.corp\", audience = \"a\", subject = \"s\" } # CI",
+            "[client.erp.jwt]\nissuer = \"https://id.corp\"",
+            "[client.erp]\njwt.issuer = \"https://id.corp\"",
+            "tls = { key_exchange = [\"x25519\"] }",
+            "token_budget = { calls = 3, per = \"1m\" }",
         ] {
             assert_eq!(redact(plain, true), plain);
+        }
+    }
+    #[test]
+    fn of_a_url_its_credentials_and_its_query_are_secret() {
+        let redact = |url: &str| {
+            let source = SourceText::new("f", url);
+            redacted(&source, url_credentials(url)).text.clone()
+        };
+        for (url, shown) in [
+            ("postgres://x", "postgres://x"),
+            ("redis://h:6379/0", "redis://h:6379/0"),
+            ("https://[::1]:8443/a", "https://[::1]:8443/a"),
+            ("redis://u:p/w@x@h/0", "redis://*******@h/0"),
+            ("https://h/a?key=v", "https://h/a?*****"),
+            ("u:p@h", "***@h"),
+            ("redis://:password", "redis://*********"),
+            ("a\\u0040b", "********"),
+        ] {
+            assert_eq!(redact(url), shown);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[a-z_ =\"'\\[\\]{}#,\n\\\\é:/@?]{0,40}", parsed in proptest::prelude::any::<bool>()) {
+            let text = format!("secret = {text}");
+            let source = SourceText::new("f", text.clone());
+            let _ = redacted(&source, suspicious(&text, parsed));
+            let _ = url_credentials(&text);
         }
     }
 }

@@ -300,8 +300,7 @@ fn kms(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<ServiceKey> {
     let tls = match tls {
         Ok(tls) => tls,
         Err(error) => {
-            let place = ca.map_or(region.place, |word| word.place);
-            place.error(report, error.to_string(), "`ca` must hold CA certificates, as PEM");
+            reader.tls_mistake(&error, ca.as_ref(), &region.place);
             return None;
         }
     };

@@ -11,7 +11,7 @@ use super::client::Clients;
 use super::config_section::ConfigSection;
 use super::limits::Limits;
 use super::listener::{Bind, ListenerConfig};
-use super::log::{AccessLogTarget, LogConfig};
+use super::log::{AccessLogTarget, LogConfig, LogOverride};
 use super::otlp::OtlpExports;
 use super::provider::ProviderConfig;
 use super::reload::WatchConfig;
@@ -37,6 +37,15 @@ impl Deref for Snapshot {
 }
 
 impl Snapshot {
+    /// The same config with another form and level of the log, where `log` names them.
+    #[must_use]
+    pub fn with_log(mut self, log: &LogOverride) -> Self {
+        let own = &mut self.0.log;
+        own.format = log.format.or(own.format);
+        own.level = log.level.clone().unwrap_or_else(|| std::mem::take(&mut own.level));
+        self
+    }
+
     /// Keeps only the first forward listener, at a free port of loopback and in the clear, for a process that serves
     /// one command. The admin listener goes, and access lines to standard error with it. Returns the listener; `None`
     /// if there is no forward listener.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::syntax::{Diagnostics, Fields, FromNode, Kind, Node, SourceText, suggest};
 
+use super::redact::{redacted, secret_parts, string_at, url_credentials};
+
 /// A span of a source text, for messages.
 #[derive(Clone, Debug)]
 pub(super) struct Position {
@@ -32,9 +34,24 @@ impl Position {
         self.source.text.get(self.span.clone()).unwrap_or_default()
     }
 
-    /// The same place in a text where stars stand in it: for words that may be secret.
+    /// The same place in a text where stars stand in it: for a value that may be secret.
     pub(super) fn redacted(&self) -> Self {
-        Self { source: super::redact::redacted(&self.source, Some(self.span.clone())), span: self.span.clone() }
+        let (mut secret, end) = secret_parts(&self.source.text, self.span.start, "");
+        // Whatever is no value is secret as a whole.
+        secret.extend((end < self.span.end).then_some(end..self.span.end));
+        self.with_stars(secret)
+    }
+
+    /// The same place, with stars for the credentials and the query of the URL there.
+    pub(super) fn without_credentials(&self) -> Self {
+        let (content, _) = string_at(&self.source.text, self.span.start);
+        let url = self.source.text.get(content.clone()).unwrap_or_default();
+        let shift = |span: Range<usize>| content.start + span.start..content.start + span.end;
+        self.with_stars(url_credentials(url).into_iter().map(shift))
+    }
+
+    fn with_stars(&self, secret: impl IntoIterator<Item = Range<usize>>) -> Self {
+        Self { source: redacted(&self.source, secret), span: self.span.clone() }
     }
 
     pub(super) fn error(&self, report: &Diagnostics, title: impl Into<String>, help: impl Into<String>) {

@@ -141,7 +141,7 @@ fn read_url(word: &SpannedText, reader: &Reader<'_>) -> Option<StoreUrl> {
         Ok(url) => Some(url),
         Err(help) => {
             // The URL may contain a password, which must not be shown.
-            word.place.redacted().error(reader.report, "this is not the URL of a store", help);
+            word.place.without_credentials().error(reader.report, "this is not the URL of a store", help);
             None
         }
     }
@@ -331,10 +331,11 @@ fn iam(node: &Node, store: &Fields<'_>, reader: &Reader<'_>) -> Option<IamLogin>
 fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport> {
     let (mut client_tls, mut inputs) = (ClientTls::default(), Vec::new());
     let ca;
+    let mut word = None;
     if let Some(node) = node {
         let errors = reader.report.errors();
         let fields = Fields::new(node, "tls of [store]", reader.report);
-        let word = fields.opt::<SpannedText>("ca");
+        word = fields.opt::<SpannedText>("ca");
         ca = word.as_ref().and_then(|word| reader.ca_file(word));
         if let (Some(word), Some(pem)) = (&word, &ca) {
             inputs.extend(sha256(pem));
@@ -364,7 +365,7 @@ fn transport(node: Option<&Node>, reader: &Reader<'_>) -> Option<StoreTransport>
     match (made, node) {
         (Ok(config), _) => Some((config, digest)),
         (Err(error), Some(node)) => {
-            Position::of(node).error(reader.report, error.to_string(), "check the files that are named here");
+            reader.tls_mistake(&error, word.as_ref(), &Position::of(node));
             None
         }
         (Err(_), None) => None,

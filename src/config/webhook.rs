@@ -257,7 +257,7 @@ fn application_of(word: &SpannedText, ca: Option<&SpannedText>, reader: &Reader<
         Ok(_) | Err(_) => {
             // It may contain a password, which must not be shown.
             let help = "write it as in `http://127.0.0.1:9000/bank-events` or `https://app.corp/bank-events`";
-            word.place.redacted().error(report, "this is not the URL of an application", help);
+            word.place.without_credentials().error(report, "this is not the URL of an application", help);
             return None;
         }
     };
@@ -297,7 +297,7 @@ fn application_of(word: &SpannedText, ca: Option<&SpannedText>, reader: &Reader<
             Some(Application { host, port, authority: url.authority(), path, query, tls: Some(tls), server_name })
         }
         Err(error) => {
-            word.place.error(report, error.to_string(), "check the file that `ca` names");
+            reader.tls_mistake(&error, ca, &word.place);
             None
         }
     }

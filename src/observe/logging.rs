@@ -1,4 +1,5 @@
-//! The process's own log, through `tracing`: text for people, JSON for machines, always to standard error.
+//! The process's own log, through `tracing`: text for people, JSON for machines, always to standard error; with
+//! priorities where that is the journal.
 
 use std::fmt::{Display, Formatter, Result as FmtResult};
 use std::io::IsTerminal;
@@ -9,6 +10,7 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
+use super::journal::{self, JournalLines};
 use super::log_line::{JsonLines, LineTime};
 use super::log_queue::{LogQueue, LogQueueLayer};
 
@@ -36,11 +38,14 @@ pub fn is_text(asked: Option<bool>) -> bool {
 pub fn start_logging(level: &str, text: bool) -> Result<(), LogLevelError> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
     let registry = tracing_subscriber::registry().with(filter).with(LogQueueLayer(LogQueue::of_process()));
+    let journal = journal::stderr_is_journal();
     let started = if text {
-        let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-        registry.with(layer.with_target(false).with_timer(LineTime)).try_init()
+        let format = fmt::format().with_target(false).with_timer(LineTime);
+        let layer = fmt::layer().event_format(JournalLines::new(format, journal)).with_writer(std::io::stderr);
+        registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init()
     } else {
-        registry.with(fmt::layer().event_format(JsonLines).with_writer(std::io::stderr)).try_init()
+        let format = JournalLines::new(JsonLines, journal);
+        registry.with(fmt::layer().event_format(format).with_writer(std::io::stderr)).try_init()
     };
     if started.is_ok() {
         let _ = FILTER.set(handle);

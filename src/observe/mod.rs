@@ -6,6 +6,7 @@
 pub mod access;
 pub mod audit;
 mod gather;
+pub mod journal;
 mod json_line;
 mod log_line;
 pub mod log_queue;

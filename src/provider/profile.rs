@@ -427,6 +427,11 @@ impl Profile {
         self.steps.iter().map(|step| &step.request).chain(&self.plan)
     }
 
+    /// Returns whether a config has to say `token_url`: the profile does not know where the token endpoint is.
+    pub fn needs_token_url(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| !plan.has_path())
+    }
+
     /// Returns whether there is no token: the provider's credential is static.
     pub const fn is_standing(&self) -> bool {
         self.plan.is_none()

@@ -1,6 +1,8 @@
-//! The names in a client's certificate.
+//! The names in a certificate: of a client, and of a server.
 
-use rustls::pki_types::CertificateDer;
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::ParsedCertificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
@@ -49,6 +51,14 @@ pub fn leaf(der: &CertificateDer<'_>) -> Option<LeafIdentity> {
     Some(LeafIdentity { names, until })
 }
 
+/// Returns whether clients accept a server with this certificate under `host`, a name or an address (RFC 9525). `None`:
+/// the certificate, or the host, cannot be read.
+pub fn is_for_host(der: &CertificateDer<'_>, host: &str) -> Option<bool> {
+    let name = ServerName::try_from(host).ok()?;
+    let certificate = ParsedCertificate::try_from(der).ok()?;
+    Some(verify_server_name(&certificate, &name).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -80,6 +90,23 @@ mod tests {
         assert_eq!(read.names, names);
         assert_eq!(read.until, 1_893_456_000);
         assert_eq!(leaf(&made(&[], &[])).unwrap().names, []);
+    }
+
+    #[test]
+    fn a_server_is_accepted_under_the_names_of_its_certificate() {
+        let san = [SanType::DnsName("*.corp".try_into().unwrap()), SanType::IpAddress("127.0.0.1".parse().unwrap())];
+        let der = made(&["other.example"], &san);
+        for (host, is_for) in [
+            ("gateway.corp", Some(true)),
+            ("a.gateway.corp", Some(false)),
+            ("other.example", Some(false)),
+            ("127.0.0.1", Some(true)),
+            ("::1", Some(false)),
+            ("no host", None),
+        ] {
+            assert_eq!(is_for_host(&der, host), is_for, "{host}");
+        }
+        assert_eq!(is_for_host(&CertificateDer::from(vec![1]), "gateway.corp"), None);
     }
 
     proptest! {

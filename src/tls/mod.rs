@@ -26,7 +26,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 pub use client::{ClientIdentity, ClientTls, KEY_EXCHANGES, client};
 pub use intercept::Interception;
 pub use internal::{Internal, InternalCa, InternalCaError};
-pub use leaf::{CertName, LeafIdentity, leaf};
+pub use leaf::{CertName, LeafIdentity, is_for_host, leaf};
 pub use paper::{Paper, paper};
 pub use pem::{ForeignForm, PemError, certificates, foreign_form, is_encrypted};
 pub use pin::pinned;
@@ -71,7 +71,8 @@ impl Identity {
         let certified = rustls::sign::CertifiedKey::new(chain.clone(), signer);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Self { chain, key }),
-            Err(error) => Err(TlsConfigError::ForeignKey(error)),
+            Err(error @ rustls::Error::InconsistentKeys(_)) => Err(TlsConfigError::ForeignKey(error)),
+            Err(error) => Err(TlsConfigError::Certificate(error)),
         }
     }
 }

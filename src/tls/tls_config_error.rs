@@ -36,3 +36,10 @@ pub enum TlsConfigError {
     #[error("no common TLS version")]
     Versions(#[source] rustls::Error),
 }
+
+impl TlsConfigError {
+    /// Returns whether the file of trusted CAs is at fault.
+    pub const fn is_about_ca(&self) -> bool {
+        matches!(self, Self::Ca(_) | Self::CaVerifier(_) | Self::ClientCa(_))
+    }
+}

@@ -28,7 +28,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn command(arguments: &[&str]) -> Command {
+pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     // What the fixtures ask for.
     command.env("SECRET", "from-env").env_remove("RUST_LOG");
@@ -38,30 +38,30 @@ fn command(arguments: &[&str]) -> Command {
 
 /// How a command ended, and what it said.
 #[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Ended {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ended {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 /// Runs a command to its end, for at most [`PATIENCE`].
-fn ended(mut command: Command) -> Ended {
+pub fn ended(mut command: Command) -> Ended {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     Running::of(child).end()
 }
 
-fn told(arguments: &[&str]) -> Ended {
+pub fn told(arguments: &[&str]) -> Ended {
     ended(command(arguments))
 }
 
 /// A running command, ended with its test.
-struct Running {
+pub struct Running {
     child: Ending,
     lines: Receiver<String>,
     seen: Vec<String>,
@@ -69,7 +69,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         Self::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts"))
     }
 
@@ -90,7 +90,7 @@ impl Running {
     }
 
     /// Waits for a line on standard error.
-    fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+    pub fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         let watch = Stopwatch::start();
         loop {
             match self.lines.recv_timeout(PATIENCE.saturating_sub(watch.elapsed())) {
@@ -106,13 +106,13 @@ impl Running {
     }
 
     /// The address in its line `listening`, or in another of that kind.
-    fn address(&mut self, message: &str) -> SocketAddr {
+    pub fn address(&mut self, message: &str) -> SocketAddr {
         let line = self.line(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line["message"] == message));
         let line: Value = serde_json::from_str(&line).expect("JSON");
         line["address"].as_str().expect("an address").parse().expect("an address")
     }
 
-    fn terminate(&self) {
+    pub fn terminate(&self) {
         let kill = format!("kill -TERM {}", self.child.0.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
@@ -122,7 +122,7 @@ impl Running {
     }
 
     /// Waits for its end.
-    fn end(mut self) -> Ended {
+    pub fn end(mut self) -> Ended {
         // Standard error closes when the process ends.
         let watch = Stopwatch::start();
         loop {
@@ -139,7 +139,7 @@ impl Running {
 }
 
 /// A process that ends with its test, however that ends.
-struct Ending(Child);
+pub struct Ending(pub Child);
 
 impl Drop for Ending {
     fn drop(&mut self) {
@@ -171,7 +171,7 @@ fn get(address: SocketAddr, path: &str, key: &str) -> String {
 }
 
 /// A folder with a config for one simulator behind a plain listener.
-fn folder(sim: &countersign::sim::SimHandle, key: &str, listener: &str) -> (tempfile::TempDir, String) {
+pub fn folder(sim: &countersign::sim::SimHandle, key: &str, listener: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("sim-ca.crt"), sim.ca_pem()).expect("written");
     let config = format!(

@@ -29,6 +29,9 @@ fn world() -> InMemory {
         .with_file("certs/server.crt", server.cert.pem())
         .with_file("certs/server.key", server.signing_key.serialize_pem())
         .with_file("certs/other.key", other.signing_key.serialize_pem())
+        .with_file("garbage.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .with_file("bank.der", server.cert.der().to_vec())
+        .with_file("bank.p12", [&[0x30, 0x82, 9, 0, 0x02, 0x01, 0x03, 0x30][..], &[0; 64]].concat())
         .with_file("empty.txt", "")
         .with_file("latin1.txt", b"caf\xe9".to_vec())
         .with_file("secret.txt", "from-file\r\n")
@@ -76,6 +79,28 @@ key_sha256 = ["8f1d3c6b5a7e90241bd4c0f6a2e8751993d60b4c7fe2a815d03b9c6e47f1a258"
 path = "/other"
 provider = "other"
 "#;
+
+/// Of a line that is shown, stars hide secrets alone.
+#[test]
+fn stars_stand_for_secrets_and_for_nothing_else() {
+    let shown = |text: &str| {
+        let (_, found) = build(text);
+        found.iter().map(|found| found.render(false)).collect::<Vec<_>>().join("\n")
+    };
+    let told =
+        shown(&SMALL.replace("client_secret = { env = \"SECRET\" }", "client_secret = \"s3cr3t\" # the old one"));
+    assert!(told.contains("* # the old one"), "{told}");
+    let hash = "8f1d3c6b5a7e90241bd4c0f6a2e8751993d60b4c7fe2a815d03b9c6e47f1a258";
+    let told = shown(&SMALL.replace(&format!("[\"{hash}\"]"), &format!("[\"{hash}\", \"csk_s3cr3t\"] # erp")));
+    assert!(told.contains(&format!("[\"{hash}\", \"**********\"] # erp")), "{told}");
+    let told = shown(&format!("{SMALL}\n[store]\nurl = \"postgres://db.corp/x\"\n"));
+    assert!(told.contains("url = \"postgres://db.corp/x\""), "{told}");
+    let told = shown(&format!("{SMALL}\n[store]\nurl = \"postgres://u:s3cr3t@db.corp/x\"\n"));
+    assert!(told.contains("url = \"postgres://********@db.corp/x\""), "{told}");
+    let jwt = "jwt = { issuer = \"no url\", audience = \"a\", subject = \"s\" }";
+    let told = shown(&format!("{SMALL}\n[client.ci]\n{jwt}\n"));
+    assert!(told.contains(jwt), "{told}");
+}
 
 /// Each bad file has, beside it, all that must be said about it. `COUNTERSIGN_BLESS=1` writes what is said now.
 #[test]

@@ -723,7 +723,26 @@ fn the_command_answers_in_text_and_in_json_and_opens_no_listener() {
     let (code, out, _) = told(folder.path(), &["check", "--live", "--json"]);
     let answer: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((code, &answer["ok"], &answer["diagnostics"]), (1, &json!(false), &answer["diagnostics"]));
-    // A config with mistakes tries nothing.
+    // A bank whose secret is missing does not keep the others from being tried.
+    sim.change(|faults| faults.token = SimFault::default());
+    let other = "[provider.other]\nprofile = \"oauth2\"\nbase_url = \"https://api.other.example\"\n\
+                 token_url = \"https://api.other.example/token\"\nclient_id = \"id\"\n\
+                 client_secret = { env = \"NOT_THERE\" }\n[[route]]\npath = \"/other\"\nprovider = \"other\"\n";
+    fs::write(folder.path().join("proxy.toml"), format!("{}\n{other}", site.config)).expect("written");
+    let calls = sim.token_calls();
+    let (code, out, err) = told(folder.path(), &["check", "--live"]);
+    assert!(code == 1 && out.contains("\nprovider bank\n") && err.contains("`NOT_THERE` is not set"), "{out}{err}");
+    assert!(out.ends_with("not tried, because the config has mistakes in them: other\n"), "{out}");
+    assert_eq!(sim.token_calls(), calls + 1);
+    let (code, out, _) = told(folder.path(), &["check", "--live", "--json"]);
+    let answer: Value = serde_json::from_str(&out).expect("JSON");
+    let live = answer["live"].as_array().expect("a list");
+    let skipped: Vec<_> = live.iter().filter(|step| step["step"] == "config").map(|step| &step["name"]).collect();
+    assert_eq!((code, &answer["ok"], skipped), (1, &json!(false), vec![&json!("other")]));
+    assert!(live.iter().any(|step| step["provider"] == "bank" && step["step"] == "token" && step["ok"] == true));
+    let (code, out, _) = told(folder.path(), &["check", "--live", "--quiet"]);
+    assert!(code == 1 && !out.contains("provider bank"), "{out}");
+    // A config with other mistakes tries nothing.
     let calls = sim.token_calls();
     fs::write(folder.path().join("proxy.toml"), site.config.replace("[[route]]", "[[rout]]")).expect("written");
     let (code, out, _) = told(folder.path(), &["check", "--live", "--json"]);

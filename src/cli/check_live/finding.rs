@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::base::counted::counted;
+use crate::cli::color::Tone;
 
 /// The longest name of a step is `certificate`.
 const STEP_WIDTH: usize = 11;
@@ -43,6 +44,15 @@ impl Mark {
             Mark::Fine => "ok",
             Mark::Skipped => "-",
             Mark::Warned => "warning",
+        }
+    }
+
+    const fn tone(self) -> Option<Tone> {
+        match self {
+            Mark::Failed => Some(Tone::Bad),
+            Mark::Fine => Some(Tone::Good),
+            Mark::Skipped => None,
+            Mark::Warned => Some(Tone::Warning),
         }
     }
 }
@@ -101,12 +111,14 @@ impl Finding {
 pub struct TrialReport {
     /// Subjects that were tried, each with the results of its steps.
     pub groups: Vec<(TrialSubject, Vec<Finding>)>,
+    /// The providers that were not tried, because the config has mistakes in them.
+    pub left_out: Vec<Arc<str>>,
 }
 
 impl TrialReport {
-    /// Returns whether no step has failed.
+    /// Returns whether everything was tried, and no step has failed.
     pub fn holds(&self) -> bool {
-        self.count(Mark::Failed) == 0
+        self.count(Mark::Failed) == 0 && self.left_out.is_empty()
     }
 
     fn count(&self, mark: Mark) -> usize {
@@ -115,12 +127,12 @@ impl TrialReport {
 
     /// For a person: a block for each subject, a line for each step, and what to do below those that need it.
     pub fn text(&self) -> String {
-        let blocks: String = self.groups.iter().map(|(subject, findings)| block(subject, findings)).collect();
-        blocks + &self.verdict()
+        let blocks: String = self.groups.iter().map(|(subject, findings)| block(subject, findings, false)).collect();
+        blocks + &self.verdict(false)
     }
 
     /// Returns the lines below the blocks: the token calls that were made, and whether everything works.
-    pub fn verdict(&self) -> String {
+    pub fn verdict(&self, color: bool) -> String {
         let mut text = String::new();
         let called: Vec<&str> = self.called().collect();
         if !called.is_empty() {
@@ -133,11 +145,14 @@ impl TrialReport {
         }
         let (failed, warned) = (self.count(Mark::Failed), self.count(Mark::Warned));
         let verdict = match failed {
-            0 => "everything that was tried works".to_owned(),
-            failed => format!("{} failed", counted(failed, "step")),
+            0 => format!("everything that was tried {}", Tone::Good.paint("works", color)),
+            failed => format!("{} {}", counted(failed, "step"), Tone::Bad.paint("failed", color)),
         };
         let warned = if warned == 0 { String::new() } else { format!(", {}", counted(warned, "warning")) };
         let _ = writeln!(text, "\n{verdict}{warned}");
+        if !self.left_out.is_empty() {
+            let _ = writeln!(text, "not tried, because the config has mistakes in them: {}", self.left_out.join(", "));
+        }
         text
     }
 
@@ -184,12 +199,26 @@ impl TrialReport {
                 })
             })
         });
-        Value::Array(steps.collect())
+        let left_out = self.left_out.iter().map(|name| {
+            json!({
+                "provider": &**name,
+                "of": "provider",
+                "name": &**name,
+                "place": null,
+                "step": "config",
+                "ok": null,
+                "warning": false,
+                "detail": "not tried, because the config has mistakes in it",
+                "help": "see `diagnostics`",
+                "figures": {},
+            })
+        });
+        Value::Array(steps.chain(left_out).collect())
     }
 }
 
 /// Returns the block of one subject, for a person: a line for each step, and what to do below those that need it.
-pub fn block(subject: &TrialSubject, findings: &[Finding]) -> String {
+pub fn block(subject: &TrialSubject, findings: &[Finding], color: bool) -> String {
     let mut text = match subject {
         TrialSubject::Issuer(name) => format!("\nissuer {name}\n"),
         TrialSubject::NextCredentials(name) => format!("\nprovider {name}, next credentials\n"),
@@ -202,7 +231,9 @@ pub fn block(subject: &TrialSubject, findings: &[Finding]) -> String {
             let _ = writeln!(text, "  {place}");
         }
         here = place;
-        let _ = writeln!(text, "    {:<7}  {step:<STEP_WIDTH$}  {detail}", mark.word());
+        let word = mark.tone().map_or_else(|| mark.word().to_owned(), |tone| tone.paint(mark.word(), color));
+        let blanks = " ".repeat(7_usize.saturating_sub(mark.word().len()));
+        let _ = writeln!(text, "    {word}{blanks}  {step:<STEP_WIDTH$}  {detail}");
         if let Some(help) = help {
             let _ = writeln!(text, "    {:<7}  {:<STEP_WIDTH$}  -> {help}", "", "");
         }

@@ -15,7 +15,7 @@ use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::bypass::Bypass;
-use super::gateway::{ForwardArguments, Gateway, remark};
+use super::gateway::{ForwardArguments, Gateway};
 use crate::cli::{complain, print};
 use crate::config::{Files, MachineFiles};
 use crate::tls::certificates;
@@ -64,9 +64,9 @@ pub fn run(arguments: &EnvArguments) -> ExitCode {
         let named = |error: io::Error| format!("{} cannot be written: {error}", arguments.dir.display());
         fs::create_dir_all(&arguments.dir).map_err(named)?;
         let folder = fs::canonicalize(&arguments.dir).map_err(named)?;
-        let files = TrustFiles::write(&folder, &gateway)?;
+        let files = TrustFiles::write(&folder, &gateway, &arguments.through)?;
         if gateway.credentials.is_none() && arguments.shell != ShellNotation::Java {
-            remark(
+            arguments.through.remark(
                 "the proxy's URL has no credentials, because no key was given: set COUNTERSIGN_KEY, or name the client \
                  with `--client NAME` to be asked for its key. A client that is known by its network or certificate \
                  needs none",
@@ -96,11 +96,11 @@ pub struct TrustFiles {
 
 impl TrustFiles {
     /// Writes them into a folder that exists. The error is for a person.
-    pub fn write(folder: &Path, gateway: &Gateway) -> Result<Self, String> {
+    pub fn write(folder: &Path, gateway: &Gateway, wanted: &ForwardArguments) -> Result<Self, String> {
         let own = gateway.ca.first().ok_or_else(|| "the CA file is empty".to_owned())?;
         let roots = public_roots();
         if roots.is_empty() {
-            remark(
+            wanted.remark(
                 "this system has no public roots, so programs will trust countersign's CA alone (install ca-certificates)",
             );
         }

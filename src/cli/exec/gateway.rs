@@ -28,9 +28,15 @@ pub struct ForwardArguments {
     /// Path of the config file; default: what COUNTERSIGN_CONFIG names, or proxy.toml, if it exists
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The client to be; its key is taken from COUNTERSIGN_KEY, or asked for
+    /// The client to be; its key is taken from `--key-file` or COUNTERSIGN_KEY, or asked for
     #[arg(long, value_name = "NAME")]
     pub client: Option<String>,
+    /// A file that holds the client's key and nothing else
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Say nothing of what the command may stumble over
+    #[arg(short, long)]
+    pub quiet: bool,
     /// URL of the forward listener; default: the address in the config
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub proxy: Option<String>,
@@ -40,9 +46,30 @@ pub struct ForwardArguments {
 }
 
 impl ForwardArguments {
+    /// The key of the client: in the file that is named, or else in COUNTERSIGN_KEY. The error is for a person.
+    pub fn key(&self) -> Result<Option<SecretString>, String> {
+        let Some(path) = &self.key_file else {
+            return Ok(MachineFiles.env("COUNTERSIGN_KEY").filter(|key| !key.is_empty()).map(SecretString::from));
+        };
+        let bytes = MachineFiles.read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        let bytes = Zeroizing::new(bytes);
+        let text = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("{} holds no key: it is one line of letters, digits and signs", path.display()));
+        }
+        Ok(Some(SecretString::from(text)))
+    }
+
+    /// Says what the user may stumble over, unless nothing is to be said.
+    pub fn remark(&self, what: &str) {
+        if !self.quiet {
+            complain(&format!("note: {what}"));
+        }
+    }
+
     /// The config file: the one that is named, or the usual one if it is there.
     pub fn config(&self) -> Option<PathBuf> {
-        let named = self.config.clone().or_else(config_path::named_by_environment);
+        let named = self.config.clone().or_else(config_path::named);
         named.or_else(|| Some(config_path::usual()).filter(|path| path.exists()))
     }
 }
@@ -73,7 +100,8 @@ impl Gateway {
 
     /// Adds the credentials of this client; its key is read from COUNTERSIGN_KEY, or asked for.
     pub fn identified(self, through: &ForwardArguments, clients: &[String]) -> Result<Self, String> {
-        Ok(Self { credentials: credentials(through.client.as_deref(), clients)?, ..self })
+        let key = through.key()?;
+        Ok(Self { credentials: credentials(through.client.as_deref(), clients, key)?, ..self })
     }
 
     /// Finds the listener alone, and the clients that the config names.
@@ -136,8 +164,11 @@ fn address(url: &str) -> Result<(&'static str, String, u16), String> {
 
 /// Returns the name and key of the client that the command is to be. Without a name the only client of the config is
 /// meant, if there is a key at all.
-fn credentials(name: Option<&str>, known: &[String]) -> Result<Option<(String, SecretString)>, String> {
-    let key = MachineFiles.env("COUNTERSIGN_KEY").filter(|key| !key.is_empty()).map(SecretString::from);
+fn credentials(
+    name: Option<&str>,
+    known: &[String],
+    key: Option<SecretString>,
+) -> Result<Option<(String, SecretString)>, String> {
     let name = match (name, known) {
         (Some(name), known) => {
             if !known.is_empty() && !known.iter().any(|client| client == name) {
@@ -148,7 +179,7 @@ fn credentials(name: Option<&str>, known: &[String]) -> Result<Option<(String, S
         }
         (None, [only]) if key.is_some() => only.clone(),
         (None, _) if key.is_some() => {
-            return Err("COUNTERSIGN_KEY is set, but whose key it is is not said: use `--client NAME`".to_owned());
+            return Err("there is a key, but whose it is is not said: use `--client NAME`".to_owned());
         }
         (None, _) => return Ok(None),
     };
@@ -156,7 +187,7 @@ fn credentials(name: Option<&str>, known: &[String]) -> Result<Option<(String, S
         Some(key) => Ok(Some((name, key))),
         None => {
             let key = ask(&name).map_err(|error| {
-                format!("there is no key for `{name}`: set COUNTERSIGN_KEY, or run this on a terminal ({error})")
+                format!("there is no key for `{name}`: set COUNTERSIGN_KEY, name a `--key-file`, or run this on a terminal ({error})")
             })?;
             Ok(Some((name, key)))
         }
@@ -197,11 +228,6 @@ fn typed(terminal: impl io::Read) -> io::Result<Zeroizing<String>> {
     }
 }
 
-/// Says what the user may stumble over, and goes on.
-pub fn remark(what: &str) {
-    complain(&format!("note: {what}"));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,9 +252,30 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_read_from_its_file() {
+        let path = std::env::temp_dir().join(format!("countersign-key-{}", std::process::id()));
+        let through = ForwardArguments {
+            config: None,
+            client: None,
+            key_file: Some(path.clone()),
+            quiet: false,
+            proxy: None,
+            ca: None,
+        };
+        let read = |content: &str| {
+            std::fs::write(&path, content).expect("written");
+            through.key().map(|key| key.is_some())
+        };
+        assert_eq!(read("csk_abc\n"), Ok(true));
+        assert!(read("\n").is_err_and(|why| why.contains("holds no key")) && read("a b").is_err());
+        std::fs::remove_file(&path).expect("it goes");
+        assert!(through.key().is_err_and(|why| why.contains("cannot be read")));
+    }
+
+    #[test]
     fn a_client_that_the_config_does_not_know_is_named_back() {
         let known = ["erp".to_owned(), "treasury".to_owned()];
-        let error = credentials(Some("hr"), &known).expect_err("unknown");
+        let error = credentials(Some("hr"), &known, None).expect_err("unknown");
         assert!(error.contains("`hr`") && error.contains("erp, treasury"), "{error}");
     }
 }

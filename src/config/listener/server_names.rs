@@ -28,7 +28,7 @@ impl ServerNames {
 }
 
 /// Reads `names`.
-pub(super) fn names(fields: &Fields<'_>) -> Vec<String> {
+pub(super) fn names(fields: &Fields<'_>) -> Vec<SpannedText> {
     let mut names = Vec::new();
     let words = fields.opt::<Vec<SpannedText>>("names");
     if words.as_ref().is_some_and(Vec::is_empty)
@@ -39,7 +39,7 @@ pub(super) fn names(fields: &Fields<'_>) -> Vec<String> {
     for word in words.unwrap_or_default() {
         let bare = word.text.trim_start_matches('[').trim_end_matches(']');
         if bare.parse::<IpAddr>().is_ok() || is_host_name(&word.text) {
-            names.push(bare.to_ascii_lowercase());
+            names.push(SpannedText { text: bare.to_ascii_lowercase(), place: word.place });
         } else {
             let help = "write a host without port or wildcard, as in `\"gateway.corp\"`";
             word.place.error(fields.report(), format!("`{}` is not a host name", word.text), help);
