@@ -14,7 +14,7 @@ const OF_TOKENS: [&str; 4] =
     ["consent-required", "provider-closed", "provider-credentials-rejected", "token-unavailable"];
 
 /// Returns what happened and why, the most telling sentence first.
-pub(super) fn sentences(sample: &RequestSample, provider: Option<&ProviderView>) -> Vec<String> {
+pub(super) fn request_cause(sample: &RequestSample, provider: Option<&ProviderView>) -> Vec<String> {
     let record = &sample.record;
     let mut told = Vec::new();
     if let Some(reason) = record.reason {
@@ -119,7 +119,7 @@ mod tests {
     use crate::observe::stats::sample_record;
 
     fn told(record: AccessRecord, blame: Blame) -> Vec<String> {
-        sentences(&RequestSample::of(&record, blame), None)
+        request_cause(&RequestSample::of(&record, blame), None)
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Admin {
         let (providers, ledger) = (self.providers().await.providers, self.leases.ledger().await);
         let provider = providers.iter().find(|view| Some(&*view.name) == sample.record.provider.as_deref());
         Some(RequestDetailView {
-            cause: request_cause::sentences(&sample, provider),
+            cause: request_cause::request_cause(&sample, provider),
             runbook: request_cause::runbook(&sample),
             token_key: token_key(&sample, &ledger),
             explain: request_cause::explain(&sample),

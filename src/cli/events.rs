@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::admin_client::{AdminCallError, AdminClient};
 use super::color::{self, Tone};
-use super::follow::{InstancePatience, end_on_signals, tell_reader};
+use super::instance_patience::{InstancePatience, end_on_signals, tell_reader};
 use super::status::{ended, word};
 
 /// The arguments of `countersign events`.

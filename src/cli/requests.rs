@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::admin_client::{AdminCallError, AdminClient};
 use super::color::{self, Tone};
-use super::follow::{InstancePatience, end_on_signals, tell_reader};
+use super::instance_patience::{InstancePatience, end_on_signals, tell_reader};
 use super::status::{ended, list, word};
 use crate::base::time::{Clock, millis, of_rfc3339, rfc3339};
 use crate::syntax::byte_size::duration;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::admin_client::{AdminCallError, AdminClient};
 use super::color::{self, Tone};
-use super::follow::{InstancePatience, end_on_signals, tell_reader};
+use super::instance_patience::{InstancePatience, end_on_signals, tell_reader};
 use super::table::{length, moment, painted_table, table};
 use super::{complain, print};
 use crate::base::counted::counted;

@@ -3,7 +3,7 @@
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::signing::pkcs;
 use crate::syntax::{Fields, Kind, Node};
-use crate::tls::{self, Identity};
+use crate::tls::{self, Identity, TlsConfigError};
 
 use super::reader::{Reader, pem_help};
 use super::schema::{MAY, SchemaSection, SchemaShape};
@@ -170,6 +170,11 @@ fn from_pem(cert: &SpannedText, key: &KeyFilePlace, reader: &Reader<'_>) -> Opti
     let secret = password.as_ref().map(|password| password.expose_secret().as_bytes());
     match Identity::from_encrypted_pem(&chain, &private, secret) {
         Ok(identity) => Some((identity, sha256(&[sha256(&chain), sha256(&private)].concat()))),
+        Err(error @ TlsConfigError::Certificate(_)) => {
+            let help = "it must hold the certificate and its chain, as PEM, whole and unchanged";
+            cert.place.error(reader.report, format!("`{}`: {error}", cert.text), help);
+            None
+        }
         Err(error) => {
             let title = format!("`{}`: {error}", path.text);
             let help = match (encrypted, password) {

@@ -343,7 +343,9 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
     let fields = Fields::new(node, format!("tls of {what}"), reader.report);
     let only_tls13 = only_tls13(&fields);
     let identity = file_identity(&fields, &SERVER, None, reader);
-    let cert = fields.take("cert").and_then(|node| Some(SpannedText { text: node.as_str()?.to_owned(), place: Position::of(node) }));
+    let cert = fields
+        .take("cert")
+        .and_then(|node| Some(SpannedText { text: node.as_str()?.to_owned(), place: Position::of(node) }));
     let client_ca = fields.opt::<SpannedText>("client_ca");
     let required = choice(&fields, "client_auth", &[("required", true), ("optional", false)]);
     if required.is_some() && fields.take("client_ca").is_none() {

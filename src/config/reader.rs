@@ -23,7 +23,7 @@ use crate::tls::{self, ForeignForm, TlsConfigError};
 use super::files::Files;
 use super::profile_pack::PackFiles;
 use super::redact::is_variable;
-use super::secret_source::{self, NamedSource, SourceReference};
+use super::secret_source::{self, NamedSecretSource, SourceReference};
 use super::service_key;
 use super::snapshot::CertificateEnd;
 use super::sources::{Gathering, RemoteSecret, SourceCommand, Sources};
@@ -45,9 +45,9 @@ const SOON: i64 = 30 * DAY;
 /// A command that was run, with its output, or the reason for which there is none.
 type RunCommand = (SourceCommand, Result<Zeroizing<Vec<u8>>, String>);
 /// The sources of secrets of a config by their names; `None`: one that was reported.
-type KnownSources = Vec<(String, Option<Rc<NamedSource>>)>;
+type KnownSources = Vec<(String, Option<Rc<NamedSecretSource>>)>;
 /// A secret that a source was asked for, once in a reading.
-type AskedSecret = (Rc<NamedSource>, SecretName, Result<Arc<SecretDocument>, SourceProblem>);
+type AskedSecret = (Rc<NamedSecretSource>, SecretName, Result<Arc<SecretDocument>, SourceProblem>);
 
 /// One reading of one config: its place on disk, the world around it, the mistakes found so far.
 pub(super) struct Reader<'a> {
@@ -344,7 +344,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Finds a source of secrets; reports that there is none.
-    pub(super) fn named_source(&self, word: &SpannedText, report: &Diagnostics) -> Option<Rc<NamedSource>> {
+    pub(super) fn named_source(&self, word: &SpannedText, report: &Diagnostics) -> Option<Rc<NamedSecretSource>> {
         match &*self.secret_sources.borrow() {
             Some(known) => secret_source::find(word, known, report),
             None => {
@@ -360,7 +360,7 @@ impl<'a> Reader<'a> {
     /// reported.
     pub(super) fn document(
         &self,
-        source: &Rc<NamedSource>,
+        source: &Rc<NamedSecretSource>,
         name: &SecretName,
     ) -> Option<Result<Arc<SecretDocument>, SourceProblem>> {
         let is_same = |known: &&AskedSecret| Rc::ptr_eq(&known.0, source) && known.1 == *name;

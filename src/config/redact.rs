@@ -288,7 +288,7 @@ fn secret_comment(text: &str, start: usize, end: usize) -> Option<Range<usize>> 
 /// with something behind a colon that is no port may be a password without its `@`.
 pub(super) fn url_credentials(url: &str) -> Vec<Range<usize>> {
     if url.contains('\\') {
-        return vec![0..url.len()];
+        return std::iter::once(0..url.len()).collect();
     }
     let start = url.find("://").map_or(0, |at| at + 3);
     let rest = url.get(start..).unwrap_or_default();

@@ -114,7 +114,7 @@ const OWN_KEYS: [(&str, &[&str]); 3] = [
 ];
 
 /// A source that a config names.
-pub(super) struct NamedSource {
+pub(super) struct NamedSecretSource {
     source: Arc<SecretSource>,
     ttl: Duration,
     place: Position,
@@ -216,7 +216,7 @@ fn is_name(text: &str, kind: SourceKind) -> bool {
         }
 }
 
-impl NamedSource {
+impl NamedSecretSource {
     /// Asks for a secret, unless its source has failed in this reading.
     pub(super) fn ask(&self, name: &SecretName) -> Option<Result<Arc<SecretDocument>, SourceProblem>> {
         if self.has_failed.get() {
@@ -258,7 +258,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) {
     }
 }
 
-fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Rc<NamedSource>> {
+fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Rc<NamedSecretSource>> {
     let report = reader.report;
     let errors = report.errors();
     let position = Position::new(&entry.value.source, entry.key_span.clone());
@@ -302,7 +302,7 @@ fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Rc<NamedSource>> 
         server,
     };
     let source = sources.source(settings);
-    Some(Rc::new(NamedSource { source, ttl, place: position, has_failed: Cell::new(false) }))
+    Some(Rc::new(NamedSecretSource { source, ttl, place: position, has_failed: Cell::new(false) }))
 }
 
 /// Reports the keys that are of another kind of source.
@@ -636,9 +636,9 @@ fn plain_header(word: &SpannedText, what: &str, report: &Diagnostics) -> Option<
 /// Finds the source of this name; reports that there is none. A source that has failed was reported.
 pub(super) fn find(
     word: &SpannedText,
-    known: &[(String, Option<Rc<NamedSource>>)],
+    known: &[(String, Option<Rc<NamedSecretSource>>)],
     report: &Diagnostics,
-) -> Option<Rc<NamedSource>> {
+) -> Option<Rc<NamedSecretSource>> {
     if let Some((_, source)) = known.iter().find(|(name, _)| *name == word.text) {
         return source.clone();
     }

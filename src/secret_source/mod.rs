@@ -13,7 +13,7 @@
 
 mod aws_credentials;
 mod aws_secrets;
-mod kubernetes_secrets;
+mod kubernetes_client;
 mod secret_document;
 mod secret_sources;
 mod source;
@@ -28,7 +28,7 @@ mod vault_client;
 
 pub use aws_credentials::{AwsCredentials, AwsIdentity, ContainerToken};
 pub use aws_secrets::AwsSecretsSettings;
-pub use kubernetes_secrets::KubernetesSettings;
+pub use kubernetes_client::KubernetesSettings;
 pub use secret_document::SecretDocument;
 pub use secret_sources::SecretSources;
 pub use source::{ReadPurpose, SecretSource, SourceReport};

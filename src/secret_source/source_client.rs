@@ -6,7 +6,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::aws_secrets::AwsSecretsClient;
-use super::kubernetes_secrets::KubernetesClient;
+use super::kubernetes_client::KubernetesClient;
 use super::secret_document::SecretDocument;
 use super::source_problem::{SourcePart, SourceProblem};
 use super::source_settings::{SecretName, ServerSettings, SourceSettings};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::aws_secrets::AwsSecretsSettings;
-use super::kubernetes_secrets::KubernetesSettings;
+use super::kubernetes_client::KubernetesSettings;
 use super::vault_client::VaultSettings;
 use crate::base::http_call::HttpWay;
 use crate::base::secret::sha256;

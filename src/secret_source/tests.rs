@@ -414,7 +414,7 @@ fn the_same_settings_are_the_same_source_and_others_are_not() {
 fn each_answer_of_a_cluster_is_told_in_words() {
     let object = json!({ "kind": "Secret", "data": { "password": "aHVudGVyMg==" } }).to_string();
     let read = |status: u16, body: &str| {
-        kubernetes_secrets::secret(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "bank", "pay")
+        kubernetes_client::secret(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "bank", "pay")
     };
     assert_eq!(read(200, &object).unwrap().value(Some("password")).unwrap(), b"hunter2");
     for (status, body, part, words) in [
@@ -572,7 +572,7 @@ proptest! {
         let problems = [
             vault_answer::secret(status, bytes).map(drop).map_err(|refusal| refusal.of_secret("p")).err(),
             vault_answer::auth(status, bytes).map(drop).map_err(|refusal| refusal.of_login("m")).err(),
-            kubernetes_secrets::secret(status, bytes, "n", "s").map(drop).err(),
+            kubernetes_client::secret(status, bytes, "n", "s").map(drop).err(),
             aws_secrets::secret(status, bytes).map(drop).err(),
             assumed_role(status, bytes).map(drop).err(),
             link_keys(status, bytes).map(drop).err(),

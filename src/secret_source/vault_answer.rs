@@ -48,7 +48,7 @@ pub(super) enum VaultRefusal {
 }
 
 #[derive(Deserialize)]
-struct VaultBody {
+struct VaultAnswer {
     #[serde(default)]
     lease_id: String,
     #[serde(default)]
@@ -72,8 +72,8 @@ struct AuthBody {
     renewable: bool,
 }
 
-fn body(status: StatusCode, bytes: &[u8]) -> Result<VaultBody, VaultRefusal> {
-    let read: Option<VaultBody> = serde_json::from_slice(bytes).ok();
+fn body(status: StatusCode, bytes: &[u8]) -> Result<VaultAnswer, VaultRefusal> {
+    let read: Option<VaultAnswer> = serde_json::from_slice(bytes).ok();
     match status {
         StatusCode::OK | StatusCode::NO_CONTENT => read.ok_or(VaultRefusal::Unreadable),
         StatusCode::BAD_REQUEST => Err(VaultRefusal::Bad),

@@ -94,11 +94,12 @@ mod tests {
 
     #[test]
     fn a_server_is_accepted_under_the_names_of_its_certificate() {
-        let san = [SanType::DnsName("*.corp".try_into().unwrap()), SanType::IpAddress("127.0.0.1".parse().unwrap())];
+        let san =
+            [SanType::DnsName("*.corp.example".try_into().unwrap()), SanType::IpAddress("127.0.0.1".parse().unwrap())];
         let der = made(&["other.example"], &san);
         for (host, is_for) in [
-            ("gateway.corp", Some(true)),
-            ("a.gateway.corp", Some(false)),
+            ("gateway.corp.example", Some(true)),
+            ("a.gateway.corp.example", Some(false)),
             ("other.example", Some(false)),
             ("127.0.0.1", Some(true)),
             ("::1", Some(false)),
@@ -106,7 +107,7 @@ mod tests {
         ] {
             assert_eq!(is_for_host(&der, host), is_for, "{host}");
         }
-        assert_eq!(is_for_host(&CertificateDer::from(vec![1]), "gateway.corp"), None);
+        assert_eq!(is_for_host(&CertificateDer::from(vec![1]), "gateway.corp.example"), None);
     }
 
     proptest! {

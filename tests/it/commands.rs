@@ -923,7 +923,7 @@ fn explain_says_why_a_request_would_be_refused() {
         (&["-m", "TRACE", "/bank/v1/x", "--client", "erp"], 1, "malformed-request (405)"),
         (&["/bank/v1/x", "--client", "epr"], 2, "did you mean `erp`?"),
         (&["/bank/v1/x", "--listener", "gatewya"], 2, "did you mean `gateway`?"),
-        (&["bank/v1/x", "--client", "erp"], 2, "neither a URL nor a path"),
+        (&["bank x", "--client", "erp"], 2, "neither a URL nor a path"),
         (&["-m", "G T", "/x"], 2, "not a method"),
         (&["-H", "nonsense", "/x"], 2, "a header is written as"),
     ] {

@@ -19,20 +19,20 @@ use super::verdict::RedisVerdict;
 const LATE: Duration = Duration::from_millis(200);
 
 /// The addresses that Sentinels name, with the number of those that do; most first.
-pub(super) type NamedMasters = Vec<(RedisAddress, usize)>;
+pub(super) type SentinelMasters = Vec<(RedisAddress, usize)>;
 
 /// Asks all Sentinels for the master. An error if none knows one. The caller bounds the time.
 pub(super) async fn masters(
     target: &Rc<RedisTarget>,
     sentinels: &[RedisAddress],
     service: &str,
-) -> Result<NamedMasters, RedisVerdict> {
+) -> Result<SentinelMasters, RedisVerdict> {
     let mut asked = JoinSet::new();
     for sentinel in sentinels {
         let (target, sentinel, service) = (target.clone(), sentinel.clone(), service.to_owned());
         asked.spawn_local(async move { ask(&target, &sentinel, &service).await });
     }
-    let mut named = NamedMasters::new();
+    let mut named = SentinelMasters::new();
     let mut failure = None;
     loop {
         let pause = if named.is_empty() { target.patience.connect } else { LATE };
@@ -56,7 +56,7 @@ pub(super) async fn masters(
 }
 
 /// Counts a vote, and keeps those with most votes first.
-fn count(named: &mut NamedMasters, master: RedisAddress) {
+fn count(named: &mut SentinelMasters, master: RedisAddress) {
     match named.iter_mut().find(|(known, _)| *known == master) {
         Some((_, votes)) => *votes += 1,
         None => named.push((master, 1)),
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn the_address_that_most_name_comes_first() {
         let at = |port| RedisAddress { host: "h".to_owned(), port };
-        let mut named = NamedMasters::new();
+        let mut named = SentinelMasters::new();
         for port in [1, 2, 2] {
             count(&mut named, at(port));
         }

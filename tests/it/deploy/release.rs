@@ -35,7 +35,7 @@ fn made(place: &Path, name: &str, flags: &[&str]) -> BTreeMap<String, Vec<u8>> {
 
 /// Whether the program at this path says its version.
 fn starts(program: &Path) {
-    let said = told(&mut machine(program.to_str().expect("UTF-8")).arg("version"), "").content("version");
+    let said = told(machine(program.to_str().expect("UTF-8")).arg("version"), "").content("version");
     assert!(said.starts_with(&format!("countersign {VERSION}\n")), "{said}");
 }
 

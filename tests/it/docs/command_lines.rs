@@ -18,10 +18,11 @@ fn parse(words: &[String]) -> Result<(), clap::Error> {
 /// A command line in a sentence may be a part of one, or a synopsis: `countersign run [-c FILE]`.
 fn parse_in_sentence(code: &str) -> Result<(), clap::Error> {
     let code = code.replace(['[', ']', '…'], " ").replace("help COMMAND", "help check");
-    // Of alternatives the first is taken; a redirection belongs to the shell.
+    // Of alternatives the first is taken; a redirection and what reads from a pipe belong to the shell.
     let words = code
         .split(" > ")
         .next()
+        .and_then(|code| code.split(" | ").next())
         .unwrap_or_default()
         .split_whitespace()
         .map(|word| word.split('|').next().unwrap_or_default().to_owned());

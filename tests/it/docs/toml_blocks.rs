@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use super::markdown::{Fence, pages, root};
 
 /// Blocks that no reader takes; their reasons are in the pages.
-const NOT_READ: usize = 0;
+const NOT_READ: usize = 2;
 
 /// Stands for a value that a page leaves out.
 const ELIDED: &str = "elided";
@@ -169,6 +169,9 @@ fn framed(block: &str) -> String {
     let (mut text, mut providers) = (String::new(), BTreeMap::<&str, bool>::new());
     for table in &found {
         text += &format!("{}\n{}", table.header, table.body);
+        if table.header == "[[listener]]" && !has_key(&table.body, "bind") {
+            text += &listener_keys(table.header, &table.body);
+        }
         let path = table.header.trim_matches(['[', ']']);
         if let Some((name, below)) =
             path.strip_prefix("provider.").map(|path| path.split_once('.').unwrap_or((path, "")))
@@ -236,8 +239,8 @@ fn framed_profile(block: &str) -> String {
     text
 }
 
-/// What is said of a key in a service, whose settings are read before.
-const NO_SERVICE: &str = "no key service is reached here";
+/// What is said of a key in a service and of a source of secrets, whose settings are read before.
+const NOT_REACHED: [&str; 2] = ["no key service is reached here", "no source of secrets is reached here"];
 
 fn errors(found: &[Diagnostic], text: &str) -> Vec<String> {
     // A value that is left out for the reader to fill in has no form.
@@ -245,8 +248,9 @@ fn errors(found: &[Diagnostic], text: &str) -> Vec<String> {
         one.title.contains("does not have the form")
             && one.source.text.get(one.span.clone()).is_some_and(|value| value.contains(ELIDED))
     };
-    let wrong =
-        found.iter().filter(|one| one.severity == Severity::Error && one.title != NO_SERVICE && !is_elided(one));
+    let wrong = found
+        .iter()
+        .filter(|one| one.severity == Severity::Error && !NOT_REACHED.contains(&&*one.title) && !is_elided(one));
     let mut wrong: Vec<String> = wrong.map(Diagnostic::one_line).collect();
     if !wrong.is_empty() {
         wrong.push(text.lines().enumerate().map(|(at, line)| format!("{:4} {line}\n", at + 1)).collect());
