@@ -293,7 +293,7 @@ fn a_secret_comes_from_aws_with_keys_and_with_a_web_identity() {
         for (section, reference, words) in [
             (keys.clone(), reference.replace("\"bank\"", "\"none\""), "there is no such secret"),
             (keys.clone(), reference.replace("client_secret", "password"), "it has no field `password`"),
-            (keys.replace("aws-key", "aws-id"), reference.to_owned(), "correct `secret_access_key`"),
+            (keys.replace("aws-key", "aws-id"), reference.to_owned(), "AWS Secrets Manager answers 403"),
             (web("other-identity"), reference.to_owned(), "the role trusts"),
             (section(""), reference.to_owned(), "does not say who asks"),
         ] {
