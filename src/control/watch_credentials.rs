@@ -30,8 +30,11 @@ pub async fn watch_credentials(events: Events, reloads: Reloads, leases: TokenHa
         });
         let Some((active, other)) = slots.next() else { continue };
         if other.module.key() == *key {
-            // Somebody asked for it who began before it was left. It must not rest when the provider goes back to it.
-            if leases.at_hand(active.module.key()).await.is_some() {
+            // Somebody asked for it who began before it was left. It must not rest when the provider goes back to it. The
+            // token in use may have been refused just now: then the next one shows which credentials are accepted.
+            let is_served = leases.at_hand(active.module.key()).await.is_some()
+                || !active.module.has_vars() && leases.need(token_spec(active, Vars::none(), &clock, 0)).await.is_ok();
+            if is_served {
                 leases.promote(&active.provider);
             }
             continue;
