@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -55,16 +56,7 @@ impl Clear<'_> {
         let stream = self.connect(now).await?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| DialError::Http(error.into()))?;
-        // Ends with this exchange, also when that is given up.
-        let mut driven = JoinSet::new();
-        driven.spawn_local(async move {
-            // The error of the connection is reported to the exchange.
-            let _ = connection.await;
-        });
-        match sender.send_request(request).await {
-            Ok(response) => whole(ReceivedBody::response(response), most).await,
-            Err(error) => Err(AskError::Broken(error.into())),
-        }
+        answered(connection, sender.send_request(request), most).await
     }
 
     /// The same over HTTP/2, which the server is known to speak (RFC 9113 section 3.3). The target names the scheme `http`
@@ -90,20 +82,28 @@ impl Clear<'_> {
         builder.max_header_list_size(MOST_HEAD);
         let shaken = builder.handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(|error| DialError::Http(error.into()))?;
-        // Ends with this exchange, also when that is given up.
-        let mut driven = JoinSet::new();
-        driven.spawn_local(async move {
-            // The error of the connection is reported to the exchange.
-            let _ = connection.await;
-        });
-        match sender.send_request(request).await {
-            Ok(response) => whole(ReceivedBody::response(response), most).await,
-            Err(error) => Err(AskError::Broken(error.into())),
-        }
+        answered(connection, sender.send_request(request), most).await
     }
 
     async fn connect(&self, now: Now) -> Result<TcpStream, DialError> {
         let reached = timeout(self.connect_timeout, reach(self.host, self.port, None, now)).await;
         reached.map_err(|_| DialError::Timeout)?
+    }
+}
+
+/// Drives a connection until the answer to its one request was read. It ends with the exchange, also when that is given up.
+async fn answered(
+    connection: impl Future<Output = hyper::Result<()>> + 'static,
+    response: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    most: usize,
+) -> Result<Response<Bytes>, AskError> {
+    let mut driven = JoinSet::new();
+    driven.spawn_local(async move {
+        // The error of the connection is reported to the exchange.
+        let _ = connection.await;
+    });
+    match response.await {
+        Ok(response) => whole(ReceivedBody::response(response), most).await,
+        Err(error) => Err(AskError::Broken(error.into())),
     }
 }
