@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -56,7 +55,8 @@ impl Clear<'_> {
         let stream = self.connect(now).await?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| DialError::Http(error.into()))?;
-        answered(connection, sender.send_request(request), most).await
+        let response = async { sender.send_request(request).await.map(ReceivedBody::response) };
+        answered(connection, response, most).await
     }
 
     /// The same over HTTP/2, which the server is known to speak (RFC 9113 section 3.3). The target names the scheme `http`
@@ -82,7 +82,8 @@ impl Clear<'_> {
         builder.max_header_list_size(MOST_HEAD);
         let shaken = builder.handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(|error| DialError::Http(error.into()))?;
-        answered(connection, sender.send_request(request), most).await
+        let response = async { sender.send_request(request).await.map(ReceivedBody::response) };
+        answered(connection, response, most).await
     }
 
     async fn connect(&self, now: Now) -> Result<TcpStream, DialError> {
@@ -94,7 +95,7 @@ impl Clear<'_> {
 /// Drives a connection until the answer to its one request was read. It ends with the exchange, also when that is given up.
 async fn answered(
     connection: impl Future<Output = hyper::Result<()>> + 'static,
-    response: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    response: impl Future<Output = hyper::Result<Response<ReceivedBody>>>,
     most: usize,
 ) -> Result<Response<Bytes>, AskError> {
     let mut driven = JoinSet::new();
@@ -103,7 +104,7 @@ async fn answered(
         let _ = connection.await;
     });
     match response.await {
-        Ok(response) => whole(ReceivedBody::response(response), most).await,
+        Ok(response) => whole(response, most).await,
         Err(error) => Err(AskError::Broken(error.into())),
     }
 }
