@@ -214,14 +214,10 @@ fn refuse_certificate(only_http1: bool) {
     });
 }
 
-/// A call may fail where a provider takes back the credentials in use and, within milliseconds, all tokens: docs/rotation.md
-/// says so.
-const MOST_FAILED: usize = 8;
-
 /// Bank and operator change secrets at random while eight clients call: only the order is bound, by which at least one
 /// secret of the config is one that the bank accepts.
 #[test]
-fn rotations_at_random_under_load_fail_the_calls_of_one_moment_at_most() {
+fn rotations_at_random_under_load_fail_no_call() {
     let sim = bank(Bank::Meed);
     let first = first_secret(&sim);
     let names = [first.clone(), SECOND.to_owned(), THIRD.to_owned()];
@@ -262,7 +258,7 @@ fn rotations_at_random_under_load_fail_the_calls_of_one_moment_at_most() {
             // Which secrets the bank accepts; the config's current and next one.
             let (mut accepted, mut current, mut following) = (vec![0_usize], 0_usize, None::<usize>);
             for _ in 0..150 {
-                if failures.borrow().len() > MOST_FAILED {
+                if !failures.borrow().is_empty() {
                     break;
                 }
                 match dice.roll(3) {
@@ -301,7 +297,7 @@ fn rotations_at_random_under_load_fail_the_calls_of_one_moment_at_most() {
                 // A call meets one change at most: each client has begun another one and ended it.
                 let before: Vec<u32> = answers.iter().map(Cell::get).collect();
                 while answers.iter().zip(&before).any(|(now, before)| now.get() < before + 2)
-                    && failures.borrow().len() <= MOST_FAILED
+                    && failures.borrow().is_empty()
                 {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -320,8 +316,7 @@ fn rotations_at_random_under_load_fail_the_calls_of_one_moment_at_most() {
     let calls: u32 = answers.iter().map(Cell::get).sum();
     let history = history.into_inner();
     let last = &history[history.len().saturating_sub(12)..];
-    let failed = failures.borrow();
-    assert!(failed.len() <= MOST_FAILED, "{failed:?}, of {calls} calls, after {last:?}");
+    assert!(failures.borrow().is_empty(), "{:?}, of {} calls, after {last:?}", failures.borrow().first(), calls);
     assert!(calls > 1000, "{calls} calls");
     assert!(!promotions.borrow().ends_with(" 0"), "nothing was ever promoted");
     assert_eq!(sim.violations(), Vec::<String>::new());

@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 use crate::base::id::RandomIds;
 use crate::base::secret::is_wordy_secret;
 use crate::base::time::{Now, Stopwatch, Within};
+use crate::control::{Issued, Unavailable};
 use crate::observe::record::Replay;
+use crate::observe::trace::Context;
 use crate::provider::{
     CallInputs, DpopServer, JoseBody, MOST_RECORDED_BODY, RecordedExchange, RecordedKind, Recording, RecordingCopy,
     SentIds, SignatureFailure, SignedRequestHead, UnsignedCall, Verdict, credentials_of,
@@ -246,14 +248,7 @@ impl UpstreamCall<'_> {
         };
         let issued = match issued {
             Ok(issued) => issued,
-            Err(refused) => {
-                log.because(refused.inside.clone());
-                let current = in_use.current_route.take().unwrap_or_else(|| self.route.clone());
-                let refused = (&refused, Some(in_use.taken));
-                let (issued, other) = in_use.permit.obtain_other(self.worker, &current, refused, cause).await?;
-                in_use.current_route = Some(other);
-                issued
-            }
+            Err(refused) => self.obtain_other(&mut in_use, &refused, cause, log).await?,
         };
         log.waited();
         self.worker.remember(&issued);
@@ -282,6 +277,22 @@ impl UpstreamCall<'_> {
             };
         }
         Ok(second.upstream_response)
+    }
+
+    /// Requests a token with the credentials of the other slot, after those of the token in use were refused.
+    async fn obtain_other(
+        &self,
+        in_use: &mut TokenInUse,
+        refused: &Unavailable,
+        cause: Option<Context>,
+        log: &mut RequestLog,
+    ) -> Result<Issued, Fault> {
+        log.because(refused.inside.clone());
+        let current = in_use.current_route.take().unwrap_or_else(|| self.route.clone());
+        let refused = (refused, Some(in_use.taken));
+        let (issued, other) = in_use.permit.obtain_other(self.worker, &current, refused, cause).await?;
+        in_use.current_route = Some(other);
+        Ok(issued)
     }
 
     /// Puts another token on the request, and signs it anew.
@@ -385,11 +396,11 @@ impl UpstreamCall<'_> {
             None => {
                 waited = true;
                 let cause = log.wait_for(TOKEN_WAIT, &self.route.route.provider.name);
-                let issued = self.worker.shared.leases.need_for(in_use.permit.spec().clone(), cause).await;
-                let issued = issued.map_err(|unavailable| {
-                    log.because(unavailable.inside.clone());
-                    Fault::from(&unavailable)
-                })?;
+                let issued = match self.worker.shared.leases.need_for(in_use.permit.spec().clone(), cause).await {
+                    Ok(issued) => issued,
+                    // Its own future, so that no other request needs room for it.
+                    Err(refused) => Box::pin(self.obtain_other(in_use, &refused, cause, log)).await?,
+                };
                 log.waited();
                 self.worker.remember(&issued);
                 in_use.fetched_for_this = issued.fresh;
