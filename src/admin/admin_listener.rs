@@ -39,9 +39,9 @@ use crate::observe::metrics::{Limit, Metrics};
 /// An answer of which nothing is taken for so long is given up.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// Time for which requests in progress may still finish when the process ends.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that has brought no request yet may bring one for so long then: it may be on its way.
-const FIRST: Duration = Duration::from_millis(300);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that has brought no request yet may bring one for so long then: it may be on its way. A handshake may end.
+const FIRST: Duration = Duration::from_secs(1);
 /// Connections. One that is older than the grace makes room for others, where there are too many.
 const BOUNDS: Bounds = Bounds { most: 256, of_peer: 64, grace: Duration::from_secs(10) };
 /// Maximum number of bytes that a connection buffers in each direction.
@@ -107,11 +107,14 @@ impl AdminListener {
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 let _ = started.send(Ok(()));
-                let acceptor = Rc::new(AdminAcceptor { own, reloads, metrics, clock, shares: Arc::default(), arrived });
+                let (shares, closing) = (Arc::default(), stop.clone());
+                let acceptor = Rc::new(AdminAcceptor { own, reloads, metrics, clock, shares, arrived, closing });
                 tokio::select! {
                     () = accept(&acceptor, listener) => {}
                     () = stop.cancelled() => {}
                 }
+                // What was accepted arrives; the last handshake that ends closes the channel.
+                drop(acceptor);
                 // The connections' sockets belong to this runtime.
                 end.cancelled().await;
             });
@@ -129,6 +132,7 @@ struct AdminAcceptor {
     clock: Clock,
     shares: Arc<Mutex<Shares<CancellationToken>>>,
     arrived: mpsc::Sender<AdminArrival>,
+    closing: CancellationToken,
 }
 
 async fn accept(acceptor: &Rc<AdminAcceptor>, listener: TcpListener) {
@@ -170,6 +174,12 @@ impl AdminAcceptor {
         Some(ConnectionSlot { shares: self.shares.clone(), peer, id, ended })
     }
 
+    /// Waits until the listener closes, and a moment longer.
+    async fn closed(&self) {
+        self.closing.cancelled().await;
+        sleep(FIRST).await;
+    }
+
     /// Shakes hands, where there is TLS, and hands the connection over.
     async fn handshake(self: Rc<Self>, stream: TcpStream, peer: IpAddr, slot: ConnectionSlot) {
         let _ = stream.set_nodelay(true);
@@ -180,6 +190,7 @@ impl AdminAcceptor {
                 let handshake = tokio::select! {
                     handshake = timeout(PATIENCE, TlsAcceptor::from(tls).accept(stream)) => handshake,
                     () = slot.ended.cancelled() => return,
+                    () = self.closed() => return,
                 };
                 let Ok(Ok(stream)) = handshake else { return };
                 (AdminStream::Tls(Box::new(stream)), connection(true))
@@ -211,7 +222,7 @@ pub async fn serve(admin: Rc<Admin>, admin_listener: AdminListener, end: Cancell
     closing.cancel();
     // Connections that were accepted before are served, too; requests that have not finished by then are cut off.
     let drained = async {
-        while let Ok(arrival) = arrivals.try_recv() {
+        while let Some(arrival) = arrivals.recv().await {
             connections.spawn_local(serve_connection(admin.clone(), arrival, end.clone()));
         }
         while connections.join_next().await.is_some() {}

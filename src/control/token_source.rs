@@ -30,7 +30,7 @@ use crate::base::draw::draw;
 use crate::base::planted::{PlantedFault, planted};
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretBox, SecretString};
 use crate::base::time::{Deadline, Now, Within, millis};
-use crate::store::{Change, Changes, Error, Kind, Lock, RecordKey, Store, StoredRecord};
+use crate::store::{Change, Changes, Error, Kind, Lock, LockAttempt, RecordKey, Store, StoredRecord};
 use crate::token::call_budget::CallBudget;
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::{CallCredentials, Grant};
@@ -166,11 +166,11 @@ impl FetchContext {
             return Ok((Ok(found), None));
         }
         let contested = is_contested(&store, source);
-        let claim = draw();
-        let lock = async || store.claim(&key, lease(Within(self.patience)), claim).await;
+        let attempt = store.lock_attempt(&key, lease(Within(self.patience)), draw());
+        let lock = async || attempt.take().await;
         let lock = match if contested { patiently(lock).await } else { lock().await } {
             Ok(Some(lock)) => Some(lock),
-            Ok(None) => match self.wait(&store, &key, claim, source).await {
+            Ok(None) => match self.wait(&store, &key, &attempt, source).await {
                 Some(PeerWait::Found(found)) => return Ok((Ok(*found), None)),
                 Some(PeerWait::Lock(lock)) => Some(lock),
                 None if contested => return Err(unstored("another replica asks for this token")),
@@ -295,7 +295,13 @@ impl FetchContext {
     }
 
     /// Waits for the token of the lock's holder, or for the lock if the holder brings none. `None`: both take too long.
-    async fn wait(&self, store: &Store, key: &RecordKey, claim: u64, source: &impl TokenSource) -> Option<PeerWait> {
+    async fn wait(
+        &self,
+        store: &Store,
+        key: &RecordKey,
+        attempt: &LockAttempt,
+        source: &impl TokenSource,
+    ) -> Option<PeerWait> {
         let mut changes = store.changes();
         let looking = async {
             loop {
@@ -308,7 +314,7 @@ impl FetchContext {
                     () = source.sleep(LOOK) => {}
                 }
                 // A holder whose fetch failed has released the lock.
-                if let Ok(Some(lock)) = store.claim(key, self.patience, claim).await {
+                if let Ok(Some(lock)) = attempt.take().await {
                     return PeerWait::Lock(lock);
                 }
             }

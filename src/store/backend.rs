@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use super::changes::{Change, ChangeNotifier, Lock, Locks};
+use super::changes::{Change, ChangeNotifier, Claim, Lock, Locks};
 use super::error::Error;
 use super::file::FileStore;
 use super::memory::MemoryStore;
@@ -250,19 +250,18 @@ impl Backend {
     /// Takes a lock among all instances, or among the tasks of this process if it alone uses the store.
     pub(super) async fn lock(
         &self,
-        key: &RecordKey,
+        claim: &Claim,
         lease: Duration,
-        claim: u64,
         local: &RefCell<Locks>,
         clock: &Clock,
     ) -> Result<Option<Lock>, Error> {
         match self {
-            Self::File(_) | Self::Memory(_) => Ok(local.borrow_mut().lock(key, lease, clock.now())),
-            Self::Redis(redis) => redis.lock(key, lease, claim).await,
+            Self::File(_) | Self::Memory(_) => Ok(local.borrow_mut().lock(claim, lease, clock.now())),
+            Self::Redis(redis) => redis.lock(claim, lease).await,
             #[cfg(test)]
-            Self::Simulated(simulated) if simulated.is_shared() => simulated.lock(key, lease, claim).await,
+            Self::Simulated(simulated) if simulated.is_shared() => simulated.lock(claim, lease).await,
             #[cfg(test)]
-            Self::Simulated(_) => Ok(local.borrow_mut().lock(key, lease, clock.now())),
+            Self::Simulated(_) => Ok(local.borrow_mut().lock(claim, lease, clock.now())),
         }
     }
 
@@ -275,6 +274,16 @@ impl Backend {
             Self::Simulated(simulated) if simulated.is_shared() => simulated.unlock(lock).await,
             #[cfg(test)]
             Self::Simulated(_) => Ok(local.borrow_mut().unlock(lock, clock.now())),
+        }
+    }
+
+    /// Gives the lock of a claim back in the background, should it hold one. Within this process no answer gets lost.
+    pub(super) fn leave_lock(&self, claim: &Claim) {
+        match self {
+            Self::File(_) | Self::Memory(_) => {}
+            Self::Redis(redis) => redis.leave_lock(claim),
+            #[cfg(test)]
+            Self::Simulated(simulated) => simulated.leave_lock(claim),
         }
     }
 

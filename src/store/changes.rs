@@ -16,9 +16,16 @@ const WAITING: usize = 1024;
 #[derive(Clone, Debug)]
 #[must_use = "give it back with `unlock`, or others wait until its time is over"]
 pub struct Lock {
-    pub(super) key: RecordKey,
+    pub(super) claim: Claim,
     /// The fencing number, larger than that of every lock granted before on this key.
     pub fence: u64,
+}
+
+/// Whose a lock is: what it is for, and a number that its holder drew at random.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Claim {
+    pub(super) key: RecordKey,
+    pub(super) number: u64,
 }
 
 /// A notification that [`Changes`] delivers.
@@ -76,21 +83,22 @@ pub(super) struct Locks {
 }
 
 impl Locks {
-    pub(super) fn lock(&mut self, key: &RecordKey, lease: Duration, now: Now) -> Option<Lock> {
+    pub(super) fn lock(&mut self, claim: &Claim, lease: Duration, now: Now) -> Option<Lock> {
         self.held.retain(|_, (_, until)| now.boot < *until);
-        if self.held.contains_key(key) {
+        if self.held.contains_key(&claim.key) {
             return None;
         }
         // The clock keeps numbers growing over restarts.
         self.last = (self.last + 1).max(now.wall.saturating_mul(1000));
-        self.held.insert(key.clone(), (self.last, now.plus(lease).boot));
-        Some(Lock { key: key.clone(), fence: self.last })
+        self.held.insert(claim.key.clone(), (self.last, now.plus(lease).boot));
+        Some(Lock { claim: claim.clone(), fence: self.last })
     }
 
     pub(super) fn unlock(&mut self, lock: &Lock, now: Now) -> bool {
-        let ours = self.held.get(&lock.key).is_some_and(|(fence, until)| *fence == lock.fence && now.boot < *until);
+        let key = &lock.claim.key;
+        let ours = self.held.get(key).is_some_and(|(fence, until)| *fence == lock.fence && now.boot < *until);
         if ours {
-            self.held.remove(&lock.key);
+            self.held.remove(key);
         }
         ours
     }
@@ -102,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_lock_within_the_process_lasts_by_the_boot_clock_alone() {
-        let (mut locks, key) = (Locks::default(), RecordKey::from("alice"));
+        let (mut locks, key) = (Locks::default(), Claim { key: RecordKey::from("alice"), number: 1 });
         let lock = locks.lock(&key, Duration::from_secs(50), Now::at(1_000, 1_700_000_000_000)).unwrap();
         // The wall clock is set ahead by an hour.
         let ahead = Now::at(2_000, 1_700_003_600_000);

@@ -11,9 +11,10 @@ use std::time::Duration;
 use super::backend::Backend;
 #[cfg(test)]
 use super::changes::Change;
-use super::changes::{ChangeNotifier, Changes, Lock, Locks};
+use super::changes::{ChangeNotifier, Changes, Claim, Lock, Locks};
 use super::envelope::{KeyRing, claims_end, draw_version};
 use super::error::{Damaged, Error};
+use super::lock_attempt::LockAttempt;
 use super::quota_call::QuotaCall;
 use super::record::{Kind, RecordKey, RecordName, StoredRecord, Version};
 use super::redis::Patience;
@@ -209,14 +210,21 @@ impl Store {
     /// It keeps two holders from doing the same thing at once. A holder that exceeds its lease is not stopped by it: so
     /// write with [`swap`](Self::swap), which then conflicts.
     pub async fn lock(&self, key: &RecordKey, lease: Duration) -> Result<Option<Lock>, Error> {
-        self.claim(key, lease, rand::random()).await
+        self.lock_attempt(key, lease, rand::random()).take().await
     }
 
-    /// Takes a lock for a caller that may ask again after an error: a lock that was granted to this claim, a number
-    /// drawn at random, is granted again. Otherwise a lock whose response was lost would have no holder until its lease
-    /// is over.
-    pub async fn claim(&self, key: &RecordKey, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
-        self.0.backend.lock(key, lease, claim, &self.0.locks, &self.0.clock).await
+    /// Prepares to take such a lock, for a caller that may ask more than once. The number is drawn at random.
+    pub fn lock_attempt(&self, key: &RecordKey, lease: Duration, number: u64) -> LockAttempt {
+        LockAttempt::new(self.clone(), key.clone(), lease, number)
+    }
+
+    pub(super) async fn take_lock(&self, claim: &Claim, lease: Duration) -> Result<Option<Lock>, Error> {
+        self.0.backend.lock(claim, lease, &self.0.locks, &self.0.clock).await
+    }
+
+    /// Gives the lock of a claim back in the background, should it hold one.
+    pub(super) fn leave_lock(&self, claim: &Claim) {
+        self.0.backend.leave_lock(claim);
     }
 
     /// Gives a lock back. Says whether it was still ours.

@@ -14,6 +14,7 @@ mod file;
 mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod lock_attempt;
 mod memory;
 mod quota_call;
 mod record;
@@ -31,6 +32,7 @@ pub use envelope::{KeyRing, SealingKey};
 pub use error::{Damage, Damaged, Error};
 pub use file::{Holder, holders};
 pub use front::{RecordPage, Rekeyed, Store};
+pub use lock_attempt::LockAttempt;
 pub use quota_call::QuotaCall;
 pub use record::{Kind, Listing, RecordEntry, RecordKey, RecordName, StoredRecord, Version};
 pub use redis::Patience;

@@ -9,6 +9,7 @@
 //! waited for on `wait_replicas` replicas, and the last writes are repeated where a new connection finds them lost.
 
 mod cluster;
+mod left_locks;
 mod link;
 mod listen;
 mod recent_writes;
@@ -31,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::cluster::RedisCluster;
+use self::left_locks::{LeftLocks, give_back};
 use self::link::{LinkPlace, RedisLink};
 use self::recent_writes::{RecentWrite, RecentWrites};
 use self::redis_call::RedisCall;
@@ -38,7 +40,7 @@ use self::redis_target::RedisTarget;
 use self::script::Scripts;
 use self::slot_map::hash_tag;
 use self::verdict::RedisVerdict;
-use super::changes::{ChangeNotifier, Lock};
+use super::changes::{ChangeNotifier, Claim, Lock};
 use super::envelope::envelope_version;
 use super::error::{Damage, Damaged, Error};
 use super::quota_call::QuotaCall;
@@ -51,9 +53,6 @@ use crate::base::time::{Clock, millis};
 /// After a connection was made, lost writes are looked for at once, and again after these pauses: where another process
 /// has to write first.
 const REPAIRS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
-
-/// So many locks are remembered that could not be given back.
-const MOST_KEPT: usize = 1024;
 
 /// The time limits for a Redis.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,8 +102,7 @@ struct RedisAccess {
     way: RedisWay,
     scripts: Scripts,
     recent: RecentWrites,
-    /// Locks that could not be given back: otherwise nobody has them until their lease is over.
-    kept: RefCell<Vec<Lock>>,
+    left: LeftLocks,
 }
 
 #[derive(Debug)]
@@ -113,7 +111,7 @@ pub(super) struct RedisStore {
     notifier: ChangeNotifier,
     target: Rc<RedisTarget>,
     listener: RefCell<JoinSet<()>>,
-    _repairer: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 /// A place in a walk: the master, counted in the order of slots, and the cursor of its `SCAN`.
@@ -144,11 +142,12 @@ impl RedisStore {
             way,
             scripts: Scripts::new(),
             recent: RecentWrites::default(),
-            kept: RefCell::default(),
+            left: LeftLocks::default(),
         });
-        let mut repairer = JoinSet::new();
-        repairer.spawn_local(repair(access.clone(), connections));
-        Self { access, notifier, target, listener: Default::default(), _repairer: repairer }
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(repair(access.clone(), connections));
+        tasks.spawn_local(give_back(access.clone()));
+        Self { access, notifier, target, listener: Default::default(), _tasks: tasks }
     }
 
     pub(super) async fn reach(&self, within: Duration) -> Result<(), Error> {
@@ -250,22 +249,25 @@ impl RedisStore {
         Ok((found, (next.master < self.access.masters()).then_some(next)))
     }
 
-    pub(super) async fn lock(&self, key: &RecordKey, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
-        let [lock, fence] = self.access.lock_places(key);
+    pub(super) async fn lock(&self, claim: &Claim, lease: Duration) -> Result<Option<Lock>, Error> {
+        let [lock, fence] = self.access.lock_places(&claim.key);
         let call = RedisCall::script(&self.access.scripts.lock, &[&lock, &fence]);
-        let call = call.arg(millis(lease).max(1)).arg(format!("{claim:016x}")).replicated(true);
+        let call = call.arg(millis(lease).max(1)).arg(claim_text(claim)).replicated(true);
         let fence: u64 = self.access.ask(&lock, &call).await.map_err(RedisVerdict::into_error)?;
-        Ok((fence != 0).then(|| Lock { key: key.clone(), fence }))
+        Ok((fence != 0).then(|| Lock { claim: claim.clone(), fence }))
     }
 
     pub(super) async fn unlock(&self, lock: &Lock) -> Result<bool, Error> {
-        let unlocked = self.access.unlock(lock).await;
-        let mut kept = self.access.kept.borrow_mut();
-        kept.retain(|other| other.fence != lock.fence || other.key != lock.key);
-        if matches!(&unlocked, Err(RedisVerdict::Broken(_) | RedisVerdict::NotNow(_))) && kept.len() < MOST_KEPT {
-            kept.push(lock.clone());
+        let unlocked = self.access.unlock(&lock.claim).await;
+        match &unlocked {
+            Ok(_) => self.access.left.remove(&lock.claim),
+            Err(_) => self.access.left.add(&lock.claim),
         }
         unlocked.map_err(RedisVerdict::into_error)
+    }
+
+    pub(super) fn leave_lock(&self, claim: &Claim) {
+        self.access.left.add(claim);
     }
 
     /// Counts requests in a window that ends at `until`. Its count stays for an hour longer: the server's clock may be
@@ -367,21 +369,11 @@ impl RedisAccess {
         self.ask(&place, &call).await
     }
 
-    /// Gives a lock back. Its number says whose it is: one that another has taken since stays.
-    async fn unlock(&self, lock: &Lock) -> Result<bool, RedisVerdict> {
-        let [place, _] = self.lock_places(&lock.key);
-        let call = RedisCall::script(&self.scripts.unlock, &[&place]).arg(lock.fence);
+    /// Gives a lock back. One that another claim has taken since stays.
+    async fn unlock(&self, claim: &Claim) -> Result<bool, RedisVerdict> {
+        let [place, _] = self.lock_places(&claim.key);
+        let call = RedisCall::script(&self.scripts.unlock, &[&place]).arg(claim_text(claim));
         self.ask(&place, &call).await
-    }
-
-    /// Gives the locks back that could not be given back before.
-    async fn unlock_kept(&self) -> Result<(), RedisVerdict> {
-        let kept = self.kept.borrow().clone();
-        for lock in kept {
-            self.unlock(&lock).await?;
-            self.kept.borrow_mut().retain(|other| other.fence != lock.fence || other.key != lock.key);
-        }
-        Ok(())
     }
 
     /// Repeats the writes that were lost. Returns how many those were.
@@ -424,14 +416,11 @@ impl RedisAccess {
     }
 }
 
-/// Gives locks back and looks for lost writes whenever a connection was made.
+/// Looks for lost writes whenever a connection was made.
 async fn repair(access: Rc<RedisAccess>, mut connections: watch::Receiver<u64>) {
     while connections.changed().await.is_ok() {
         for pause in REPAIRS {
             sleep(pause).await;
-            if access.unlock_kept().await.is_err() {
-                break;
-            }
             match access.repeat_lost().await {
                 Ok(0) => {}
                 Ok(lost) => tracing::warn!("the store had lost {}: repeated", counted(lost, "write")),
@@ -440,6 +429,10 @@ async fn repair(access: Rc<RedisAccess>, mut connections: watch::Receiver<u64>) 
             }
         }
     }
+}
+
+fn claim_text(claim: &Claim) -> String {
+    format!("{:016x}", claim.number)
 }
 
 fn get(place: &[u8]) -> Cmd {

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::changes::Lock;
+use super::changes::{Claim, Lock};
 use super::envelope::claimed_expiry;
 use super::error::Error;
 use super::memory::MemoryStore;
@@ -64,6 +64,15 @@ impl SharedStore {
 
     fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    fn unlock(&self, claim: &Claim) -> bool {
+        let (now, mut locks) = (self.now().boot, self.locks.borrow_mut());
+        let ours = locks.get(&claim.key).is_some_and(|held| held.claim == claim.number && held.until > now);
+        if ours {
+            locks.remove(&claim.key);
+        }
+        ours
     }
 
     /// Redis removes what has ended, by its own clock; a file keeps it.
@@ -162,18 +171,19 @@ impl SimulatedStore {
     }
 
     /// A claim that was granted is granted again, as Redis's script does.
-    pub(super) async fn lock(&self, key: &RecordKey, lease: Duration, claim: u64) -> Result<Option<Lock>, Error> {
+    pub(super) async fn lock(&self, claim: &Claim, lease: Duration) -> Result<Option<Lock>, Error> {
+        let Claim { key, number } = claim;
         let lock = |place: &SharedStore| {
             let (now, mut locks) = (place.now().boot, place.locks.borrow_mut());
             let until = now + millis(lease).max(1);
             match locks.get(key).filter(|held| held.until > now) {
-                Some(held) if held.claim == claim => Ok(Some(Lock { key: key.clone(), fence: held.fence })),
+                Some(held) if held.claim == *number => Ok(Some(Lock { claim: claim.clone(), fence: held.fence })),
                 Some(_) => Ok(None),
                 None => {
                     place.fence.set(place.fence.get() + 1);
                     let fence = place.fence.get();
-                    locks.insert(key.clone(), SimulatedLock { fence, claim, until });
-                    Ok(Some(Lock { key: key.clone(), fence }))
+                    locks.insert(key.clone(), SimulatedLock { fence, claim: *number, until });
+                    Ok(Some(Lock { claim: claim.clone(), fence }))
                 }
             }
         };
@@ -181,15 +191,13 @@ impl SimulatedStore {
     }
 
     pub(super) async fn unlock(&self, lock: &Lock) -> Result<bool, Error> {
-        let unlock = |place: &SharedStore| {
-            let (now, mut locks) = (place.now().boot, place.locks.borrow_mut());
-            let ours = locks.get(&lock.key).is_some_and(|held| held.fence == lock.fence && held.until > now);
-            if ours {
-                locks.remove(&lock.key);
-            }
-            Ok(ours)
-        };
-        self.ask("unlock", Some(&lock.key), unlock).await
+        let unlock = |place: &SharedStore| Ok(place.unlock(&lock.claim));
+        self.ask("unlock", Some(&lock.claim.key), unlock).await
+    }
+
+    /// As soon as it is left: when the link is whole again, is not simulated.
+    pub(super) fn leave_lock(&self, claim: &Claim) {
+        self.place.unlock(claim);
     }
 
     pub(super) async fn announce(&self, name: &RecordName) -> Result<(), Error> {

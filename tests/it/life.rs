@@ -18,6 +18,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -868,10 +869,7 @@ fn readiness_is_asked_of_the_new_process_alone_once_it_serves() {
         proxy.line(&["another process has taken over"]).await;
         proxy.line(&["draining; another process has taken over"]).await;
         let ask = |path: &str| {
-            let mut stream = StdTcpStream::connect(door).expect("connected");
-            stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").as_bytes()).expect("sent");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).expect("read");
+            let answer = probe(door, path).expect("answered");
             assert!(answer.contains(" 200 "), "{answer}");
             answer
         };
@@ -892,6 +890,49 @@ fn readiness_is_asked_of_the_new_process_alone_once_it_serves() {
         slow.read_to_string(&mut answer).await.expect("read");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(proxy.ended().await.success());
+    });
+}
+
+/// One request on a connection of its own, from a thread that waits.
+fn probe(door: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = StdTcpStream::connect(door)?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn no_probe_is_lost_while_another_process_takes_over() {
+    let home = Home::new("");
+    converse(async {
+        let proxy = home.start();
+        let door = proxy.door().await;
+        let over = Arc::new(AtomicBool::new(false));
+        let probes: Vec<_> = (0..4)
+            .map(|_| {
+                let over = over.clone();
+                std::thread::spawn(move || {
+                    let mut count = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        let answer = probe(door, "/livez").expect("answered");
+                        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        for handover in 0..8 {
+            let process = proxy.successors().last().copied().unwrap_or(proxy.child.id());
+            kill("USR2", process);
+            proxy.lines(handover + 1, &["new process started"]).await;
+            proxy.lines(handover + 1, &["\"stopped\""]).await;
+        }
+        over.store(true, Ordering::Relaxed);
+        for probe in probes {
+            assert!(probe.join().expect("no probe fails") > 20);
+        }
     });
 }
 

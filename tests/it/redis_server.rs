@@ -166,6 +166,8 @@ impl Drop for RedisServer {
 pub enum Mood {
     /// Answers what no Redis would.
     Garbage,
+    /// Carries what is asked, and no answer.
+    Mute,
     /// Carries both ways.
     Pass,
     /// Closes at once.
@@ -210,7 +212,7 @@ async fn carry(mut client: tokio::net::TcpStream, port: u16, mut moods: watch::R
         let mood = *moods.borrow_and_update();
         match mood {
             Mood::Refuse => return,
-            Mood::Silent => {
+            Mood::Mute | Mood::Silent => {
                 let _ = moods.changed().await;
                 return;
             }
@@ -224,7 +226,18 @@ async fn carry(mut client: tokio::net::TcpStream, port: u16, mut moods: watch::R
                 let Ok(mut server) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return };
                 tokio::select! {
                     _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
-                    _ = moods.changed() => if *moods.borrow() != Mood::Silent { return },
+                    _ = moods.changed() => match *moods.borrow() {
+                        Mood::Silent => continue,
+                        Mood::Mute => {}
+                        Mood::Garbage | Mood::Pass | Mood::Refuse => return,
+                    }
+                }
+                let ((mut asked, _), (mut answers, mut to)) = (client.split(), server.split());
+                let mut nobody = tokio::io::sink();
+                tokio::select! {
+                    _ = tokio::io::copy(&mut asked, &mut to) => return,
+                    _ = tokio::io::copy(&mut answers, &mut nobody) => return,
+                    _ = moods.changed() => return,
                 }
             }
         }

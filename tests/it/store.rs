@@ -654,6 +654,69 @@ fn a_redis_in_trouble_costs_one_short_wait_and_comes_back() {
 }
 
 #[test]
+fn a_lock_whose_answer_was_lost_is_given_back_once_nobody_waits_for_it() {
+    let server = RedisServer::start();
+    local(async {
+        let relay = Relay::before(server.port, Mood::Pass).await;
+        let mut patience = patient();
+        patience.operation = Duration::from_secs(1);
+        let wish = StoreSettings::Redis(redis(relay.address.port()));
+        let store = Store::open(&wish, patience, Clock::System).await.expect("opens");
+        let other = open(&StoreSettings::Redis(redis(server.port))).await;
+        let alice = RecordKey::from("alice");
+        let free = async || {
+            let freed = async {
+                loop {
+                    if let Some(lock) = other.lock(&alice, LEASE).await.expect("asked") {
+                        return lock;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let lock =
+                tokio::time::timeout(Duration::from_secs(20), freed).await.expect("long before its lease is over");
+            assert!(other.unlock(lock).await.expect("asked"));
+        };
+        // Redis knows the script from now on.
+        let lock = store.lock(&alice, LEASE).await.expect("asked").expect("free");
+        assert!(store.unlock(lock).await.expect("asked"));
+        // Given up after an answer that never came, or while it is waited for.
+        for waits in [true, false] {
+            store.reach(PATIENCE).await.expect("reached");
+            let attempt = store.lock_attempt(&alice, LEASE, 7);
+            relay.turn(Mood::Mute);
+            if waits {
+                attempt.take().await.expect_err("no answer");
+            } else {
+                let held = async {
+                    while server.cli(&["EXISTS", "countersign:lock:alice"]) == "0" {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    _ = attempt.take() => panic!("no answer"),
+                    () = held => {}
+                }
+            }
+            assert_eq!(server.cli(&["EXISTS", "countersign:lock:alice"]), "1", "granted, and nobody knows");
+            relay.turn(Mood::Pass);
+            // Asked again, it is granted again.
+            store.reach(PATIENCE).await.expect("reached");
+            if waits {
+                let lock = attempt.take().await.expect("asked").expect("its own");
+                assert!(store.unlock(lock).await.expect("asked"));
+                relay.turn(Mood::Mute);
+                attempt.take().await.expect_err("no answer");
+                relay.turn(Mood::Pass);
+            }
+            drop(attempt);
+            free().await;
+        }
+    });
+}
+
+#[test]
 fn a_redis_that_was_never_there_does_not_hold_up_a_start() {
     local(async {
         let relay = Relay::before(1, Mood::Silent).await;
@@ -1019,12 +1082,17 @@ fn replicas_are_waited_for_where_a_write_matters_and_only_for_a_moment() {
         assert_eq!(waits(&server), 1);
         let copy = RedisServer::with(&format!("repl-diskless-sync-delay 0\nreplicaof 127.0.0.1 {}", server.port), &[]);
         copy.until(&["INFO", "replication"], |told| told.contains("master_link_status:up"));
-        let store = open(&wish).await;
+        let hand = ManualClock::at(Now::at(0, 1_790_000_000_000));
+        let store = Store::open(&wish, patient(), Clock::Manual(hand.clone())).await.expect("opens");
+        store.reach(PATIENCE).await.expect("reached");
         let before = waits(&server);
         let alice = RecordKey::from("alice");
-        // A busy machine may take longer than the moment.
+        // A busy machine may take longer than the moment, after which none is waited for in some seconds.
         let mut in_time = 0;
-        let mut copied = |place: &str, there: &str| in_time += usize::from(copy.cli(&["EXISTS", place]) == there);
+        let mut copied = |place: &str, there: &str| {
+            in_time += usize::from(copy.cli(&["EXISTS", place]) == there);
+            hand.advance(Duration::from_secs(6));
+        };
         for _ in 0..20 {
             store.put(Kind::User, &alice, &secret(VALUE), None).await.expect("put");
             store.put(Kind::Application, &alice, &secret(VALUE), None).await.expect("put");

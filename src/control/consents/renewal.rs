@@ -22,7 +22,7 @@ use crate::control::token_call::{MOST_GRANT, exchange, note_type};
 use crate::control::tracker::{Tracker, Work};
 use crate::control::{FetchContext, FetchProcedure, Fetched, TokenHandle, TokenSpec, TokenSubject};
 use crate::observe::audit::Auditor;
-use crate::store::{Change, Changes, Error as StoreError, Kind, Lock, RecordKey, Store, Version};
+use crate::store::{Change, Changes, Error as StoreError, Kind, Lock, LockAttempt, RecordKey, Store, Version};
 use crate::token::consent::{
     Asking, Locked, LookResult, Looking, RotationEnding, RotationGoal, RotationRefusal, Saving, UserKey, UserTokens,
     brings_tokens,
@@ -348,15 +348,14 @@ enum LockError {
 struct LockWait<'a> {
     store: &'a Store,
     name: &'a RecordKey,
-    lease: Duration,
-    claim: u64,
+    attempt: LockAttempt,
     changes: Option<Changes>,
     looks: u32,
 }
 
 impl<'a> LockWait<'a> {
     fn new(store: &'a Store, name: &'a RecordKey, lease: Duration) -> Self {
-        Self { store, name, lease, claim: draw(), changes: None, looks: 0 }
+        Self { store, name, attempt: store.lock_attempt(name, lease, draw()), changes: None, looks: 0 }
     }
 
     /// Tries to take the lock. Returns `None` if another holds it and the record may have changed meanwhile, or a
@@ -369,7 +368,7 @@ impl<'a> LockWait<'a> {
                 () = tokio::time::sleep(LOOK) => self.looks += 1,
             }
         }
-        match patiently(async || self.store.claim(self.name, self.lease, self.claim).await).await {
+        match patiently(async || self.attempt.take().await).await {
             Ok(None) if self.looks >= MOST_LOOKS => Err(LockError::TooLong),
             Ok(None) => {
                 // From now on: what was said before is seen by who reads the record now.

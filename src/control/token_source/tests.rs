@@ -255,9 +255,9 @@ fn whoever_waits_for_another_replica_takes_over_when_that_one_gives_up() {
         let bank = Bank::new(START, []);
         let store = memory(&bank.manual).await;
         let key = RecordKey::from(&bank.key());
-        let lock = store.claim(&key, seconds(60), 1).await.expect("a store").expect("free");
-        let aid = aid(None);
-        let (turn, ()) = tokio::join!(aid.wait(&store, &key, 2, &bank), async {
+        let lock = store.lock(&key, seconds(60)).await.expect("a store").expect("free");
+        let (aid, attempt) = (aid(None), store.lock_attempt(&key, seconds(60), 2));
+        let (turn, ()) = tokio::join!(aid.wait(&store, &key, &attempt, &bank), async {
             while bank.slept.get() < seconds(1) {
                 tokio::task::yield_now().await;
             }
@@ -274,7 +274,7 @@ fn whoever_waits_for_another_replica_finds_what_that_one_brings_and_is_woken_by_
         let bank = Bank::new(START, []);
         let store = memory(&bank.manual).await;
         let key = RecordKey::from(&bank.key());
-        let _lock = store.claim(&key, seconds(60), 1).await.expect("a store").expect("free");
+        let _lock = store.lock(&key, seconds(60)).await.expect("a store").expect("free");
         let put = async |token: &str| {
             let sealed = seal(&grant(token, LIFE), START);
             store.put(Kind::Application, &key, &sealed, None).await.expect("kept");
@@ -282,7 +282,8 @@ fn whoever_waits_for_another_replica_finds_what_that_one_brings_and_is_woken_by_
         // The known token is looked at, and not adopted.
         put("old").await;
         let aid = aid(Some(known("old", LIFE)));
-        let (turn, ()) = tokio::join!(aid.wait(&store, &key, 2, &bank), async {
+        let attempt = store.lock_attempt(&key, seconds(60), 2);
+        let (turn, ()) = tokio::join!(aid.wait(&store, &key, &attempt, &bank), async {
             tokio::task::yield_now().await;
             for number in 0..30 {
                 let other = RecordKey::from(format!("other-{number}").as_str());

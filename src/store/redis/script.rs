@@ -47,10 +47,10 @@ redis.call('SET', KEYS[1], text .. ':' .. ARGV[2], 'PX', ARGV[1])
 return fence
 ";
 
-/// Gives a lock back if it is still the one of this number.
+/// Gives a lock back if it is still the one of this claim.
 const UNLOCK: &str = r"
 local held = redis.call('GET', KEYS[1])
-if not held or string.match(held, '^%d+') ~= ARGV[1] then return 0 end
+if not held or string.match(held, '^%d+:(.*)$') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 ";
 
