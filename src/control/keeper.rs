@@ -270,13 +270,18 @@ impl Keeper {
                 let now = self.clock.now();
                 drop(answer.send(self.keys.get(&key).and_then(|tracked| tracked.at_hand(now))));
             }
+            // A key that has moved on since has the newer token, or is fetching it: a forced renewal would only add a
+            // fetch.
             KeeperMessage::CatchUp { key, generation } => {
-                // A key that has moved on since has the newer token, or is fetching it: a forced renewal would only add
-                // a fetch.
-                let still =
-                    |tracked: &TokenEntry| tracked.slot.generation() == generation && tracked.slot.flight().is_none();
-                if self.keys.get(&key).is_some_and(still) {
+                if self.is_still_at(&key, generation) {
                     self.advance(key, Event::Forced, EventData::None);
+                }
+            }
+            // Others may wait for a newer one: the credentials may be in use again.
+            KeeperMessage::Discard { key, generation } => {
+                if self.is_still_at(&key, generation) {
+                    self.remove_stored(key);
+                    self.advance(key, Event::Purged, EventData::None);
                 }
             }
             KeeperMessage::Contested { answer } => {
@@ -338,6 +343,11 @@ impl Keeper {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Returns whether this generation is the last one, and no newer one is being fetched.
+    fn is_still_at(&self, key: &TokenKey, generation: u64) -> bool {
+        self.keys.get(key).is_some_and(|entry| entry.slot.generation() == generation && entry.slot.flight().is_none())
     }
 
     /// A provider refused this generation: that is news if it is the one that is served.

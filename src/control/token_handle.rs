@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Issued, TokenSpec, TokenSubject, TokenTable, Unavailable};
+use crate::base::time::Now;
 use crate::config::ProviderConfig;
 use crate::observe::trace::Context;
 use crate::token::credential_slots::CredentialSlot;
@@ -22,6 +23,7 @@ pub(super) enum KeeperMessage {
     AtHand { key: TokenKey, answer: oneshot::Sender<Option<Issued>> },
     CatchUp { key: TokenKey, generation: u64 },
     Contested { answer: oneshot::Sender<Vec<TokenKey>> },
+    Discard { key: TokenKey, generation: u64 },
     Forgive,
     IdleUsers { answer: oneshot::Sender<KeyMap<Duration>> },
     Ledger { answer: oneshot::Sender<TokenTable> },
@@ -91,6 +93,21 @@ impl TokenHandle {
     /// The same for a request whose wait is this span: a fetch that it starts is told as its child.
     pub async fn need_for(&self, spec: Arc<TokenSpec>, cause: Option<Context>) -> Result<Issued, Unavailable> {
         self.ask(|answer| KeeperMessage::Need { spec, cause, answer }).await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// The same where calls were refused with another token just now: one that is older than `then` may have been taken
+    /// back together with it. It is renewed first, since the call has no other replay.
+    pub async fn need_since(
+        &self,
+        spec: Arc<TokenSpec>,
+        then: Option<Now>,
+        cause: Option<Context>,
+    ) -> Result<Issued, Unavailable> {
+        let issued = self.need_for(spec.clone(), cause).await?;
+        if then.is_some_and(|then| issued.lease.issued.boot < then.boot) {
+            return self.refused_for(spec, issued.lease.generation, true, cause).await;
+        }
+        Ok(issued)
     }
 
     /// The valid lease of this key, if there is one: nothing is fetched for it, now or later.
@@ -176,6 +193,11 @@ impl TokenHandle {
     /// Forget the token of this key and its failures. Says whether the key is known.
     pub async fn purge(&self, key: TokenKey) -> bool {
         self.ask(|answer| KeeperMessage::Purge { key, answer }).await.unwrap_or(false)
+    }
+
+    /// Forget this generation of a token that nobody has a use for any more.
+    pub fn discard(&self, key: TokenKey, generation: u64) {
+        self.tell(KeeperMessage::Discard { key, generation });
     }
 
     /// The store holds this generation of a user's record now, or none. A token of an older one is taken out of use if

@@ -309,8 +309,7 @@ impl WorkerState {
         if let Some(slot) = self.previous_slots.borrow().get(&lease.key) {
             slot.distrust(lease.generation);
         }
-        let (leases, key) = (self.shared.leases.clone(), lease.key);
-        tokio::task::spawn_local(async move { leases.purge(key).await });
+        self.shared.leases.discard(lease.key, lease.generation);
     }
 
     /// Returns the current moment on both clocks.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::base::secret::ExposeSecret;
-use countersign::control::ReloadOutcome;
+use countersign::control::{LedgerLine, ReloadOutcome};
 use countersign::sim::{Bank, LeafSpec, Sim, SimAuthority, SimHandle, SimOptions};
 use countersign::token::state::PhaseKind;
 use http_body_util::Full;
@@ -294,19 +294,29 @@ fn rotations_at_random_under_load_fail_no_call() {
                     }
                 }
                 history.borrow_mut().push((accepted.clone(), current, following));
-                // A call meets one change at most: each client has begun another one and ended it.
-                let before: Vec<u32> = answers.iter().map(Cell::get).collect();
-                while answers.iter().zip(&before).any(|(now, before)| now.get() < before + 2)
-                    && failures.borrow().is_empty()
-                {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                // Nor is a token taken back before it has arrived.
-                let settled = async || {
+                // A token is not taken back before it was used.
+                let generations = async || {
                     let lines = stage.running.leases.ledger().await.lines;
-                    lines.iter().all(|line| !matches!(line.phase, PhaseKind::Fetching | PhaseKind::Renewing))
+                    let is_fetched =
+                        |line: &LedgerLine| matches!(line.phase, PhaseKind::Fetching | PhaseKind::Renewing);
+                    (!lines.iter().any(is_fetched))
+                        .then(|| lines.iter().filter_map(|line| Some(line.token.as_ref()?.generation)).sum::<u64>())
                 };
-                until("fetches end", settled).await;
+                let mut known = None;
+                loop {
+                    // A call meets one change at most: each client has begun another one and ended it.
+                    let before: Vec<u32> = answers.iter().map(Cell::get).collect();
+                    while answers.iter().zip(&before).any(|(now, before)| now.get() < before + 2)
+                        && failures.borrow().is_empty()
+                    {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    let now = generations().await;
+                    if !failures.borrow().is_empty() || now.is_some() && now == known {
+                        break;
+                    }
+                    known = now;
+                }
             }
             promotions.replace(metric(&stage, "next").await);
             going.set(false);

@@ -117,9 +117,10 @@ impl UpstreamCall<'_> {
             Verdict::Challenged | Verdict::Refused => {}
         }
         let is_refused = first.verdict == Verdict::Refused;
-        // A token may be refused because the provider does not know it yet: the keeper sees to that.
-        let is_newly_issued = in_use.lease.is_newly_issued(self.worker.now());
-        if is_refused && in_use.fetched_for_this && !is_newly_issued && !self.lost_to_another(&in_use).await {
+        // A token may be refused because the provider does not know it yet: the keeper sees to that. One that another call
+        // was answered with has been taken back since.
+        let was_usable = in_use.lease.proved() || in_use.lease.is_newly_issued(self.worker.now());
+        if is_refused && in_use.fetched_for_this && !was_usable && !self.lost_to_another(&in_use).await {
             leases.refused_at_birth(in_use.permit.spec().clone(), generation);
             self.worker.distrust(&in_use.permit.spec().key, generation);
             if let Some(meters) = meters {
@@ -243,7 +244,7 @@ impl UpstreamCall<'_> {
             }
             Some(_) => {
                 self.worker.drop_previous(&in_use.lease);
-                leases.need_for(in_use.permit.spec().clone(), cause).await
+                leases.need_since(in_use.permit.spec().clone(), Some(in_use.taken), cause).await
             }
         };
         let issued = match issued {

@@ -131,8 +131,7 @@ impl Permit {
     /// Requests a token with the credentials of the other slot, after those of this route were refused. The permit is one
     /// for that route then. If there is none of them either, the first failure is the one that counts.
     ///
-    /// `later_than`: a token of theirs that is older than this may have been taken back together with the one that was
-    /// refused. It is renewed first, since the call has no other replay.
+    /// `later_than`: calls with another token were refused after this, and one of theirs that is older is renewed first.
     pub async fn obtain_other(
         &mut self,
         worker: &WorkerState,
@@ -142,12 +141,8 @@ impl Permit {
     ) -> Result<(Issued, Rc<RouteState>), Fault> {
         let other = worker.other_credentials(route, refused.class).ok_or_else(|| Fault::from(refused))?;
         let spec = other.token(&self.vars, &worker.shared.clock);
-        let leases = &worker.shared.leases;
-        let mut issued = leases.need_for(spec.clone(), cause).await.map_err(|_| Fault::from(refused))?;
-        if later_than.is_some_and(|then| issued.lease.issued.boot < then.boot) {
-            let newer = leases.refused_for(spec.clone(), issued.lease.generation, true, cause);
-            issued = newer.await.map_err(|_| Fault::from(refused))?;
-        }
+        let issued = worker.shared.leases.need_since(spec.clone(), later_than, cause).await;
+        let issued = issued.map_err(|_| Fault::from(refused))?;
         worker.remember(&issued);
         worker.promote(&other);
         other.was_issued();
