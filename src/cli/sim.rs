@@ -15,10 +15,13 @@ use super::run::wait_for_the_end;
 use super::{complain, print};
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Clock;
-use crate::sim::{Bank, Sim, SimAuthority, SimHandle, SimOptions};
+use crate::sim::{Bank, Sim, SimAuthority, SimHandle, SimMemory, SimOptions};
 
 /// The first line of a config that this command wrote, and may replace.
 const MARK: &str = "# Written by `countersign sim --write`, which replaces this file as long as this line is in it.\n";
+
+/// The file of a folder that says what its simulators have drawn.
+const MEMORY: &str = "sim-memory.json";
 
 /// The lifetime of the CA: longer than that which `check` warns of.
 const CA_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -65,7 +68,7 @@ pub fn run_sim(names: &[String], from: Option<&Path>, output: &SimOutput) -> Exi
         ));
         return ExitCode::from(2);
     }
-    match start(&banks).and_then(|sims| serve(&sims, output)) {
+    match remembered(write).and_then(|memory| serve(&start(&banks, &memory)?, output, &memory)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
@@ -105,12 +108,22 @@ fn bank(name: &str) -> Result<Bank, String> {
     Bank::of_file(stem, &text).map_err(|error| format!("{name} describes no bank: {error}"))
 }
 
-fn start(banks: &[Bank]) -> io::Result<Vec<SimHandle>> {
-    let now = Clock::System.now();
-    let authority = SimAuthority::lasting("countersign simulator CA", now, CA_LIFE).map_err(io::Error::other)?;
-    let begin =
-        |bank: &Bank| Sim::start(*bank, SimOptions { authority: Some(authority.clone()), ..SimOptions::default() });
-    banks.iter().map(begin).collect()
+/// Reads what the last simulators of a folder drew, so that those that start now are the same banks.
+fn remembered(folder: Option<&Path>) -> io::Result<SimMemory> {
+    let Some(file) = folder.map(|folder| folder.join(MEMORY)) else { return Ok(SimMemory::default()) };
+    match fs::read_to_string(&file) {
+        Ok(text) => SimMemory::read(&text)
+            .map_err(|error| io::Error::other(format!("{}: {error}; remove the file to begin anew", file.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(SimMemory::default()),
+        Err(error) => Err(io::Error::other(format!("{} cannot be read: {error}", file.display()))),
+    }
+}
+
+fn start(banks: &[Bank], memory: &SimMemory) -> io::Result<Vec<SimHandle>> {
+    let authority = SimAuthority::remembered("countersign simulator CA", Clock::System.now(), CA_LIFE, memory);
+    let authority = authority.map_err(io::Error::other)?;
+    let options = || SimOptions { authority: Some(authority.clone()), memory: memory.clone(), ..SimOptions::default() };
+    banks.iter().map(|bank| Sim::start(*bank, options())).collect()
 }
 
 /// A config that was written, and the addresses in it.
@@ -120,11 +133,11 @@ struct WrittenConfig {
     admin: SocketAddr,
 }
 
-fn serve(sims: &[SimHandle], output: &SimOutput) -> io::Result<()> {
+fn serve(sims: &[SimHandle], output: &SimOutput, memory: &SimMemory) -> io::Result<()> {
     let settings: String = sims.iter().map(|sim| sim.settings_toml() + "\n").collect();
     let ca = sims.first().map(SimHandle::ca_pem).unwrap_or_default();
     let written = match &output.write {
-        Some(folder) => Some(write_config(sims, folder, output.bind, &settings, &ca)?),
+        Some(folder) => Some(write_config(sims, folder, output.bind, &ca, memory)?),
         None => None,
     };
     if output.json {
@@ -135,23 +148,36 @@ fn serve(sims: &[SimHandle], output: &SimOutput) -> io::Result<()> {
     wait_for_the_end()
 }
 
-/// Writes the CA, the keys and the config into a folder.
+/// Writes the CA, the secrets, the keys and the config into a folder, and what the next start has to know.
 fn write_config(
     sims: &[SimHandle],
     folder: &Path,
     bind: Option<SocketAddr>,
-    settings: &str,
     ca: &str,
+    memory: &SimMemory,
 ) -> io::Result<WrittenConfig> {
-    let bind = bind.map_or_else(|| free_port(8080), Ok)?;
-    let admin = if bind.port() == 0 { (Ipv4Addr::LOCALHOST, 0).into() } else { free_port(9901)? };
+    let bind = bind.map_or_else(|| proxy_address("proxy/listener", 8080, memory), Ok)?;
+    let admin = match bind.port() {
+        0 => (Ipv4Addr::LOCALHOST, 0).into(),
+        _ => proxy_address("proxy/admin", 9901, memory)?,
+    };
+    if bind.port() != 0 {
+        memory.note("proxy/listener", bind.to_string());
+        memory.note("proxy/admin", admin.to_string());
+    }
     let file = folder.join("proxy.toml");
     fs::create_dir_all(folder)?;
     fs::write(folder.join("sim-ca.crt"), ca)?;
-    for (name, content) in key_files(sims) {
-        write_private(&folder.join(name), content.expose_secret())?;
+    let mut config = MARK.to_owned() + &listener(sims, bind, admin);
+    for sim in sims {
+        let (settings, files) = sim.settings_and_files();
+        config += &(settings + "\n");
+        for (name, content) in files {
+            write_private(&folder.join(name), content.expose_secret())?;
+        }
     }
-    write_private(&file, &(MARK.to_owned() + &listener(sims, bind, admin) + settings))?;
+    write_private(&folder.join(MEMORY), memory.write().expose_secret())?;
+    write_private(&file, &config)?;
     Ok(WrittenConfig { file, bind, admin })
 }
 
@@ -226,8 +252,12 @@ fn may_be_replaced(file: &Path) -> bool {
     }
 }
 
-/// Returns a free loopback address: the usual port if nothing listens there, else one that is free now.
-fn free_port(usual: u16) -> io::Result<SocketAddr> {
+/// Returns the loopback address that the last config of this folder had, which a running proxy may have taken, or a free
+/// one: of the usual port if nothing listens there.
+fn proxy_address(place: &str, usual: u16, memory: &SimMemory) -> io::Result<SocketAddr> {
+    if let Some(known) = memory.known(place).and_then(|known| known.expose_secret().parse().ok()) {
+        return Ok(known);
+    }
     let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, usual));
     usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?.local_addr()
 }

@@ -12,8 +12,13 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, date_time_ymd,
 };
 
+use crate::base::secret::ExposeSecret;
 use crate::base::time::{Now, millis};
+use crate::sim::sim_memory::SimMemory;
 use crate::tls::{Identity, TlsConfigError};
+
+/// Place of the CA's key in a memory.
+const CA_KEY: &str = "ca/key";
 
 /// The time before "now" at which a certificate's validity starts, against clocks that differ a little.
 const LEEWAY: Duration = Duration::from_secs(3600);
@@ -101,12 +106,20 @@ impl SimAuthority {
 
     /// The same, valid for so long.
     pub fn lasting(name: &str, now: Now, life: Duration) -> Result<Self, String> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        set_validity(&mut params, now.wall.saturating_sub(millis(LEEWAY)), now.plus(life).wall);
-        let key = new_key()?;
+        Self::signed(authority(name, now, life), new_key()?)
+    }
+
+    /// The same with the key that is remembered, if there is one: who trusts that CA trusts what this one issues.
+    pub fn remembered(name: &str, now: Now, life: Duration, memory: &SimMemory) -> Result<Self, String> {
+        let key = match memory.known(CA_KEY) {
+            Some(pem) => KeyPair::from_pem(pem.expose_secret()).map_err(|error| format!("{CA_KEY}: {error}"))?,
+            None => new_key()?,
+        };
+        memory.note(CA_KEY, key.serialize_pem());
+        Self::signed(authority(name, now, life), key)
+    }
+
+    fn signed(params: CertificateParams, key: KeyPair) -> Result<Self, String> {
         let issuer = CertifiedIssuer::self_signed(params, key).map_err(|error| error.to_string())?;
         Ok(Self(Arc::new(issuer)))
     }
@@ -134,6 +147,16 @@ impl SimAuthority {
         let certificate = params.signed_by(&key, &self.0).map_err(|error| error.to_string())?;
         Ok(SimLeaf { cert_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
+}
+
+/// The certificate of a CA that issues leaves alone.
+fn authority(name: &str, now: Now, life: Duration) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    set_validity(&mut params, now.wall.saturating_sub(millis(LEEWAY)), now.plus(life).wall);
+    params
 }
 
 fn new_key() -> Result<KeyPair, String> {

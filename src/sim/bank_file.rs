@@ -25,13 +25,14 @@ use crate::sim::call::{Bearer, SimCall};
 use crate::sim::credentials::Credentials;
 use crate::sim::issued_tokens::Binding;
 use crate::sim::member::{BankSpec, SettingLines};
+use crate::sim::sim_memory::SimMemory;
 use crate::sim::sim_response::SimResponse;
 use crate::sim::sim_state::{Issued, SimState};
 
 use answer::AnswerText;
 use check::Check;
-pub(super) use drawn::DrawnSettings;
 use drawn::SettingText;
+pub(super) use drawn::{DrawnSettings, SecretPlace};
 use text::Values;
 
 /// The files that come with countersign: names and texts.
@@ -271,8 +272,9 @@ impl BankFile {
         &self.spec
     }
 
-    pub(super) fn draw(&self) -> Result<DrawnSettings, String> {
-        DrawnSettings::draw(&self.text.settings)
+    /// Draws the values of its settings, or recalls them.
+    pub(super) fn draw(&self, memory: &SimMemory) -> Result<DrawnSettings, String> {
+        DrawnSettings::draw(&self.text.settings, self.spec.name, memory)
     }
 
     /// Returns whether a path belongs to the fetching of a token.

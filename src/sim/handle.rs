@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-use crate::base::secret::SecretString;
+use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Clock;
 use crate::sim::authority::{LeafSpec, SimAuthority, SimLeaf};
-use crate::sim::bank_file::DrawnSettings;
+use crate::sim::bank_file::{DrawnSettings, SecretPlace};
 use crate::sim::credentials::Credentials;
 use crate::sim::faults::Faults;
-use crate::sim::member::{Bank, SettingLines};
+use crate::sim::member::{Bank, BankSpec, SettingLines};
 use crate::sim::received::ReceivedRequest;
+use crate::sim::sim_memory::SimMemory;
 use crate::sim::sim_state::SimState;
 use crate::sim::{scb, server};
 
@@ -28,6 +29,8 @@ pub struct SimOptions {
     pub bind: SocketAddr,
     /// The clock by which its tokens live. Certificates go by the machine's, as their verifiers do.
     pub clock: Clock,
+    /// What it and others have drawn before; see [`SimMemory`].
+    pub memory: SimMemory,
     /// The CA that issues its certificate; absent: a new one.
     pub authority: Option<SimAuthority>,
     /// Its certificate, instead of a good one for `localhost`, `127.0.0.1` and `::1`.
@@ -51,6 +54,7 @@ impl Default for SimOptions {
         Self {
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             clock: Clock::System,
+            memory: SimMemory::default(),
             authority: None,
             leaf: None,
             client_ca: None,
@@ -84,17 +88,17 @@ impl Sim {
         };
         let identity = leaf.identity().map_err(io::Error::other)?;
         let tls = server::tls(identity, options.client_ca.as_deref(), options.only_http1).map_err(io::Error::other)?;
-        let listener = server::listen(options.bind)?;
+        let listener = listen(options.bind, member.name, &options.memory)?;
         let address = listener.local_addr()?;
         let described = match bank {
-            Bank::Described(file) => (Some(file), file.draw().map_err(io::Error::other)?),
+            Bank::Described(file) => (Some(file), file.draw(&options.memory).map_err(io::Error::other)?),
             Bank::AbbeyCross | Bank::Meed | Bank::OAuth2 | Bank::Rakbank | Bank::Scb => {
                 (None, DrawnSettings::default())
             }
         };
         let desk = Arc::new(SimState::new(
             member,
-            options.credentials.unwrap_or_else(member.credentials),
+            options.credentials.unwrap_or_else(|| credentials(member, &options.memory)),
             described,
             options.clock,
             options.faults,
@@ -113,6 +117,25 @@ impl Sim {
         begun.recv().map_err(|_| io::Error::other("the simulator's thread ended before it began"))??;
         Ok(SimHandle { bank, address, authority, desk, stop: Some(stop), thread: Some(thread) })
     }
+}
+
+/// Listens at the port that it had before, where a port is to be chosen and that one is free.
+fn listen(bind: SocketAddr, bank: &str, memory: &SimMemory) -> io::Result<TcpListener> {
+    let place = format!("{bank}/port");
+    let known = memory.known(&place).and_then(|port| port.expose_secret().parse().ok()).filter(|_| bind.port() == 0);
+    let before = known.and_then(|port| server::listen(SocketAddr::new(bind.ip(), port)).ok());
+    let listener = before.map_or_else(|| server::listen(bind), Ok)?;
+    memory.note(&place, listener.local_addr()?.port().to_string());
+    Ok(listener)
+}
+
+/// Draws an application's credentials, or recalls them.
+fn credentials(member: &BankSpec, memory: &SimMemory) -> Credentials {
+    let drawn = (member.credentials)();
+    let recall = |what: &str, text: &str| {
+        memory.recall(&format!("{}/{what}", member.name), || text.to_owned()).expose_secret().to_owned()
+    };
+    Credentials::new(recall("client", drawn.id()), recall("secret", drawn.secret().expose_secret()))
 }
 
 /// A running simulator. It stops when this is dropped.
@@ -238,17 +261,31 @@ impl SimHandle {
 
     /// The same with another name, and with the path of the CA's file.
     pub fn settings_toml_as(&self, name: &str, ca: &str) -> String {
+        self.setting_lines(name, ca, SecretPlace::Line)
+    }
+
+    /// The same lines with every secret in a file beside `proxy.toml`, and those files: names and contents.
+    pub fn settings_and_files(&self) -> (String, Vec<(String, SecretString)>) {
+        let name = self.bank.name();
+        let mut files = self.desk.drawn.files(name, SecretPlace::File);
+        if let SettingLines::Credentials([_, secret, _]) = self.bank.member().settings {
+            files.push((format!("{name}-{secret}"), self.credentials().secret().clone()));
+        }
+        (self.setting_lines(name, "sim-ca.crt", SecretPlace::File), files)
+    }
+
+    fn setting_lines(&self, name: &str, ca: &str, secrets: SecretPlace) -> String {
         let member = self.bank.member();
         let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let settings = match member.settings {
             SettingLines::Credentials([id, secret, more]) => {
-                format!(
-                    "{id} = {}\n{secret} = {}\n{more}",
-                    text(self.credentials().id()),
-                    self.credentials().secret_toml()
-                )
+                let value = match secrets {
+                    SecretPlace::File => format!("{{ file = {} }}", text(&format!("{name}-{secret}"))),
+                    SecretPlace::Line => self.credentials().secret_toml(),
+                };
+                format!("{id} = {}\n{secret} = {value}\n{more}", text(self.credentials().id()))
             }
-            SettingLines::Drawn => self.desk.drawn.lines(name),
+            SettingLines::Drawn => self.desk.drawn.lines(name, secrets),
         };
         let token_url =
             if member.names_token_url { format!("token_url = {}\n", text(&self.token_url())) } else { String::new() };
@@ -262,7 +299,7 @@ impl SimHandle {
 
     /// The files beside `proxy.toml` that those lines name, besides the CA's: the keys of the bank's client.
     pub fn key_files(&self, name: &str) -> Vec<(String, SecretString)> {
-        self.desk.drawn.files(name)
+        self.desk.drawn.files(name, SecretPlace::Line)
     }
 
     /// `text` with the bank's secrets and tokens in it replaced by fingerprints.

@@ -504,15 +504,23 @@ fn sim_replaces_its_own_config_and_no_other() {
     assert_eq!(fs::read_to_string(&file).expect("text"), "# of another origin\n");
     assert!(!folder.path().join("sim-ca.crt").exists());
     fs::remove_file(&file).expect("removed");
+    let mut written: Option<String> = None;
     for _ in 0..2 {
-        let mut sims = command(&["sim", "scb", "--write", place, "--bind", "127.0.0.1:0"]);
+        let mut sims = command(&["sim", "scb", "wise", "--write", place, "--bind", "127.0.0.1:0"]);
         let mut sims = Ending(sims.stdout(Stdio::piped()).spawn().expect("it starts"));
         let mut printed = BufReader::new(sims.0.stdout.take().expect("piped"));
         let mut said = String::new();
         while !said.contains("countersign run -c ") {
             assert!(printed.read_line(&mut said).expect("text") > 0, "{said}");
         }
-        assert!(fs::read_to_string(&file).expect("text").starts_with("# Written by `countersign sim"));
+        let text = fs::read_to_string(&file).expect("text");
+        assert!(text.starts_with("# Written by `countersign sim"));
+        // Its secrets lie in files, so nothing is to be warned of.
+        let checked = told(&["check", "-c", file.to_str().expect("text")]);
+        assert!(checked.code == 0 && !(checked.out + &checked.err).contains("warning"), "{text}");
+        // The next start has the same ports, secrets and keys: a proxy that runs goes on.
+        let before = written.replace(text.clone());
+        assert!(before.is_none_or(|before| before == text), "{text}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The settings of a described bank, drawn afresh at each start.
+//! The settings of a described bank, drawn afresh at each start unless they are remembered.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::base::secret::{ExposeSecret, Fingerprint, SecretString, hex};
 use crate::record::RecordedKey;
+use crate::sim::sim_memory::SimMemory;
 
 /// A setting as a file says it.
 #[derive(Debug, Deserialize)]
@@ -76,6 +77,15 @@ struct DrawnKey {
     certificate: Option<String>,
 }
 
+/// Where the lines of a config have a bank's secrets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::sim) enum SecretPlace {
+    /// In files beside the config, which the lines name.
+    File,
+    /// In the lines.
+    Line,
+}
+
 /// The values of a bank's settings in one run.
 #[derive(Default)]
 pub(in crate::sim) struct DrawnSettings {
@@ -85,18 +95,24 @@ pub(in crate::sim) struct DrawnSettings {
 }
 
 impl DrawnSettings {
-    pub(super) fn draw(settings: &BTreeMap<String, SettingText>) -> Result<Self, String> {
+    pub(super) fn draw(
+        settings: &BTreeMap<String, SettingText>,
+        bank: &str,
+        memory: &SimMemory,
+    ) -> Result<Self, String> {
         let mut drawn = Self::default();
         for (name, setting) in settings {
+            let place = format!("{bank}/{name}");
             match setting {
                 SettingText::Plain(text) => {
-                    drawn.texts.insert(name.clone(), (SecretString::from(draw(text)), false));
+                    drawn.texts.insert(name.clone(), (memory.recall(&place, || draw(text)), false));
                 }
                 SettingText::Secret(text) => {
-                    drawn.texts.insert(name.clone(), (SecretString::from(draw(&text.secret)), true));
+                    drawn.texts.insert(name.clone(), (memory.recall(&place, || draw(&text.secret)), true));
                 }
                 SettingText::Key(key) => {
-                    drawn.keys.insert(name.clone(), DrawnKey::draw(key).map_err(|error| error.to_string())?);
+                    let key = DrawnKey::draw(key, &place, memory).map_err(|error| format!("{place}: {error}"))?;
+                    drawn.keys.insert(name.clone(), key);
                 }
             }
         }
@@ -108,11 +124,16 @@ impl DrawnSettings {
     }
 
     /// The lines of `[provider.NAME]`, with keys in files of these names: see [`DrawnSettings::files`].
-    pub(in crate::sim) fn lines(&self, bank: &str) -> String {
+    pub(in crate::sim) fn lines(&self, bank: &str, secrets: SecretPlace) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let mut lines = String::new();
-        for (name, (text, _)) in &self.texts {
-            let _ = writeln!(lines, "{name} = {}", quoted(text.expose_secret()));
+        for (name, (text, is_secret)) in &self.texts {
+            let _ = match secrets {
+                SecretPlace::File if *is_secret => {
+                    writeln!(lines, "{name} = {{ file = {} }}", quoted(&format!("{bank}-{name}")))
+                }
+                SecretPlace::File | SecretPlace::Line => writeln!(lines, "{name} = {}", quoted(text.expose_secret())),
+            };
         }
         for (name, key) in &self.keys {
             let _ = write!(lines, "{name} = {{ file = {}", quoted(&format!("{bank}-{name}.pem")));
@@ -128,8 +149,12 @@ impl DrawnSettings {
     }
 
     /// The files that those lines name: names and contents.
-    pub(in crate::sim) fn files(&self, bank: &str) -> Vec<(String, SecretString)> {
+    pub(in crate::sim) fn files(&self, bank: &str, secrets: SecretPlace) -> Vec<(String, SecretString)> {
         let mut files = Vec::new();
+        if secrets == SecretPlace::File {
+            let secret = self.texts.iter().filter(|(_, (_, is_secret))| *is_secret);
+            files.extend(secret.map(|(name, (text, _))| (format!("{bank}-{name}"), text.clone())));
+        }
         for (name, key) in &self.keys {
             files.push((format!("{bank}-{name}.pem"), key.pem.clone()));
             if let Some(certificate) = &key.certificate {
@@ -170,18 +195,28 @@ impl DrawnSettings {
 }
 
 impl DrawnKey {
-    fn draw(text: &KeyText) -> Result<Self, rcgen::Error> {
-        let pair = KeyPair::generate_for(match text.key {
-            DrawnKeyType::Ed25519 => &PKCS_ED25519,
-            DrawnKeyType::P256 => &PKCS_ECDSA_P256_SHA256,
-            DrawnKeyType::Rsa => &PKCS_RSA_SHA256,
-        })?;
-        let certificate = match text.certificate {
-            true => Some(CertificateParams::new(Vec::new())?.self_signed(&pair)?.pem()),
-            false => None,
+    fn draw(text: &KeyText, place: &str, memory: &SimMemory) -> Result<Self, rcgen::Error> {
+        let pair = match memory.known(place) {
+            Some(pem) => KeyPair::from_pem(pem.expose_secret())?,
+            None => KeyPair::generate_for(match text.key {
+                DrawnKeyType::Ed25519 => &PKCS_ED25519,
+                DrawnKeyType::P256 => &PKCS_ECDSA_P256_SHA256,
+                DrawnKeyType::Rsa => &PKCS_RSA_SHA256,
+            })?,
         };
-        let pem = SecretString::from(pair.serialize_pem());
-        Ok(Self { pem, public: pair.public_key_raw().to_vec(), id: text.id.as_deref().map(draw), certificate })
+        memory.note(place, pair.serialize_pem());
+        let certificate = match (text.certificate, memory.known(&format!("{place}/certificate"))) {
+            (false, _) => None,
+            (true, Some(certificate)) => Some(certificate.expose_secret().to_owned()),
+            (true, None) => {
+                let certificate = CertificateParams::new(Vec::new())?.self_signed(&pair)?.pem();
+                memory.note(&format!("{place}/certificate"), certificate.clone());
+                Some(certificate)
+            }
+        };
+        let id = |id: &str| memory.recall(&format!("{place}/id"), || draw(id)).expose_secret().to_owned();
+        let (pem, id) = (SecretString::from(pair.serialize_pem()), text.id.as_deref().map(id));
+        Ok(Self { pem, public: pair.public_key_raw().to_vec(), id, certificate })
     }
 }
 

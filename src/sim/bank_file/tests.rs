@@ -62,13 +62,21 @@ fn mistakes_are_told_with_what_they_are_about() {
 #[test]
 fn settings_are_drawn_and_secrets_masked() {
     let file = BankFile::parse("plain", PLAIN).expect("a file");
-    let drawn = file.draw().expect("settings");
-    let lines = drawn.lines("plain");
+    let memory = SimMemory::default();
+    let drawn = file.draw(&memory).expect("settings");
+    let lines = drawn.lines("plain", SecretPlace::Line);
+    let again = file.draw(&memory).expect("settings");
+    assert_eq!(again.lines("plain", SecretPlace::Line), lines, "it is remembered");
+    let named = again.lines("plain", SecretPlace::File);
+    assert!(named.contains("client_secret = { file = \"plain-client_secret\" }"), "{named}");
+    let written = again.files("plain", SecretPlace::File);
+    let secret = written.iter().find(|(name, _)| name == "plain-client_secret").expect("its file");
+    assert!(lines.contains(&format!("client_secret = \"{}\"", secret.1.expose_secret())), "{lines}");
     assert!(lines.contains("key = { file = \"plain-key.pem\", id = \"k-1\" }"), "{lines}");
     let id = lines.lines().find_map(|line| line.strip_prefix("client_id = ")).expect("an identifier");
     assert!(id.len() == 10 && id[1..9].bytes().all(|byte| byte.is_ascii_digit()), "{id}");
     let masked = drawn.mask(&lines);
     let secret = lines.lines().find_map(|line| line.strip_prefix("client_secret = ")).expect("a secret");
     assert!(!masked.contains(secret.trim_matches('"')) && masked.contains("‹secret "), "{masked}");
-    assert!(drawn.files("plain")[0].1.expose_secret().starts_with("-----BEGIN PRIVATE KEY-----"));
+    assert!(drawn.files("plain", SecretPlace::Line)[0].1.expose_secret().starts_with("-----BEGIN PRIVATE KEY-----"));
 }

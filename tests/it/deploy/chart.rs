@@ -162,6 +162,12 @@ fn what_monitoring_needs_is_made_where_the_cluster_knows_it() {
         only(&with, kind);
     }
     assert_eq!(only(&with, "PrometheusRule")["spec"], documents(&read("deploy/prometheus/alerts.yaml"))[0]);
+    let manual = json!({ "metrics": { "prometheusRule": { "runbookUrl": "https://manual.example/runbooks/" } } });
+    let manual = file(".yaml", &manual.to_string());
+    let with_manual = documents(&rendered(&MONITORING, &[&set, manual.path()]).content("with a manual"));
+    let rule = &only(&with_manual, "PrometheusRule")["spec"]["groups"][0]["rules"][0];
+    let page = "https://manual.example/runbooks/alert-CountersignGone.html";
+    assert_eq!(rule["annotations"]["runbook_url"], page);
     let dashboard = of(&with, "ConfigMap").into_iter().find_map(|map| map["data"]["countersign.json"].as_str());
     let dashboard: Value = serde_json::from_str(dashboard.expect("a dashboard")).expect("JSON");
     assert_eq!(dashboard["title"], "countersign");

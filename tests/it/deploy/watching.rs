@@ -96,6 +96,7 @@ fn alerts_are_what_prometheus_reads_and_sound_when_they_should() {
     for rule in documents(&alerts)[0]["groups"][0]["rules"].as_array().expect("rules") {
         let name = rule["alert"].as_str().expect("a name");
         assert!(cases.contains(&format!("alertname: {name}\n")), "{name} has no case");
+        assert_eq!(rule["annotations"]["runbook_url"], format!("docs/runbooks/alert-{name}.md"));
     }
 }
 
