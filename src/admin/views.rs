@@ -231,6 +231,7 @@ fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenT
         closed_until: closed.map_or_else(|| rests(true), |hours| hours.changes_at.clone()),
         hours,
         last_failure: last_failure.map(FailureView::of),
+        failing_since: lines.iter().filter_map(|line| line.failing_since).min().map(rfc3339),
         fetches,
         consents: provider.consents.is_some(),
         credentials: credentials.map(CredentialSlot::as_str),

@@ -32,7 +32,7 @@ pub fn man(mut command: Command, words: &[String]) -> ExitCode {
     let mut roff = Vec::new();
     match clap_mangen::Man::new(chosen.clone()).title(title).render(&mut roff) {
         Ok(()) => {
-            print(&String::from_utf8_lossy(&roff));
+            print(&(headed(&String::from_utf8_lossy(&roff)) + MAN_ENDS));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -40,6 +40,31 @@ pub fn man(mut command: Command, words: &[String]) -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// The sections that end every manual page.
+const MAN_ENDS: &str = "\
+.fi
+.SH ENVIRONMENT
+.TP
+COUNTERSIGN_CONFIG
+The config file, where no option names one.
+.TP
+NO_COLOR
+Any text: nothing is coloured.
+.SH FILES
+.TP
+proxy.toml
+The config file, in the current folder, where nothing names another one.
+.SH SEE ALSO
+.BR countersign (1).
+The manual, docs/ of the source, explains the config, deployment, errors and runbooks.
+";
+
+/// Gives examples and exit codes of a page the headings that manual pages have (man-pages(7)).
+fn headed(page: &str) -> String {
+    page.replace("\n.SH EXTRA\nExamples:\n", "\n.SH EXAMPLES\n.nf\n")
+        .replace("\n\nExit codes:\n", "\n.fi\n.SH \"EXIT STATUS\"\n.nf\n")
 }
 
 /// Prints the JSON Schema of `proxy.toml`.

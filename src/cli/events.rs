@@ -54,7 +54,10 @@ fn follow(arguments: &EventsArguments) -> Result<ExitCode, AdminCallError> {
                             false => line(&event, color::stdout_is_colored()),
                         };
                         left = left.map(|left| left - 1);
-                        if !tell_reader(&told) || left == Some(0) {
+                        if let Err(end) = tell_reader(&told) {
+                            return Ok(end);
+                        }
+                        if left == Some(0) {
                             return Ok(ExitCode::SUCCESS);
                         }
                     }

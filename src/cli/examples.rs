@@ -37,6 +37,16 @@ Exit codes:
   1  with --once: a step did not hold; or the demo could not start
   2  there is no such bank";
 
+/// Help after the options of `env`.
+pub(super) const ENV_EXAMPLES: &str = "\
+Examples:
+  countersign env --client erp
+  countersign env -c conf/proxy.toml --client erp
+
+Exit codes:
+  0  printed; without a key the proxy's address has no credentials
+  2  there is no forward listener, or the config cannot be read";
+
 /// Help after the options of `events`.
 pub(super) const EVENTS_EXAMPLES: &str = "\
 Examples:
@@ -48,6 +58,20 @@ Exit codes:
   0  stopped, or as many were shown as were asked for
   1  refused by the instance
   2  no instance was reached";
+
+/// Help after the options of `exec`.
+pub(super) const EXEC_EXAMPLES: &str = "\
+Examples:
+  countersign exec -- curl https://api.bank.example/accounts
+  countersign exec --client erp --key-file erp.key -- python3 pay.py
+  countersign exec -c conf/proxy.toml -- mvn test
+
+Exit codes:
+  125      no proxy, no key, or a failure of countersign itself
+  126      the command cannot be run
+  127      there is no such command
+  128 + N  it was ended by signal N
+  Any other is the command's own.";
 
 /// Help after the options of `explain`.
 pub(super) const EXPLAIN_EXAMPLES: &str = "\
@@ -63,6 +87,29 @@ Exit codes:
   1  it would be refused; the error is named
   2  there is no such request, client or listener, or the config cannot be used";
 
+/// Help after the options of `health`.
+pub(super) const HEALTH_EXAMPLES: &str = "\
+Examples:
+  countersign health
+  countersign health --live --quiet
+  countersign health --admin https://127.0.0.1:9901 --admin-ca admin-ca.crt
+
+Exit codes:
+  0  ready, or alive
+  1  not, or no answer
+  2  the config does not say where to ask";
+
+/// Help after the options of `import`.
+pub(super) const IMPORT_EXAMPLES: &str = "\
+Examples:
+  countersign import nginx /etc/nginx/nginx.conf
+  countersign import envoy envoy.yaml
+
+Exit codes:
+  0  all was carried over
+  1  something was not, though the config is written
+  2  nothing could be read, or nothing is written";
+
 /// Help after the options of `init`.
 pub(super) const INIT_EXAMPLES: &str = "\
 Examples:
@@ -74,6 +121,17 @@ Exit codes:
   0  written
   1  with --live: written, but the bank could not be reached as it should
   2  nothing was written";
+
+/// Help after the options of `key`.
+pub(super) const KEY_EXAMPLES: &str = "\
+Examples:
+  countersign key new erp
+  countersign key new erp --json
+
+Exit codes:
+  0  printed: the key is shown this once
+  1  it could not be printed
+  2  no client can have this name";
 
 /// Help after the options of `learn`.
 pub(super) const LEARN_EXAMPLES: &str = "\
@@ -96,6 +154,30 @@ Examples:
 Exit codes:
   0  done
   1  refused by the instance
+  2  no instance was reached";
+
+/// Help after the options of `profiles`.
+pub(super) const PROFILES_EXAMPLES: &str = "\
+Examples:
+  countersign profiles
+  countersign profiles scb
+  countersign profiles test my-bank.toml
+  countersign profiles diff scb my-scb.toml
+
+Exit codes:
+  0  printed, or all conversations went as written
+  1  some did not, or profiles differ
+  2  there is no such profile, or nothing to do";
+
+/// Help after the options of `reload`.
+pub(super) const RELOAD_EXAMPLES: &str = "\
+Examples:
+  countersign reload
+  countersign reload -c conf/proxy.toml
+
+Exit codes:
+  0  the config is in force
+  1  it has mistakes, and the old one stays; or it was refused
   2  no instance was reached";
 
 /// Help after the options of `requests`.
@@ -137,6 +219,18 @@ Exit codes:
   0  stopped by a signal
   1  it could not start
   2  there is no such simulator, or a proxy.toml of another origin is there";
+
+/// Help after the options of `status`.
+pub(super) const STATUS_EXAMPLES: &str = "\
+Examples:
+  countersign status
+  countersign status --json
+  countersign status --watch=5
+
+Exit codes:
+  0  printed
+  1  refused by the instance
+  2  no instance was reached";
 
 /// Help after the options of `token`.
 pub(super) const TOKEN_EXAMPLES: &str = "\

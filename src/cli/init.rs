@@ -208,7 +208,11 @@ fn base(arguments: &InitArguments, profile: &Profile, desk: &mut Desk) -> Result
         Some(name) => Err(format!("`{}` has no environment `{name}`; there are: {}", profile.name(), listed(&known))),
         None => match desk.ask("The base URL of the bank's API?", None)? {
             Some(url) => Ok(("base_url", url)),
-            None => Err(format!("`{}` names no host of its own: say --base-url", profile.name())),
+            None => {
+                let also =
+                    if arguments.token_url.is_none() && profile.wants_token_url() { " and --token-url" } else { "" };
+                Err(format!("`{}` names no host of its own: say --base-url{also}", profile.name()))
+            }
         },
     }
 }

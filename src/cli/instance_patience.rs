@@ -1,6 +1,7 @@
 //! Commands that go on until they are stopped: their end, and their patience with an instance that is away.
 
 use std::io::{self, Write as _};
+use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -23,10 +24,16 @@ pub(super) fn end_on_signals() {
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(watch);
 }
 
-/// Writes to standard output. `false`: nobody reads any more, so there is no use in going on.
-pub(super) fn tell_reader(text: &str) -> bool {
+/// Writes to standard output. The error ends the command: with 0 where nobody reads any more, else with 1.
+pub(super) fn tell_reader(text: &str) -> Result<(), ExitCode> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return ExitCode::SUCCESS;
+        }
+        complain(&format!("the result cannot be written to standard output: {error}"));
+        ExitCode::FAILURE
+    })
 }
 
 /// The connection to an instance, as a command that follows it experiences it.

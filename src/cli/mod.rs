@@ -129,16 +129,19 @@ enum Command {
         provider: Option<String>,
     },
     /// Print the variables by which programs use the proxy and trust its CA
+    #[command(after_help = examples::ENV_EXAMPLES)]
     Env(exec::env::EnvArguments),
     /// Show what happens in a running instance, as it happens
     #[command(after_help = examples::EVENTS_EXAMPLES)]
     Events(events::EventsArguments),
     /// Run a command that uses the proxy and trusts its CA
+    #[command(after_help = examples::EXEC_EXAMPLES)]
     Exec(exec::ExecArguments),
     /// Say what would become of a request, without sending anything
     #[command(after_help = examples::EXPLAIN_EXAMPLES)]
     Explain(explain::ExplainArguments),
     /// Ask a running instance whether it is ready: for container probes
+    #[command(after_help = examples::HEALTH_EXAMPLES)]
     Health {
         /// Ask whether it is alive, whether or not it is ready: for a liveness probe
         #[arg(long)]
@@ -160,11 +163,13 @@ enum Command {
         quiet: bool,
     },
     /// Write a config from another gateway's files, and name what could not be carried over
+    #[command(after_help = examples::IMPORT_EXAMPLES)]
     Import(import::ImportArguments),
     /// Write a config for one bank, with certificates and a client's key; overwrites nothing
     #[command(after_help = examples::INIT_EXAMPLES)]
     Init(init::InitArguments),
     /// Make a key that a client authenticates with
+    #[command(after_help = examples::KEY_EXAMPLES)]
     Key {
         #[command(subcommand)]
         command: KeyCommand,
@@ -185,7 +190,7 @@ enum Command {
     #[command(name = "pkcs11-module", hide = true)]
     Pkcs11Module,
     /// List provider profiles, print or compare them, play their tests, look one through, make packs of them
-    #[command(args_conflicts_with_subcommands = true)]
+    #[command(args_conflicts_with_subcommands = true, after_help = examples::PROFILES_EXAMPLES)]
     Profiles {
         #[command(subcommand)]
         command: Option<profiles::ProfilesCommand>,
@@ -219,7 +224,8 @@ enum Command {
     },
     /// Print the JSON Schema of proxy.toml, for editors
     Schema,
-    /// Have a running instance read its config anew
+    /// Have a running instance read its config again
+    #[command(after_help = examples::RELOAD_EXAMPLES)]
     Reload {
         #[command(flatten)]
         admin_listener: admin_client::AdminClient,
@@ -244,6 +250,7 @@ enum Command {
         json: bool,
     },
     /// Show a running instance: listeners, providers, certificates, the last reload
+    #[command(after_help = examples::STATUS_EXAMPLES)]
     Status {
         #[command(flatten)]
         admin_listener: admin_client::AdminClient,
@@ -252,7 +259,7 @@ enum Command {
               value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
     },
-    /// The store of records: seal it anew under another key
+    /// The store of records: seal it again under another key
     Store {
         #[command(subcommand)]
         command: store::StoreCommand,

@@ -83,8 +83,8 @@ fn show(arguments: &RequestsArguments) -> Result<ExitCode, AdminCallError> {
                         true => format!("{request}\n"),
                         false => line(request, color::stdout_is_colored()),
                     };
-                    if !tell_reader(&told) {
-                        return Ok(ExitCode::SUCCESS);
+                    if let Err(end) = tell_reader(&told) {
+                        return Ok(end);
                     }
                 }
                 if !arguments.follow {

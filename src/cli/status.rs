@@ -70,8 +70,8 @@ pub fn watch(admin_listener: &AdminClient, seconds: u64) -> ExitCode {
         match shown(admin_listener) {
             Ok(text) => {
                 patience.answered();
-                if !tell_reader(&text) {
-                    return ExitCode::SUCCESS;
+                if let Err(end) = tell_reader(&text) {
+                    return end;
                 }
                 sleep(Duration::from_secs(seconds));
             }

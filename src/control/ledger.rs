@@ -47,6 +47,8 @@ pub struct LedgerLine {
     pub last_failure: Option<LedgerFailure>,
     /// Failures in a row; closing hours do not count.
     pub failures: u32,
+    /// When its fetches began to fail, in milliseconds since 1970; absent: the last one brought a token.
+    pub failing_since: Option<u64>,
     /// Requests that wait for it.
     pub waiters: usize,
     /// Counts of the key's fetches by outcome.
@@ -55,17 +57,12 @@ pub struct LedgerLine {
 
 impl LedgerLine {
     /// Returns the state of the key as an operator is told it. A key without a token whose last fetches have failed is
-    /// at rest until the next call fetches, also where the time of its rest is over.
+    /// at rest until the next call fetches, also where the time of its rest is over or a reload has ended it.
     pub fn state(&self) -> PhaseKind {
         match self.phase {
-            PhaseKind::Empty if self.failures > 0 && !self.awaits_consent() => PhaseKind::Resting,
+            PhaseKind::Empty if self.failing_since.is_some() => PhaseKind::Resting,
             phase => phase,
         }
-    }
-
-    /// Returns whether it has no token because its user has to consent first.
-    fn awaits_consent(&self) -> bool {
-        self.last_failure.as_ref().is_some_and(|failure| failure.class == Class::Consent)
     }
 }
 
@@ -174,21 +171,20 @@ mod tests {
 
     #[test]
     fn a_key_whose_fetches_fail_is_never_told_as_one_that_nobody_asked_for() {
-        let failed = |class| Some(LedgerFailure { class, cause: None, inside: "503".into(), at: 0 });
-        let line = |phase, failures, last_failure| LedgerLine {
+        let line = |phase, failing_since| LedgerLine {
             key: KeyBuilder::new("bank").finish(),
             provider: "bank".into(),
             phase,
             token: None,
             rest: None,
-            last_failure,
-            failures,
+            last_failure: None,
+            failures: 0,
+            failing_since,
             waiters: 0,
             fetches: FetchCounts::default(),
         };
-        assert_eq!(line(PhaseKind::Empty, 0, None).state(), PhaseKind::Empty);
-        assert_eq!(line(PhaseKind::Empty, 2, failed(Class::Transient)).state(), PhaseKind::Resting);
-        assert_eq!(line(PhaseKind::Empty, 1, failed(Class::Consent)).state(), PhaseKind::Empty);
-        assert_eq!(line(PhaseKind::Fetching, 2, failed(Class::Transient)).state(), PhaseKind::Fetching);
+        assert_eq!(line(PhaseKind::Empty, None).state(), PhaseKind::Empty);
+        assert_eq!(line(PhaseKind::Empty, Some(1)).state(), PhaseKind::Resting);
+        assert_eq!(line(PhaseKind::Fetching, Some(1)).state(), PhaseKind::Fetching);
     }
 }

@@ -32,7 +32,7 @@ use crate::sim::sim_state::{Issued, SimState};
 use answer::AnswerText;
 use check::Check;
 use drawn::SettingText;
-pub(super) use drawn::{DrawnSettings, SecretPlace};
+pub(super) use drawn::{DrawnSettings, SimSecretPlace};
 use text::Values;
 
 /// The files that come with countersign: names and texts.

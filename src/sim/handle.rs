@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Clock;
 use crate::sim::authority::{LeafSpec, SimAuthority, SimLeaf};
-use crate::sim::bank_file::{DrawnSettings, SecretPlace};
+use crate::sim::bank_file::{DrawnSettings, SimSecretPlace};
 use crate::sim::credentials::Credentials;
 use crate::sim::faults::Faults;
 use crate::sim::member::{Bank, BankSpec, SettingLines};
@@ -261,27 +261,27 @@ impl SimHandle {
 
     /// The same with another name, and with the path of the CA's file.
     pub fn settings_toml_as(&self, name: &str, ca: &str) -> String {
-        self.setting_lines(name, ca, SecretPlace::Line)
+        self.setting_lines(name, ca, SimSecretPlace::Line)
     }
 
     /// The same lines with every secret in a file beside `proxy.toml`, and those files: names and contents.
     pub fn settings_and_files(&self) -> (String, Vec<(String, SecretString)>) {
         let name = self.bank.name();
-        let mut files = self.desk.drawn.files(name, SecretPlace::File);
+        let mut files = self.desk.drawn.files(name, SimSecretPlace::File);
         if let SettingLines::Credentials([_, secret, _]) = self.bank.member().settings {
             files.push((format!("{name}-{secret}"), self.credentials().secret().clone()));
         }
-        (self.setting_lines(name, "sim-ca.crt", SecretPlace::File), files)
+        (self.setting_lines(name, "sim-ca.crt", SimSecretPlace::File), files)
     }
 
-    fn setting_lines(&self, name: &str, ca: &str, secrets: SecretPlace) -> String {
+    fn setting_lines(&self, name: &str, ca: &str, secrets: SimSecretPlace) -> String {
         let member = self.bank.member();
         let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let settings = match member.settings {
             SettingLines::Credentials([id, secret, more]) => {
                 let value = match secrets {
-                    SecretPlace::File => format!("{{ file = {} }}", text(&format!("{name}-{secret}"))),
-                    SecretPlace::Line => self.credentials().secret_toml(),
+                    SimSecretPlace::File => format!("{{ file = {} }}", text(&format!("{name}-{secret}"))),
+                    SimSecretPlace::Line => self.credentials().secret_toml(),
                 };
                 format!("{id} = {}\n{secret} = {value}\n{more}", text(self.credentials().id()))
             }
@@ -299,7 +299,7 @@ impl SimHandle {
 
     /// The files beside `proxy.toml` that those lines name, besides the CA's: the keys of the bank's client.
     pub fn key_files(&self, name: &str) -> Vec<(String, SecretString)> {
-        self.desk.drawn.files(name, SecretPlace::Line)
+        self.desk.drawn.files(name, SimSecretPlace::Line)
     }
 
     /// `text` with the bank's secrets and tokens in it replaced by fingerprints.

@@ -209,6 +209,8 @@ struct History {
     /// Suspicion is ignored until this boot-clock millisecond.
     trusted_until: u64,
     trouble: Option<LastFailure>,
+    /// The first failure since a token arrived. Kept when failures are forgiven: no token has come by that.
+    failing_since: Option<Now>,
 }
 
 impl History {
@@ -217,6 +219,12 @@ impl History {
         self.births = 0;
         self.closings = 0;
         self.streak = None;
+    }
+
+    /// Forgets them, and that anything failed.
+    fn forget_failures(&mut self) {
+        self.pardon();
+        self.failing_since = None;
     }
 
     /// Adds a failure; says how many of its class came in a row.
@@ -372,6 +380,11 @@ impl TokenState {
     /// Failures in a row since the last success; closing hours do not count.
     pub fn failures(&self) -> u32 {
         self.past.streak.map_or(0, |(_, count)| count)
+    }
+
+    /// The first failure since a token arrived or the key was purged; closing hours and missing consents do not count.
+    pub const fn failing_since(&self) -> Option<Now> {
+        self.past.failing_since
     }
 
     /// The last failure, if there ever was one.

@@ -312,6 +312,12 @@ fn what_is_told_of_routes_and_providers_is_so() {
         let wrong =
             page.split("id=\"h-wrong\"").nth(1).and_then(|rest| rest.split("</section>").next()).expect("a section");
         assert!(wrong.contains("<strong>scb</strong>") && wrong.contains("asked again in"), "{wrong}");
+        assert!(wrong.contains("; since ") && provider["failing_since"].is_string(), "{wrong}");
+        // A reload ends its rest, and brings no token.
+        stage.papers.edit(|config| format!("# another text\n{config}"));
+        assert_eq!(way.ask("POST", "/api/v1/reload", &[]).await.status, 200);
+        let provider = way.json("/api/v1/providers", "").await["providers"][0].clone();
+        assert_eq!(provider["state"], "resting", "{provider}");
         assert_eq!(way.json("/api/v1/routes", "").await["routes"][0]["requests"]["5xx"], 1);
         let status = way.json("/api/v1/status", "").await;
         assert_eq!((&status["listeners"][0]["mode"], &status["store"]["kind"]), (&"reverse".into(), &"memory".into()));

@@ -357,6 +357,13 @@ fn requests_are_asked_for_by_what_they_are_like_and_shown_oldest_first() {
     let path = asked.recv().expect("asked").0;
     assert_eq!(path, "GET /api/v1/requests?limit=20&route=bank&since=2026-11-21T08%3A00%3A00.000Z");
     assert_eq!(told(&["requests", "--admin", &url, "--since", "yesterday"]).code, 2);
+    // Lines that could not be written are a failure.
+    let mut full = command(&["requests", "--admin", &url]);
+    full.stdout(fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there")).stderr(Stdio::piped());
+    let lost = full.output().expect("it runs");
+    assert_eq!(asked.recv().expect("asked").0, "GET /api/v1/requests?limit=20");
+    assert_eq!(lost.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&lost.stderr).contains("cannot be written to standard output"), "{lost:?}");
     // Those that were shown are not shown again.
     let mut following = Following::start(&["requests", "--admin", &url, "--follow", "--json"]);
     assert!(following.line().contains("\"a\"") && following.line().contains("\"b\""));

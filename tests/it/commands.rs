@@ -1361,6 +1361,9 @@ fn completions_and_manual_pages_are_made_for_every_command() {
         assert_eq!((found.code, found.err.as_str()), (0, ""), "{page}");
         let title = format!("countersign {page}").trim().replace(' ', "-");
         assert!(found.out.contains(&format!(".TH {title} 1")), "{page}: {}", found.out);
+        assert!(found.out.contains(".SH ENVIRONMENT\n") && !found.out.contains("EXTRA"), "{page}: {}", found.out);
     }
+    let page = told(&["man", "exec"]).out;
+    assert!(page.contains(".SH EXAMPLES\n") && page.contains(".SH \"EXIT STATUS\"\n"), "{page}");
     assert_eq!(told(&["man", "nothing"]).code, 2);
 }

@@ -46,6 +46,9 @@ pub(crate) struct ProviderView {
     /// The latest failure of its token endpoint, cured or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<FailureView>,
+    /// When its token endpoint began to fail; absent where the last token call for each key brought a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<String>,
     /// Number of fetches by outcome, over all tokens of the provider.
     pub fetches: Fetches,
     /// True if users can give a consent at this provider.

@@ -352,6 +352,7 @@ impl TokenEntry {
                 at: trouble.at.wall,
             }),
             failures: self.slot.failures(),
+            failing_since: self.slot.failing_since().map(|since| since.wall),
             waiters: self.waiters.iter().filter(|waiter| !waiter.is_closed()).count(),
             fetches: self.tally,
         }

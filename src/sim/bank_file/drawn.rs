@@ -79,7 +79,7 @@ struct DrawnKey {
 
 /// Where the lines of a config have a bank's secrets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::sim) enum SecretPlace {
+pub(in crate::sim) enum SimSecretPlace {
     /// In files beside the config, which the lines name.
     File,
     /// In the lines.
@@ -124,15 +124,17 @@ impl DrawnSettings {
     }
 
     /// The lines of `[provider.NAME]`, with keys in files of these names: see [`DrawnSettings::files`].
-    pub(in crate::sim) fn lines(&self, bank: &str, secrets: SecretPlace) -> String {
+    pub(in crate::sim) fn lines(&self, bank: &str, secrets: SimSecretPlace) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let mut lines = String::new();
         for (name, (text, is_secret)) in &self.texts {
             let _ = match secrets {
-                SecretPlace::File if *is_secret => {
+                SimSecretPlace::File if *is_secret => {
                     writeln!(lines, "{name} = {{ file = {} }}", quoted(&format!("{bank}-{name}")))
                 }
-                SecretPlace::File | SecretPlace::Line => writeln!(lines, "{name} = {}", quoted(text.expose_secret())),
+                SimSecretPlace::File | SimSecretPlace::Line => {
+                    writeln!(lines, "{name} = {}", quoted(text.expose_secret()))
+                }
             };
         }
         for (name, key) in &self.keys {
@@ -149,9 +151,9 @@ impl DrawnSettings {
     }
 
     /// The files that those lines name: names and contents.
-    pub(in crate::sim) fn files(&self, bank: &str, secrets: SecretPlace) -> Vec<(String, SecretString)> {
+    pub(in crate::sim) fn files(&self, bank: &str, secrets: SimSecretPlace) -> Vec<(String, SecretString)> {
         let mut files = Vec::new();
-        if secrets == SecretPlace::File {
+        if secrets == SimSecretPlace::File {
             let secret = self.texts.iter().filter(|(_, (_, is_secret))| *is_secret);
             files.extend(secret.map(|(name, (text, _))| (format!("{bank}-{name}"), text.clone())));
         }

@@ -64,12 +64,12 @@ fn settings_are_drawn_and_secrets_masked() {
     let file = BankFile::parse("plain", PLAIN).expect("a file");
     let memory = SimMemory::default();
     let drawn = file.draw(&memory).expect("settings");
-    let lines = drawn.lines("plain", SecretPlace::Line);
+    let lines = drawn.lines("plain", SimSecretPlace::Line);
     let again = file.draw(&memory).expect("settings");
-    assert_eq!(again.lines("plain", SecretPlace::Line), lines, "it is remembered");
-    let named = again.lines("plain", SecretPlace::File);
+    assert_eq!(again.lines("plain", SimSecretPlace::Line), lines, "it is remembered");
+    let named = again.lines("plain", SimSecretPlace::File);
     assert!(named.contains("client_secret = { file = \"plain-client_secret\" }"), "{named}");
-    let written = again.files("plain", SecretPlace::File);
+    let written = again.files("plain", SimSecretPlace::File);
     let secret = written.iter().find(|(name, _)| name == "plain-client_secret").expect("its file");
     assert!(lines.contains(&format!("client_secret = \"{}\"", secret.1.expose_secret())), "{lines}");
     assert!(lines.contains("key = { file = \"plain-key.pem\", id = \"k-1\" }"), "{lines}");
@@ -78,5 +78,5 @@ fn settings_are_drawn_and_secrets_masked() {
     let masked = drawn.mask(&lines);
     let secret = lines.lines().find_map(|line| line.strip_prefix("client_secret = ")).expect("a secret");
     assert!(!masked.contains(secret.trim_matches('"')) && masked.contains("‹secret "), "{masked}");
-    assert!(drawn.files("plain", SecretPlace::Line)[0].1.expose_secret().starts_with("-----BEGIN PRIVATE KEY-----"));
+    assert!(drawn.files("plain", SimSecretPlace::Line)[0].1.expose_secret().starts_with("-----BEGIN PRIVATE KEY-----"));
 }

@@ -94,8 +94,12 @@ impl TableStep<'_> {
                 StatePhase::Fetching { flight: self.fetch() }
             }
             Event::Needed | Event::Refused { .. } => StatePhase::Fetching { flight: self.fetch() },
-            Event::Forgiven | Event::Purged => {
+            Event::Forgiven => {
                 self.past.pardon();
+                StatePhase::Empty
+            }
+            Event::Purged => {
+                self.past.forget_failures();
                 StatePhase::Empty
             }
             Event::Failed { .. }
@@ -165,7 +169,7 @@ impl TableStep<'_> {
                 StatePhase::Live { token: SlotToken { trial: TokenTrial::Over, ..token }, renew, reserve: None }
             }
             Event::Purged => {
-                self.past.pardon();
+                self.past.forget_failures();
                 self.withdraw(token);
                 StatePhase::Empty
             }
@@ -252,7 +256,7 @@ impl TableStep<'_> {
                 StatePhase::Renewing { token: SlotToken { trial: TokenTrial::Over, ..token }, flight }
             }
             Event::Purged => {
-                self.past.pardon();
+                self.past.forget_failures();
                 self.withdraw(token);
                 self.actions.push(Action::Abandon { flight: flight.number });
                 StatePhase::Empty
@@ -305,7 +309,7 @@ impl TableStep<'_> {
                 StatePhase::Holding { token: SlotToken { trial: TokenTrial::Over, ..token }, rest }
             }
             Event::Purged => {
-                self.past.pardon();
+                self.past.forget_failures();
                 self.withdraw(token);
                 StatePhase::Empty
             }
@@ -349,8 +353,12 @@ impl TableStep<'_> {
                 self.past.pardon();
                 StatePhase::Fetching { flight: self.fetch() }
             }
-            Event::Forgiven | Event::Purged => {
+            Event::Forgiven => {
                 self.past.pardon();
+                StatePhase::Empty
+            }
+            Event::Purged => {
+                self.past.forget_failures();
                 StatePhase::Empty
             }
             Event::Needed | Event::Refused { .. } => self.deny(rest),
@@ -386,7 +394,7 @@ impl TableStep<'_> {
             }
             // Requests may be waiting: they get a new token, as those do that wait for a fetch.
             (Event::Purged, _) => {
-                self.past.pardon();
+                self.past.forget_failures();
                 if let Some(serving) = serving {
                     self.withdraw(serving);
                     return StatePhase::Empty;
@@ -476,6 +484,7 @@ impl TableStep<'_> {
         self.past.hollow = false;
         self.past.closings = 0;
         self.past.streak = None;
+        self.past.failing_since = None;
         let known_end = self.past.expires.replace(expires);
         let generation = self.next_generation();
         // The last token that arrived is not always the one that serves: it may have been refused since.
@@ -664,6 +673,13 @@ impl TableStep<'_> {
     fn report(&mut self, report: FailureReport) {
         let FailureReport { class, cause, ref inside, .. } = report;
         self.past.trouble = Some(LastFailure { class, cause, inside: Arc::clone(inside), at: self.now });
+        match class {
+            Class::Fatal | Class::RateLimited | Class::Transient => {
+                self.past.failing_since.get_or_insert(self.now);
+            }
+            // A user who has to consent, and a bank that sleeps at night, are no failures.
+            Class::Closed | Class::Consent => {}
+        }
         self.actions.push(Action::Report(report));
     }
 

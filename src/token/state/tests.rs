@@ -800,3 +800,27 @@ fn a_key_that_comes_back_does_not_repeat_generations() {
     slot = slot.step(Event::Fetched { flight: 1, arrived: issued(START, LIFE) }, START, &POLICY, 0, &mut actions);
     assert_eq!(slot.generation(), 8);
 }
+
+#[test]
+fn a_key_fails_until_a_token_arrives_or_it_is_purged_and_not_until_it_is_forgiven() {
+    let mut harness = SlotHarness::new();
+    harness.tell(Event::Needed);
+    harness.fail(Class::Consent);
+    assert_eq!(harness.slot.failing_since(), None);
+    harness.tell(Event::Forced);
+    harness.fail(Class::Transient);
+    let since = harness.slot.failing_since().expect("it fails");
+    harness.later(60);
+    harness.tell(Event::Forced);
+    harness.fail(Class::RateLimited);
+    harness.tell(Event::Forgiven);
+    assert_eq!(harness.slot.failing_since(), Some(since));
+    harness.tell(Event::Needed);
+    harness.bring(seconds(3600));
+    assert_eq!(harness.slot.failing_since(), None);
+    harness.tell(Event::Purged);
+    harness.tell(Event::Needed);
+    harness.fail(Class::Transient);
+    harness.tell(Event::Purged);
+    assert_eq!(harness.slot.failing_since(), None);
+}

@@ -9,8 +9,9 @@ use super::super::chart::{TimeAxis, TrafficSpan, draw_durations, draw_traffic, t
 use super::super::format::{ShownMoment, count, format_span, query, rate, share, took};
 use super::super::session::SessionVisitor;
 use super::{LATELY, StatusBadge, Top, ends, quantile};
+use crate::base::counted::counted;
 use crate::base::time::Now;
-use crate::observe::stats::RequestStats;
+use crate::observe::stats::{ErrorKind, RequestStats};
 use crate::token::credential_slots::CredentialSlot;
 
 /// The chart: so many bars of so many milliseconds.
@@ -89,7 +90,13 @@ struct Blamed {
 
 /// Lists what is wrong now: banks without tokens, key services that are gone, secrets that cannot be read, a store out of reach, an audit log that
 /// cannot be written, a refused config, certificates that have ended.
-fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: bool, now: Now) -> Vec<CurrentProblem> {
+fn problems(
+    status: &StatusView,
+    providers: &[ProviderView],
+    errors: &[(&ErrorKind, u64)],
+    is_audit_failing: bool,
+    now: Now,
+) -> Vec<CurrentProblem> {
     let mut problems = Vec::new();
     for view in providers.iter().filter(|view| view.credentials == Some(CredentialSlot::Next.as_str())) {
         let badge = StatusBadge::new("warn", "Next credentials");
@@ -116,6 +123,20 @@ fn problems(status: &StatusView, providers: &[ProviderView], is_audit_failing: b
         match view.rests_until.as_deref().or(view.closed_until.as_deref()) {
             Some(until) => detail += &format!("; asked again {}", ShownMoment::of(until, now).relative),
             None => detail += "; asked again with the next call",
+        }
+        if let Some(since) = &view.failing_since {
+            detail += &format!("; since {}", ShownMoment::of(since, now).clock);
+        }
+        let is_hit = |kind: &ErrorKind| {
+            let by_token = matches!(kind.error, Some("token-unavailable" | "provider-credentials-rejected"));
+            by_token && kind.route.as_deref().is_some_and(|route| view.routes.iter().any(|own| own == route))
+        };
+        let hit: u64 = errors.iter().filter(|(kind, _)| is_hit(kind)).map(|(_, number)| number).sum();
+        if hit > 0 {
+            detail += &format!(
+                "; {} without a token in 15 minutes",
+                counted(usize::try_from(hit).unwrap_or(usize::MAX), "call")
+            );
         }
         if !view.routes.is_empty() {
             detail += &format!("; routes: {}", view.routes.join(", "));
@@ -215,8 +236,8 @@ pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) ->
     let (status, providers) = (admin.status().await, admin.providers().await.providers);
     let now = admin.clock.now();
     let is_audit_failing = admin.metrics.audit().failing.get() != 0;
-    let problems = problems(&status, &providers, is_audit_failing, now);
     let request_stats = admin.dashboard.request_stats.borrow();
+    let problems = problems(&status, &providers, &request_stats.kinds(now), is_audit_failing, now);
     let (minute, lately) = (request_stats.sum(now, 60_000), request_stats.sum(now, LATELY));
     let (series, axis) = (request_stats.series(now, BAR, BARS), TimeAxis::of(now, BAR));
     let blamed = |kind, fault, word, meaning, errors| Blamed {

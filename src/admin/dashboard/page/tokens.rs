@@ -211,6 +211,7 @@ mod tests {
             rest: None,
             last_failure: None,
             failures: 0,
+            failing_since: None,
             waiters: 0,
             fetches: FetchCounts::default(),
         }
