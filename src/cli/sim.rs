@@ -6,7 +6,6 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -22,9 +21,6 @@ const MARK: &str = "# Written by `countersign sim --write`, which replaces this 
 
 /// The file of a folder that says what its simulators have drawn.
 const MEMORY: &str = "sim-memory.json";
-
-/// The lifetime of the CA: longer than that which `check` warns of.
-const CA_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Where and how the answer is given.
 #[derive(Debug)]
@@ -120,7 +116,7 @@ fn remembered(folder: Option<&Path>) -> io::Result<SimMemory> {
 }
 
 fn start(banks: &[Bank], memory: &SimMemory) -> io::Result<Vec<SimHandle>> {
-    let authority = SimAuthority::remembered("countersign simulator CA", Clock::System.now(), CA_LIFE, memory);
+    let authority = SimAuthority::remembered("countersign simulator CA", Clock::System.now(), memory);
     let authority = authority.map_err(io::Error::other)?;
     let options = || SimOptions { authority: Some(authority.clone()), memory: memory.clone(), ..SimOptions::default() };
     banks.iter().map(|bank| Sim::start(*bank, options())).collect()

@@ -1,6 +1,7 @@
 //! Proofs of a client's identity besides its keys: a certificate's name, a local user, a signed token.
 
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ pub struct Issuer {
     pub name: String,
     /// Location of the issuer's public keys.
     pub keys: IssuerKeys,
+    /// The file of a token that is shown to the issuer, and to `jwks_url`, when the keys are fetched.
+    pub token_file: Option<PathBuf>,
     /// TLS settings for fetching them.
     pub tls: Arc<rustls::ClientConfig>,
     /// Digest of all of the above: equal ones have equal keys.
@@ -59,6 +62,7 @@ pub(super) const JWT_KEYS: SchemaSection = (
         ("issuer", SchemaShape::Text, MUST, "what its `iss` must be"),
         ("jwks_url", SchemaShape::Url, MAY, "where the issuer's keys are; default: by discovery"),
         ("subject", SchemaShape::Text, MUST, "what its `sub` must be"),
+        ("token_file", SchemaShape::Text, MAY, "path of a token to be shown where the keys are fetched"),
     ],
 );
 
@@ -186,12 +190,13 @@ fn read_jwt(node: &Node, id: ClientId, clients: &mut Clients, reader: &Reader<'_
     let subject = fields.req::<SpannedText>("subject", "\"system:serviceaccount:pay:erp\"");
     let jwks = fields.opt::<SpannedText>("jwks_url");
     let ca = fields.opt::<SpannedText>("ca");
+    let token_file = fields.opt::<SpannedText>("token_file").map(|word| reader.resolve(&word.text));
     fields.finish();
     for word in [&audience, &subject].into_iter().flatten().filter(|word| word.text.is_empty()) {
         word.place.error(report, "this is empty", "write what the tokens say, letter by letter");
     }
     let (Some(issuer), Some(audience), Some(subject)) = (issuer, audience, subject) else { return };
-    let Some(issuer) = read_issuer(&issuer, jwks.as_ref(), ca.as_ref(), reader) else { return };
+    let Some(issuer) = read_issuer(&issuer, jwks.as_ref(), ca.as_ref(), token_file, reader) else { return };
     let issuer = match clients.issuers.iter().find(|known| known.id == issuer.id) {
         Some(known) => known.clone(),
         None => {
@@ -213,6 +218,7 @@ fn read_issuer(
     issuer: &SpannedText,
     jwks: Option<&SpannedText>,
     ca: Option<&SpannedText>,
+    token_file: Option<PathBuf>,
     reader: &Reader<'_>,
 ) -> Option<Arc<Issuer>> {
     let report = reader.report;
@@ -234,14 +240,16 @@ fn read_issuer(
         None => None,
     };
     let mut inputs = Vec::new();
-    for part in [issuer.text.as_bytes(), jwks.map_or(b"", |word| word.text.as_bytes()), pem.as_deref().unwrap_or(b"")] {
+    let jwks = jwks.map_or(b"".as_slice(), |word| word.text.as_bytes());
+    let shown = token_file.as_ref().map_or(b"".as_slice(), |path| path.as_os_str().as_bytes());
+    for part in [issuer.text.as_bytes(), jwks, pem.as_deref().unwrap_or(b""), shown] {
         inputs.extend(sha256(part));
     }
     let id = sha256(&inputs);
     let transport = sha256(&[b"issuer".as_slice(), pem.as_deref().unwrap_or(b"")].concat());
     let made = reader.client_tls(transport, || tls::client(ClientTls { ca: pem.as_deref(), ..ClientTls::default() }));
     match (made, ca) {
-        (Ok(tls), _) => Some(Arc::new(Issuer { name: issuer.text.clone(), keys, tls, id })),
+        (Ok(tls), _) => Some(Arc::new(Issuer { name: issuer.text.clone(), keys, token_file, tls, id })),
         (Err(error), Some(word)) => {
             let help = pem_help(
                 pem.as_deref().unwrap_or_default(),

@@ -41,12 +41,29 @@ where
     }
 }
 
+/// The name of an event's field in JSON and in telemetry: that of the same thing in access lines, or in OpenTelemetry's
+/// conventions. Other fields keep their name. Lines for people have the short ones.
+pub(super) fn field_name(field: &'static str) -> &'static str {
+    match field {
+        "client" => "countersign.client",
+        // `error.type` is the name of an error: a text beside it would be an object and a text at once to many a store.
+        "error" => "error.message",
+        "host" => "server.address",
+        "listener" => "countersign.listener",
+        "peer" => "client.address",
+        "provider" => "countersign.provider",
+        "route" => "http.route",
+        "token" => "countersign.token",
+        other => other,
+    }
+}
+
 /// The fields of an event, added to a line.
 struct LineFields<'a>(&'a mut Map<String, Value>);
 
 impl LineFields<'_> {
     fn add(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.insert(field_name(field.name()).to_owned(), value.into());
     }
 }
 

@@ -13,6 +13,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use super::log_line::field_name;
 use super::trace::AttributeValue;
 use crate::base::time::Clock;
 
@@ -126,14 +127,14 @@ impl RecordFields<'_> {
         }
         match field.name() {
             "message" => self.0.body = text,
-            name => self.0.attributes.push((name, text.into())),
+            name => self.0.attributes.push((field_name(name), text.into())),
         }
     }
 }
 
 impl Visit for RecordFields<'_> {
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.attributes.push((field.name(), value.into()));
+        self.0.attributes.push((field_name(field.name()), value.into()));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -141,7 +142,7 @@ impl Visit for RecordFields<'_> {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.attributes.push((field.name(), AttributeValue::Whole(value)));
+        self.0.attributes.push((field_name(field.name()), AttributeValue::Whole(value)));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -149,7 +150,7 @@ impl Visit for RecordFields<'_> {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.attributes.push((field.name(), value.into()));
+        self.0.attributes.push((field_name(field.name()), value.into()));
     }
 }
 
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                ("provider", "scb".to_owned().into()),
+                ("countersign.provider", "scb".to_owned().into()),
                 ("lines", 3_u64.into()),
                 ("left", AttributeValue::Whole(-1)),
                 ("whole", true.into()),

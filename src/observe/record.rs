@@ -63,8 +63,8 @@ pub struct AccessRecord {
     pub replay: Replay,
     /// Time from the head to the end of the answer.
     pub took: Duration,
-    /// Milliseconds from sending the request on to the head of the answer.
-    pub upstream_ms: Option<u64>,
+    /// Time from sending the request on to the head of the answer.
+    pub upstream_took: Option<Duration>,
     /// Bytes of the request body that were forwarded.
     pub request_bytes: u64,
     /// Bytes of the response body that were forwarded.
@@ -153,8 +153,8 @@ impl AccessRecord {
         line.optional(key!("countersign.tolerated"), self.tolerated);
         line.optional(key!("countersign.replay"), self.replay.as_str());
         line.millis(key!("duration_ms"), self.took);
-        if let Some(millis) = self.upstream_ms {
-            line.number(key!("upstream_ms"), millis);
+        if let Some(took) = self.upstream_took {
+            line.millis(key!("upstream_ms"), took);
         }
         line.number(key!("http.request.body.size"), self.request_bytes);
         line.number(key!("http.response.body.size"), self.response_bytes);

@@ -12,12 +12,11 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::secret_document::SecretDocument;
-use super::source_client::{FetchedSecret, encoded, file_text};
+use super::source_client::{FetchedSecret, bearer, encoded, file_text};
 use super::source_problem::{SourcePart, SourceProblem};
 use super::source_settings::{SecretName, SourceSettings, digest_of};
-use super::vault_client::sensitive;
 use crate::base::http_call::HttpCall;
-use crate::base::secret::{ExposeSecret, SecretString};
+use crate::base::secret::SecretString;
 
 /// The settings of a cluster.
 #[derive(Clone, Debug)]
@@ -68,9 +67,8 @@ impl KubernetesClient {
     fn request(&self, name: &SecretName, token: &SecretString) -> Result<Request<Bytes>, SourceProblem> {
         let (base, namespace) = (&self.settings.base_path, encoded(&self.settings.namespace));
         let path = format!("{base}/api/v1/namespaces/{namespace}/secrets/{}", encoded(&name.name));
-        let bearer = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
         let request = Request::get(path).header(HOST, &*self.host).header(ACCEPT, "application/json");
-        let request = request.header(AUTHORIZATION, sensitive(&bearer)?).body(Bytes::new());
+        let request = request.header(AUTHORIZATION, bearer(token)?).body(Bytes::new());
         request.map_err(|_| SourceProblem::server("the request cannot be written", "see its settings"))
     }
 }

@@ -32,6 +32,7 @@ pub use kubernetes_client::KubernetesSettings;
 pub use secret_document::SecretDocument;
 pub use secret_sources::SecretSources;
 pub use source::{ReadPurpose, SecretSource, SourceReport};
+pub use source_client::bearer_of_file;
 pub use source_problem::{SourcePart, SourceProblem};
 pub use source_settings::{SecretName, ServerSettings, SourceKind, SourceSettings};
 pub use vault_client::{VaultLogin, VaultSettings};

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use zeroize::Zeroizing;
 
 use super::aws_secrets::AwsSecretsClient;
 use super::kubernetes_client::KubernetesClient;
@@ -11,8 +13,8 @@ use super::secret_document::SecretDocument;
 use super::source_problem::{SourcePart, SourceProblem};
 use super::source_settings::{SecretName, ServerSettings, SourceSettings};
 use super::vault_answer::SecretLease;
-use super::vault_client::VaultClient;
-use crate::base::secret::SecretString;
+use super::vault_client::{VaultClient, sensitive};
+use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Now;
 
 /// The unreserved characters of RFC 3986 section 2.3, and the slash.
@@ -91,6 +93,16 @@ impl SourceClient {
 /// Writes a name as a path; slashes stay.
 pub(super) fn encoded(name: &str) -> String {
     utf8_percent_encode(name, PLAIN).to_string()
+}
+
+/// Reads a token from its file for the field `authorization`. `what` names it in the error.
+pub fn bearer_of_file(path: &Path, what: &str) -> Result<HeaderValue, SourceProblem> {
+    bearer(&file_text(path, what)?)
+}
+
+/// Returns the field `authorization` with a token (RFC 6750 section 2.1).
+pub(super) fn bearer(token: &SecretString) -> Result<HeaderValue, SourceProblem> {
+    sensitive(&Zeroizing::new(format!("Bearer {}", token.expose_secret())))
 }
 
 /// Reads a token from its file, which somebody else renews.

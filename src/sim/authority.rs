@@ -22,8 +22,8 @@ const CA_KEY: &str = "ca/key";
 
 /// The time before "now" at which a certificate's validity starts, against clocks that differ a little.
 const LEEWAY: Duration = Duration::from_secs(3600);
-/// The lifetime of the simulator's certificates.
-const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The lifetime of the simulator's certificates: longer than that of which `check --live` warns.
+const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// A CA with an ECDSA P-256 key that never leaves memory. Cheap to clone.
 #[derive(Clone)]
@@ -60,13 +60,13 @@ pub struct LeafSpec {
 }
 
 impl LeafSpec {
-    /// A server certificate for this machine: `localhost`, `127.0.0.1` and `::1`, valid for 30 days.
+    /// A server certificate for this machine: `localhost`, `127.0.0.1` and `::1`, valid for 90 days.
     pub fn server(now: Now) -> Self {
         let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
         Self::new("localhost".to_owned(), names, Usage::Server, now)
     }
 
-    /// A client certificate for one name (a DNS name or a URI such as `spiffe://corp/erp`), valid for 30 days.
+    /// A client certificate for one name (a DNS name or a URI such as `spiffe://corp/erp`), valid for 90 days.
     pub fn client(name: &str, now: Now) -> Self {
         Self::new(name.to_owned(), vec![name.to_owned()], Usage::Client, now)
     }
@@ -99,7 +99,7 @@ impl SimLeaf {
 }
 
 impl SimAuthority {
-    /// A new CA of this name, valid from an hour ago for 30 days. Fails only where the machine has no randomness.
+    /// A new CA of this name, valid from an hour ago for 90 days. Fails only where the machine has no randomness.
     pub fn new(name: &str, now: Now) -> Result<Self, String> {
         Self::lasting(name, now, LIFE)
     }
@@ -110,13 +110,13 @@ impl SimAuthority {
     }
 
     /// The same with the key that is remembered, if there is one: who trusts that CA trusts what this one issues.
-    pub fn remembered(name: &str, now: Now, life: Duration, memory: &SimMemory) -> Result<Self, String> {
+    pub fn remembered(name: &str, now: Now, memory: &SimMemory) -> Result<Self, String> {
         let key = match memory.known(CA_KEY) {
             Some(pem) => KeyPair::from_pem(pem.expose_secret()).map_err(|error| format!("{CA_KEY}: {error}"))?,
             None => new_key()?,
         };
         memory.note(CA_KEY, key.serialize_pem());
-        Self::signed(authority(name, now, life), key)
+        Self::signed(authority(name, now, LIFE), key)
     }
 
     fn signed(params: CertificateParams, key: KeyPair) -> Result<Self, String> {
@@ -219,6 +219,6 @@ mod tests {
         assert_eq!(names.value.general_names.len(), 3);
         assert_eq!(names.value.general_names[0], GeneralName::DNSName("localhost"));
         assert_eq!(leaf.validity().not_before.timestamp(), 1_764_000_000 - 3600);
-        assert_eq!(leaf.validity().not_after.timestamp(), 1_764_000_000 + 30 * 24 * 3600);
+        assert_eq!(leaf.validity().not_after.timestamp(), 1_764_000_000 + 90 * 24 * 3600);
     }
 }

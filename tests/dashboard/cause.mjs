@@ -15,6 +15,15 @@ for (const javaScriptEnabled of [true, false]) {
   if (javaScriptEnabled) {
     await picture(page, `cause-${name}`);
     assert.deepEqual(await findings(page), []);
+    // Where there is a runbook, it is the next link.
+    const runbook = page.locator("main").getByRole("link", { name: /^(runbook|what to do)/i }).first();
+    if (await runbook.count() > 0) {
+      await runbook.click();
+      assert.match(page.url(), /\/ui\/runbooks\//);
+      await page.getByRole("heading", { level: 1 }).waitFor();
+      assert.deepEqual(await findings(page), []);
+      await picture(page, `runbook-${name}`);
+    }
   }
 }
 await end(...visited);

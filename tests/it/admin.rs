@@ -312,6 +312,12 @@ fn what_is_told_of_routes_and_providers_is_so() {
         let wrong =
             page.split("id=\"h-wrong\"").nth(1).and_then(|rest| rest.split("</section>").next()).expect("a section");
         assert!(wrong.contains("<strong>scb</strong>") && wrong.contains("asked again in"), "{wrong}");
+        let runbook = "/ui/runbooks/alert-CountersignTokenFetchesFail";
+        assert!(wrong.contains(runbook), "{wrong}");
+        let told = way.ask("GET", runbook, &[]).await;
+        assert_eq!(told.status, 200);
+        assert!(told.text().contains("<h1>CountersignTokenFetchesFail</h1>"), "{}", told.text());
+        assert_eq!(way.ask("GET", "/ui/runbooks/nothing", &[]).await.status, 404);
         assert!(wrong.contains("; since ") && provider["failing_since"].is_string(), "{wrong}");
         // A reload ends its rest, and brings no token.
         stage.papers.edit(|config| format!("# another text\n{config}"));
@@ -809,7 +815,7 @@ fn requests_are_listed_and_one_by_one_with_their_cause() {
             let line = lines.iter().find(|line| line["request_id"] == request["request_id"]).expect("its line");
             for (name, value) in request.as_object().expect("an object") {
                 assert!(
-                    name == "countersign.fault" || name == "duration_ms" || line[name] == *value,
+                    name == "countersign.fault" || name.ends_with("_ms") || line[name] == *value,
                     "{name}: {value}"
                 );
             }

@@ -538,6 +538,8 @@ pub(crate) struct Issuer {
     pub(crate) authority: SimAuthority,
     keys: RefCell<Vec<Value>>,
     asked: Cell<usize>,
+    /// What must be shown to see anything.
+    wanted: RefCell<Option<String>>,
     /// What its discovery document calls it.
     name: RefCell<String>,
 }
@@ -595,7 +597,7 @@ impl Issuer {
         let authority = SimAuthority::new("issuer's CA", Clock::System.now()).expect("a CA");
         let keys = RefCell::new(keys.iter().map(|key| key.public.clone()).collect());
         let name = RefCell::new(format!("https://localhost:{}", address.port()));
-        (Rc::new(Self { address, authority, keys, asked: Cell::new(0), name }), socket)
+        (Rc::new(Self { address, authority, keys, asked: Cell::new(0), wanted: RefCell::default(), name }), socket)
     }
 
     fn url(&self) -> String {
@@ -632,7 +634,10 @@ impl Issuer {
                 tokio::task::spawn_local(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let service = service_fn(|request: Request<hyper::body::Incoming>| {
-                        let body = issuer.answer(request.uri().path());
+                        let shown = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+                        let admitted = issuer.wanted.borrow().as_ref().is_none_or(|wanted| shown == Some(wanted));
+                        let path = if admitted { request.uri().path() } else { "/nothing" };
+                        let body = issuer.answer(path);
                         async move { Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(Bytes::from(body)))) }
                     });
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -686,6 +691,24 @@ fn a_signed_token_identifies_in_each_algorithm() {
     });
     assert_eq!(issuer.asked.get(), 1, "the keys are fetched once");
     assert!(scene.lines().iter().all(|line| line["countersign.client"] == "pod"));
+}
+
+#[test]
+fn an_issuer_that_shows_its_keys_to_known_callers_alone_is_shown_a_token() {
+    let signer = Signer::new("a", Algorithm::ES256);
+    for (shown, expected) in [("secret-of-the-pod", fine()), ("another", (401, "client-unidentified".to_owned()))] {
+        let (issuer, socket) = Issuer::start(&[&signer]);
+        issuer.wanted.replace(Some("Bearer secret-of-the-pod".to_owned()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        std::fs::write(&file, format!("{shown}\n")).expect("written");
+        let scene = token_scene(&issuer, &format!(", token_file = \"{}\"", file.display()), &Clock::System);
+        converse(async {
+            issuer.serve(socket);
+            let answer = scene.call(PlannedRequest::default(), get(PATH, &signer.sign(&issuer.claims()))).await;
+            assert_eq!(seen(answer), expected, "{shown}");
+        });
+    }
 }
 
 #[test]
@@ -1005,7 +1028,7 @@ fn the_manual_names_every_key_of_jwt() {
     let (_, found) = build(Path::new("proxy.toml"), "[client.x.jwt]\nqqqqqqqqqqqqqqqqqqqq = 1\n", &InMemory::new());
     let help = found.iter().find(|found| found.title.contains("qqqq")).and_then(|found| found.help.clone());
     let known = help.as_deref().and_then(|help| help.strip_prefix("known here: ")).expect("a list of keys").to_owned();
-    assert_eq!(known.split(", ").count(), 5);
+    assert_eq!(known.split(", ").count(), 6);
     for key in known.split(", ") {
         assert!(manual.contains(&format!("`{key}`")), "docs/config.md does not name {key}");
     }

@@ -1322,10 +1322,10 @@ fn the_examples_of_a_commands_help_parse() {
     }
     let (line, mut all) = (countersign::cli::command_line(), Vec::new());
     help(&line, &mut all);
-    for wanted in ["verify", "check", "demo", "explain", "init", "learn", "run", "sim", "token"] {
-        let (_, text) = all.iter().find(|(name, _)| *name == wanted).expect(wanted);
+    assert!(all.len() >= 20, "{all:?}");
+    for (name, text) in &all {
         let examples: Vec<&str> = text.lines().filter(|line| line.starts_with("  countersign ")).collect();
-        assert!(examples.len() >= 2 && text.contains("\nExit codes:\n  0 "), "{wanted}: {text}");
+        assert!(examples.len() >= 2 && text.contains("\nExit codes:\n  "), "{name}: {text}");
         for example in examples {
             // What stands in single quotes is one word, without them.
             let parts = example.trim().split('\'').enumerate();
@@ -1338,7 +1338,7 @@ fn the_examples_of_a_commands_help_parse() {
         }
     }
     let page = told(&["man", "check"]).out;
-    assert!(page.contains("Exit codes:") && page.contains("account=4711"), "{page}");
+    assert!(page.contains("EXIT STATUS") && page.contains("account=4711"), "{page}");
 }
 
 #[test]

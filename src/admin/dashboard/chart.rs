@@ -147,9 +147,9 @@ fn told(tally: &RequestCounts, from: u64, seconds: u64) -> String {
     let moment = rfc3339(from);
     let time = moment.get(11..19).unwrap_or_default();
     let mut text = format!("{time} UTC: requests {} ({}/s)", count(tally.requests), rate(tally.requests, seconds));
-    let errors = [("countersign", tally.ours), ("provider", tally.provider), ("client", tally.client)];
+    let errors = [("operator", tally.ours), ("provider", tally.provider), ("client", tally.client)];
     for (word, errors) in errors.into_iter().filter(|(_, errors)| *errors > 0) {
-        let _ = write!(text, ", errors of {word} {}", count(errors));
+        let _ = write!(text, ", {word} errors {}", count(errors));
     }
     text
 }
@@ -299,7 +299,7 @@ mod tests {
         let series = [RequestCounts::default(), counts(5000, 1)];
         let svg = draw_traffic(&series, axis);
         assert!(svg.contains("class=\"ours\" x=\"50.00%\" y=\"194.0\"") && svg.contains("height=\"2.0\""), "{svg}");
-        assert!(svg.contains("12:00:00 UTC: requests 5,001 (500/s), errors of countersign 1</title>"), "{svg}");
+        assert!(svg.contains("12:00:00 UTC: requests 5,001 (500/s), operator errors 1</title>"), "{svg}");
         let href = "/ui/requests?since=2026-11-21T12:00:00.000Z&amp;until=2026-11-21T12:00:10.000Z\" tabindex=\"-1\"";
         assert!(svg.contains(href), "{svg}");
         assert!(

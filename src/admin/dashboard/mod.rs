@@ -140,9 +140,10 @@ pub(super) async fn answer(
         (_, None) => see_other(LOGIN),
         (_, Some(_)) if path == live::PLACE => live::begin(admin, visitor, head, query),
         (Some(page), Some(session)) => show(admin, page, &session, &query).await,
-        (None, Some(session)) => match path.strip_prefix("/ui/requests/") {
-            Some(id) => show_request(admin, id, &session, &query).await,
-            None => notice(admin, &session, StatusCode::NOT_FOUND, "There is no such page", ""),
+        (None, Some(session)) => match (path.strip_prefix("/ui/requests/"), path.strip_prefix("/ui/runbooks/")) {
+            (Some(id), _) => show_request(admin, id, &session, &query).await,
+            (None, Some(name)) => show_runbook(admin, name, &session, &query),
+            (None, None) => notice(admin, &session, StatusCode::NOT_FOUND, "There is no such page", ""),
         },
     }
 }
@@ -164,6 +165,14 @@ async fn show_request(admin: &Admin, id: &str, session: &SessionVisitor, query: 
     match page::request(admin, id, query).await {
         Some(main) => shell(admin, StatusCode::OK, "Request", Some(DashboardPage::Requests), "", Some(session), &main),
         None => notice(admin, session, StatusCode::NOT_FOUND, "This request is not kept here", UNKNOWN_REQUEST),
+    }
+}
+
+/// Renders a page of the manual.
+fn show_runbook(admin: &Admin, name: &str, session: &SessionVisitor, query: &Query) -> AdminResponse {
+    match page::runbook(admin, name, query) {
+        Some(main) => shell(admin, StatusCode::OK, "Runbook", None, "", Some(session), &main),
+        None => notice(admin, session, StatusCode::NOT_FOUND, "There is no such runbook", ""),
     }
 }
 

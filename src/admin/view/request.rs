@@ -64,7 +64,7 @@ pub(crate) struct RequestView {
     pub replay: Option<&'static str>,
     pub duration_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream_ms: Option<u64>,
+    pub upstream_ms: Option<f64>,
     #[serde(rename = "http.request.body.size")]
     pub request_bytes: u64,
     #[serde(rename = "http.response.body.size")]
@@ -117,7 +117,7 @@ impl RequestView {
             tolerated: record.tolerated,
             replay: record.replay.as_str(),
             duration_ms: record.took.as_secs_f64() * 1000.0,
-            upstream_ms: record.upstream_ms,
+            upstream_ms: record.upstream_took.map(|took| took.as_secs_f64() * 1000.0),
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
             complete: record.complete,

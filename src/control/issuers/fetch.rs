@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, HOST};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use crate::base::coding::{Undecodable, without_coding};
 use crate::base::origin::BaseUrl;
 use crate::base::time::{Now, Within};
 use crate::config::{Issuer, IssuerKeys};
+use crate::secret_source::{SourceProblem, bearer_of_file};
 use crate::upstream::{AskError, Destination, EgressPath};
 
 /// More of an answer than this is not read.
@@ -61,6 +62,8 @@ enum KeyFetchCause {
     Status(StatusCode),
     #[error("no answer in time")]
     Timeout,
+    #[error("{}; {}", .0.what, .0.cure)]
+    Token(SourceProblem),
     #[error("this is no URL to ask")]
     Url(#[source] http::Error),
 }
@@ -117,6 +120,12 @@ pub fn place(issuer: &Issuer, url: &BaseUrl) -> Destination {
     }
 }
 
+/// Returns whether the config names this host and port: a discovery document may lead elsewhere, and no token goes there.
+fn is_its_own(issuer: &Issuer, url: &BaseUrl) -> bool {
+    let (IssuerKeys::At(named) | IssuerKeys::Discovered(named)) = &issuer.keys;
+    named.authority() == url.authority()
+}
+
 async fn get(
     issuer: &Issuer,
     url: &BaseUrl,
@@ -132,6 +141,10 @@ async fn get(
     let request = Request::get(&target).header(ACCEPT, HeaderValue::from_static("application/json"));
     let request = request.header(HOST, url.authority()).body(Full::<Bytes>::default());
     let mut request = request.map_err(KeyFetchCause::Url)?;
+    if let Some(path) = issuer.token_file.as_deref().filter(|_| is_its_own(issuer, url)) {
+        let token = bearer_of_file(path, "the token for the issuer").map_err(KeyFetchCause::Token)?;
+        request.headers_mut().insert(AUTHORIZATION, token);
+    }
     say_who(request.headers_mut(), None);
     let destination = place(issuer, url);
     let answer = destination.ask(request, MOST_ANSWER, EXCHANGE, now).await.or_else(told_whole)?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::chain::{Head, Seal};
 use crate::base::secret::Fingerprint;
-use crate::base::time::{Now, Rfc3339};
+use crate::base::time::{Now, Rfc3339, millis};
 use crate::observe::record::{AccessRecord, Replay};
 
 /// The format of these records. Members may be added without a new number.
@@ -264,7 +264,7 @@ impl RecordEncoder {
             instance: self.instance,
             time: time.as_str(),
             duration_ms: end.boot.saturating_sub(record.start.boot),
-            upstream_ms: record.upstream_ms,
+            upstream_ms: record.upstream_took.map(millis),
             request_id: record.id,
             listener: &record.listener,
             address: record.peer,

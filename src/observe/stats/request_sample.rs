@@ -112,7 +112,7 @@ pub(crate) fn tests_record(path: &str) -> AccessRecord {
         tolerated: None,
         replay: Replay::None,
         took: Duration::ZERO,
-        upstream_ms: None,
+        upstream_took: None,
         request_bytes: 0,
         response_bytes: 0,
         complete: true,

@@ -439,7 +439,7 @@ impl UpstreamCall<'_> {
             return Err(Fault::UpstreamProtocol);
         }
         let took = watch.elapsed();
-        log.record().upstream_ms = u64::try_from(took.as_millis()).ok();
+        log.record().upstream_took = Some(took);
         if let Some(meters) = self.route.meters_of(log) {
             meters.answered(took);
         }

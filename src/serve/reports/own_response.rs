@@ -63,7 +63,7 @@ pub(in crate::serve) fn access_record<B>(
         tolerated: None,
         replay: Replay::None,
         took: Duration::ZERO,
-        upstream_ms: None,
+        upstream_took: None,
         request_bytes: 0,
         response_bytes: 0,
         complete: false,

@@ -7,6 +7,7 @@ mod providers;
 mod request;
 mod requests;
 mod routes;
+mod runbook;
 mod setup;
 mod tokens;
 
@@ -101,6 +102,11 @@ impl DashboardPage {
 /// Renders the middle of the page of one request; `None` if it is not kept.
 pub(super) async fn request(admin: &Admin, id: &str, query: &Query) -> Option<String> {
     Some(rendered(&request::gather(admin, Top::of(admin, query), id).await?))
+}
+
+/// Renders the middle of a runbook; `None` if there is none of this name.
+pub(super) fn runbook(admin: &Admin, name: &str, query: &Query) -> Option<String> {
+    Some(rendered(&runbook::gather(Top::of(admin, query), name)?))
 }
 
 /// The part above every page: the state of the instance as a whole.

@@ -8,6 +8,7 @@ use super::super::Admin;
 use super::super::chart::{TimeAxis, TrafficSpan, draw_durations, draw_traffic, traffic_spans};
 use super::super::format::{ShownMoment, count, format_span, query, rate, share, took};
 use super::super::session::SessionVisitor;
+use super::runbook::runbook_page;
 use super::{LATELY, StatusBadge, Top, ends, quantile};
 use crate::base::counted::counted;
 use crate::base::time::Now;
@@ -66,6 +67,8 @@ struct CurrentProblem {
     detail: String,
     /// The page that says more; empty if there is none.
     page: String,
+    /// The runbook that says what to do.
+    runbook: &'static str,
 }
 
 /// Errors that are alike.
@@ -100,12 +103,19 @@ fn problems(
     let mut problems = Vec::new();
     for view in providers.iter().filter(|view| view.credentials == Some(CredentialSlot::Next.as_str())) {
         let badge = StatusBadge::new("warn", "Next credentials");
+        let runbook = "alert-CountersignCredentialsPromoted";
         let detail = format!(
             "the bank refuses the current credentials, and calls use those of `[provider.{}.next]`: write them in their \
              place",
             view.name
         );
-        problems.push(CurrentProblem { name: view.name.clone(), badge, detail, page: provider_page(&view.name) });
+        problems.push(CurrentProblem {
+            name: view.name.clone(),
+            badge,
+            detail,
+            page: provider_page(&view.name),
+            runbook,
+        });
     }
     for view in providers {
         let badge = match view.state {
@@ -115,6 +125,12 @@ fn problems(
             "failing" => StatusBadge::new("warn", "Renewals fail"),
             "resting" => StatusBadge::new("bad", "No token"),
             _ => continue,
+        };
+        let is_rejected = view.last_failure.as_ref().is_some_and(|failure| failure.class == "fatal");
+        let runbook = match view.state {
+            "closed" => "provider-closed",
+            _ if is_rejected => "alert-CountersignCredentialsRejected",
+            _ => "alert-CountersignTokenFetchesFail",
         };
         let mut detail = match &view.last_failure {
             Some(failure) => format!("{}, {}", failure.told(), ShownMoment::of(&failure.at, now).relative),
@@ -141,7 +157,13 @@ fn problems(
         if !view.routes.is_empty() {
             detail += &format!("; routes: {}", view.routes.join(", "));
         }
-        problems.push(CurrentProblem { name: view.name.clone(), badge, detail, page: provider_page(&view.name) });
+        problems.push(CurrentProblem {
+            name: view.name.clone(),
+            badge,
+            detail,
+            page: provider_page(&view.name),
+            runbook,
+        });
     }
     for service in status.key_services.iter().filter(|service| service.state != "closed") {
         let badge = StatusBadge::new("bad", if service.state == "halted" { "Halted" } else { "Gone" });
@@ -150,7 +172,8 @@ fn problems(
             detail += &format!("; since {}", ShownMoment::of(since, now).clock);
         }
         detail += "; calls that need its signatures are refused";
-        problems.push(CurrentProblem { name: service.service.clone(), badge, detail, page: String::new() });
+        let runbook = "alert-CountersignKeyServiceGone";
+        problems.push(CurrentProblem { name: service.service.clone(), badge, detail, page: String::new(), runbook });
     }
     for source in status.secret_sources.iter().filter(|source| source.failing > 0) {
         let badge = StatusBadge::new("warn", "Not read");
@@ -160,21 +183,25 @@ fn problems(
         }
         detail += "; the last values of its secrets are in use";
         let name = format!("secret source {}", source.name);
-        problems.push(CurrentProblem { name, badge, detail, page: String::new() });
+        let runbook = "alert-CountersignSecretsNotRead";
+        problems.push(CurrentProblem { name, badge, detail, page: String::new(), runbook });
     }
     if is_audit_failing {
         let badge = StatusBadge::new("bad", "Not written");
         let detail = "audit records cannot be written; the log has the reason".to_owned();
-        problems.push(CurrentProblem { name: "audit log".to_owned(), badge, detail, page: String::new() });
+        let runbook = "alert-CountersignAuditFailing";
+        problems.push(CurrentProblem { name: "audit log".to_owned(), badge, detail, page: String::new(), runbook });
     }
     if let Some(error) = &status.store.error {
         let badge = StatusBadge::new("bad", "Out of reach");
-        problems.push(CurrentProblem { name: "store".to_owned(), badge, detail: error.clone(), page: String::new() });
+        let (name, runbook) = ("store".to_owned(), "token-unavailable");
+        problems.push(CurrentProblem { name, badge, detail: error.clone(), page: String::new(), runbook });
     }
     if status.last_reload.error.is_some() {
         let badge = StatusBadge::new("bad", "Refused");
         let detail = "the config on the disk has mistakes; the one before it is in force".to_owned();
-        problems.push(CurrentProblem { name: "configuration".to_owned(), badge, detail, page: String::new() });
+        let runbook = "alert-CountersignReloadFailed";
+        problems.push(CurrentProblem { name: "configuration".to_owned(), badge, detail, page: String::new(), runbook });
     }
     for end in status.certificates.iter().filter(|end| end.days_left < 0) {
         let (at, badge) = ends(&end.expires_at, now, end.days_left);
@@ -188,8 +215,10 @@ fn problems(
                 None => format!("ended {}", at.relative),
             },
             page: shown_to.map_or_else(String::new, |view| provider_page(&view.name)),
+            runbook: "alert-CountersignCertificateEnds",
         });
     }
+    debug_assert!(problems.iter().all(|problem| runbook_page(problem.runbook).is_some()), "a runbook is missing");
     problems
 }
 

@@ -1,7 +1,5 @@
 //! `/ui/requests/ID`: one request, and the cause of its failure.
 
-use std::time::Duration;
-
 use askama::Template;
 
 use super::super::super::request_cause::quoted;
@@ -9,6 +7,7 @@ use super::super::super::view::{ProviderView, RequestDetailView};
 use super::super::Admin;
 use super::super::format::{ShownMoment, count, lasted, query};
 use super::requests::result;
+use super::runbook::runbook_page;
 use super::{StatusBadge, Top};
 use crate::base::time::Now;
 use crate::observe::record::AccessRecord;
@@ -92,7 +91,7 @@ pub(super) async fn gather(admin: &Admin, top: Top, id: &str) -> Option<RequestP
         cause: sentences.next().unwrap_or_default(),
         more: sentences.collect(),
         error: record.error.unwrap_or_default(),
-        runbook: detail.runbook.clone().unwrap_or_default(),
+        runbook: sample.record.error.and_then(runbook_page).unwrap_or_default(),
         facts: facts(&sample, &detail, now),
         provider: provider.map(|view| (view.name.clone(), super::providers::state(view))),
         commands,
@@ -139,9 +138,9 @@ fn facts(sample: &RequestSample, detail: &RequestDetailView, now: Now) -> Vec<Re
         facts.push(RequestFact::text("Refused token", value));
     }
     facts.extend(view.replay.map(|replay| RequestFact::text("Replay", replay.to_owned())));
-    let own = match view.upstream_ms {
-        Some(ms) => {
-            let provider = lasted(Duration::from_millis(ms));
+    let own = match record.upstream_took {
+        Some(took) => {
+            let provider = lasted(took);
             format!("{}, of which the provider took {provider} to its head", lasted(record.took))
         }
         None => format!("{}, without an answer of the provider", lasted(record.took)),

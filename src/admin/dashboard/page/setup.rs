@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use super::super::super::view::RouteView;
 use super::super::Admin;
 use super::super::format::ShownMoment;
 use super::super::session::SessionVisitor;
@@ -11,6 +12,9 @@ use crate::config::{ForwardListener, ListenerConfig};
 use crate::tls::mint::Facts;
 use crate::tls::trust::{Steps, TrustWords, steps};
 use crate::tls::trust_store::pem;
+
+/// So many routes of a listener are shown.
+const MOST_CALLS: usize = 20;
 
 #[derive(Template)]
 #[template(path = "setup.html")]
@@ -42,8 +46,17 @@ struct Ca {
 /// A listener that programs call instead of the bank.
 struct ReverseSetup {
     name: String,
-    base: String,
-    paths: Vec<String>,
+    calls: Vec<ReverseCall>,
+}
+
+/// A call of one route.
+struct ReverseCall {
+    /// The route's path.
+    path: String,
+    /// The names of those who may make it.
+    callers: String,
+    /// A line for a shell.
+    curl: String,
 }
 
 pub(super) fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Setup {
@@ -58,8 +71,12 @@ pub(super) fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Setup
             forward.push(proxy(listener, mode, base, now));
         } else if listener.mode.routes_by_path() {
             let served = routes.iter().filter(|route| route.listeners.iter().any(|name| *name == *listener.name));
-            let paths = served.filter_map(|route| route.path.clone()).take(20).collect();
-            reverse.push(ReverseSetup { name: listener.name.to_string(), base, paths });
+            let user = |name: &str| {
+                let route = snapshot.routes.iter().find(|route| *route.name == *name);
+                route.and_then(|route| route.user.as_ref()).map(|header| header.as_str())
+            };
+            let calls = served.filter_map(|route| Some(call(&base, route, user(&route.name), route.path.clone()?)));
+            reverse.push(ReverseSetup { name: listener.name.to_string(), calls: calls.take(MOST_CALLS).collect() });
         }
     }
     Setup {
@@ -70,6 +87,27 @@ pub(super) fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Setup
         may: session.may_operate(),
         csrf: session.csrf.clone(),
     }
+}
+
+/// Writes the call of a route at a listener. A user's header is named where the route calls in a user's name.
+fn call(base: &str, route: &RouteView, user: Option<&str>, path: String) -> ReverseCall {
+    let mut curl = "curl".to_owned();
+    if base.starts_with("https:") {
+        curl += " --cacert ca.crt";
+    }
+    if !route.open_to_everyone {
+        curl += " -H \"Authorization: Bearer $KEY\"";
+    }
+    if let Some(header) = user {
+        curl += &format!(" -H \"{header}: $USER\"");
+    }
+    curl += &format!(" {base}{}/", path.trim_end_matches('/'));
+    let callers = match (route.open_to_everyone, route.clients.as_slice()) {
+        (true, _) => "anyone".to_owned(),
+        (false, []) => "nobody yet".to_owned(),
+        (false, clients) => clients.join(", "),
+    };
+    ReverseCall { path, callers, curl }
 }
 
 fn proxy(listener: &ListenerConfig, forward: &ForwardListener, proxy: String, now: Now) -> ForwardSetup {

@@ -308,7 +308,7 @@ fn record() -> AccessRecord {
         tolerated: None,
         replay: Replay::None,
         took: Duration::ZERO,
-        upstream_ms: Some(140),
+        upstream_took: Some(Duration::from_millis(140)),
         request_bytes: 312,
         response_bytes: 2048,
         complete: true,
