@@ -42,14 +42,14 @@ where
 }
 
 /// The name of an event's field in JSON and in telemetry: that of the same thing in access lines, or in OpenTelemetry's
-/// conventions. Other fields keep their name. Lines for people have the short ones.
+/// conventions. Other fields keep their name, `listener` too: what waits for a start reads it. Lines for people have the
+/// short ones.
 pub(super) fn field_name(field: &'static str) -> &'static str {
     match field {
         "client" => "countersign.client",
         // `error.type` is the name of an error: a text beside it would be an object and a text at once to many a store.
         "error" => "error.message",
         "host" => "server.address",
-        "listener" => "countersign.listener",
         "peer" => "client.address",
         "provider" => "countersign.provider",
         "route" => "http.route",
