@@ -611,6 +611,10 @@ fn warn_of_blank_ends(secret: &str, what: &str, place: &Position, report: &Diagn
 
 /// Reads a text that is no secret. The error continues a sentence that begins with the file's name.
 pub(super) fn utf8(bytes: Vec<u8>) -> Result<String, String> {
+    // ASCII in UTF-16 is UTF-8, too, with a NUL in each other place.
+    if matches!(bytes.as_slice(), [(1..), 0, (1..), 0, ..] | [0, (1..), 0, (1..), ..]) {
+        return Err("looks like UTF-16 text, not UTF-8: save it as UTF-8".to_owned());
+    }
     String::from_utf8(bytes).map_err(|error| {
         let bytes = error.as_bytes();
         if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
@@ -635,8 +639,8 @@ pub(super) fn pem_help(bytes: &[u8], name: &str, tool: &str, otherwise: &str) ->
             format!("it is in DER form; `openssl {tool} -inform der -in {name} -out NEW` writes it as PEM")
         }
         Some(ForeignForm::Pkcs12) => format!(
-            "it is in PKCS#12 form; `openssl pkcs12 -in {name} -nokeys -out NEW` writes its certificates as PEM, \
-             `-nocerts` in place of `-nokeys` its key"
+            "it is in PKCS#12 form; a key with its certificates may be named so: `{{ pkcs12 = \"{name}\", password = … }}`, \
+             and `openssl pkcs12 -in {name} -nokeys -out NEW` writes its certificates as PEM"
         ),
         None => otherwise.to_owned(),
     }
@@ -655,6 +659,15 @@ pub(super) fn reason(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn utf_16_is_recognised_with_and_without_a_mark() {
+        for bytes in [&b"\xff\xfe[\0a\0"[..], b"[\0a\0]\0", b"\0[\0a\0]"] {
+            let why = utf8(bytes.to_vec()).unwrap_err();
+            assert!(why.contains("UTF-16"), "{why}");
+        }
+        assert_eq!(utf8(b"[a]\0".to_vec()).as_deref(), Ok("[a]\0"));
+    }
 
     #[test]
     fn what_other_programs_would_expand_is_recognised() {

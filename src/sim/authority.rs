@@ -25,7 +25,7 @@ const LEEWAY: Duration = Duration::from_secs(3600);
 /// The lifetime of the simulator's certificates: longer than that of which `check --live` warns.
 const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// A CA with an ECDSA P-256 key that never leaves memory. Cheap to clone.
+/// A CA with an ECDSA P-256 key, which leaves the process in a [`SimMemory`] alone. Cheap to clone.
 #[derive(Clone)]
 pub struct SimAuthority(Arc<CertifiedIssuer<'static, KeyPair>>);
 

@@ -99,7 +99,7 @@ fn call(base: &str, route: &RouteView, user: Option<&str>, path: String) -> Reve
         curl += " -H \"Authorization: Bearer $KEY\"";
     }
     if let Some(header) = user {
-        curl += &format!(" -H \"{header}: $USER\"");
+        curl += &format!(" -H \"{header}: $BANK_USER\"");
     }
     curl += &format!(" {base}{}/", path.trim_end_matches('/'));
     let callers = match (route.open_to_everyone, route.clients.as_slice()) {
