@@ -15,6 +15,8 @@ use crate::base::time::{Clock, Now};
 const BATCH_BYTES: usize = 64 * 1024;
 /// Room for the line that fills a batch.
 const LAST_LINE: usize = 2 * 1024;
+/// Room for the first lines of a batch.
+const FIRST_LINES: usize = 2 * 1024;
 const GATHER: Duration = Duration::from_millis(20);
 
 /// The destination of batches. Taking one must not wait for anything.
@@ -63,6 +65,10 @@ impl<O: Outlet> Gather<O> {
         let (before, after) = {
             let mut buffer = gathered.buffer.borrow_mut();
             let before = buffer.len();
+            if before == 0 {
+                // Lines of a quiet worker: the buffer does not grow step by step.
+                buffer.reserve(FIRST_LINES);
+            }
             write(now, &mut buffer);
             (before, buffer.len())
         };

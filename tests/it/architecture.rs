@@ -350,3 +350,16 @@ fn every_alert_and_every_error_has_a_runbook() {
         assert!(text(&format!("docs/runbooks/{name}.md")).starts_with(&format!("# {title}\n")), "{name}");
     }
 }
+
+/// `dist` inherits from `release`, which builds quickly: what is released takes nothing of that.
+#[test]
+fn what_is_released_is_optimized_in_full() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("a manifest");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let (quick, dist) = (&manifest["profile"]["release"], &manifest["profile"]["dist"]);
+    for (key, value) in [("opt-level", toml::Value::Integer(3)), ("lto", "fat".into()), ("codegen-units", 1.into())] {
+        assert_eq!(dist.get(key), Some(&value), "{key}");
+        assert_ne!(quick.get(key), Some(&value), "{key}");
+    }
+    assert!(quick.get("package").is_none(), "what is set there for one package is inherited");
+}

@@ -29,12 +29,12 @@ use crate::life::Proxy;
 const REQUEST_CEILINGS: [(Shape, Cost); 3] = [
     (Shape::Get, Cost { instructions: 860_000.0, allocations: 23.1 }),
     (Shape::Post, Cost { instructions: 940_000.0, allocations: 32.8 }),
-    (Shape::Http2, Cost { instructions: 1_420_000.0, allocations: 26.5 }),
+    (Shape::Http2, Cost { instructions: 1_420_000.0, allocations: 26.0 }),
 ];
 
 /// The same for one batch of access lines: there is one for each 20 ms, so a slow machine has more of them for a
 /// request.
-const BATCH_COST: Cost = Cost { instructions: 100_000.0, allocations: 7.5 };
+const BATCH_COST: Cost = Cost { instructions: 100_000.0, allocations: 1.5 };
 
 /// The system calls of one GET on a connection that is kept, as measured and a tenth of a call, and those of one batch
 /// of access lines.

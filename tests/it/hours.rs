@@ -50,8 +50,9 @@ fn a_closed_provider_is_not_called_and_says_when_it_opens() {
         let view = &stage.admin("/api/v1/providers").await.json()["providers"][0];
         assert_eq!((view["state"].as_str(), view["hours"]["open"].as_bool()), (Some("live"), Some(true)));
     });
+    // Lines of different workers are in no strict order.
     let told: Vec<_> = stage.stop().iter().map(|line| line["error.type"].clone()).collect();
-    assert_eq!(told[0], "provider-closed");
+    assert_eq!(told.iter().filter(|error| **error == "provider-closed").count(), 2, "{told:?}");
 }
 
 #[test]
