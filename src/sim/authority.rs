@@ -111,11 +111,8 @@ impl SimAuthority {
 
     /// The same with the key that is remembered, if there is one: who trusts that CA trusts what this one issues.
     pub fn remembered(name: &str, now: Now, memory: &SimMemory) -> Result<Self, String> {
-        let key = match memory.known(CA_KEY) {
-            Some(pem) => KeyPair::from_pem(pem.expose_secret()).map_err(|error| format!("{CA_KEY}: {error}"))?,
-            None => new_key()?,
-        };
-        memory.note(CA_KEY, key.serialize_pem());
+        let pem = memory.try_recall(CA_KEY, || new_key().map(|key| key.serialize_pem()))?;
+        let key = KeyPair::from_pem(pem.expose_secret()).map_err(|error| format!("{CA_KEY}: {error}"))?;
         Self::signed(authority(name, now, LIFE), key)
     }
 

@@ -1,6 +1,7 @@
 //! What simulators draw at random: ports, identifiers, secrets, keys. With the same memory they are the same banks again.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::secret::{ExposeSecret, SecretString};
@@ -37,11 +38,22 @@ impl SimMemory {
 
     /// Returns the text that was drawn for this place, or draws it now.
     pub(super) fn recall(&self, place: &str, draw: impl FnOnce() -> String) -> SecretString {
-        self.known(place).unwrap_or_else(|| {
-            let drawn = draw();
-            self.note(place, drawn.clone());
-            SecretString::from(drawn)
-        })
+        let Ok(text) = self.try_recall(place, || Ok::<_, Infallible>(draw()));
+        text
+    }
+
+    /// The same where drawing may fail.
+    pub(super) fn try_recall<E>(
+        &self,
+        place: &str,
+        draw: impl FnOnce() -> Result<String, E>,
+    ) -> Result<SecretString, E> {
+        if let Some(known) = self.known(place) {
+            return Ok(known);
+        }
+        let drawn = draw()?;
+        self.note(place, drawn.clone());
+        Ok(SecretString::from(drawn))
     }
 }
 

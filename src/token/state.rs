@@ -221,12 +221,6 @@ impl History {
         self.streak = None;
     }
 
-    /// Forgets them, and that anything failed.
-    fn forget_failures(&mut self) {
-        self.pardon();
-        self.failing_since = None;
-    }
-
     /// Adds a failure; says how many of its class came in a row.
     fn count(&mut self, class: Class) -> u32 {
         match class {
@@ -263,6 +257,9 @@ impl TokenState {
     #[must_use]
     pub fn step(self, event: Event, now: Now, policy: &Policy, jitter: u8, actions: &mut Vec<Action>) -> Self {
         let mut turn = TableStep { past: self.past, now, policy, jitter, actions };
+        if matches!(event, Event::Purged) {
+            turn.past.failing_since = None;
+        }
         let phase = match (self.phase, &event) {
             // This counts before the time that has passed: by that, the token might be due for its second trial.
             (

@@ -198,26 +198,20 @@ impl DrawnSettings {
 
 impl DrawnKey {
     fn draw(text: &KeyText, place: &str, memory: &SimMemory) -> Result<Self, rcgen::Error> {
-        let pair = match memory.known(place) {
-            Some(pem) => KeyPair::from_pem(pem.expose_secret())?,
-            None => KeyPair::generate_for(match text.key {
-                DrawnKeyType::Ed25519 => &PKCS_ED25519,
-                DrawnKeyType::P256 => &PKCS_ECDSA_P256_SHA256,
-                DrawnKeyType::Rsa => &PKCS_RSA_SHA256,
-            })?,
+        let algorithm = match text.key {
+            DrawnKeyType::Ed25519 => &PKCS_ED25519,
+            DrawnKeyType::P256 => &PKCS_ECDSA_P256_SHA256,
+            DrawnKeyType::Rsa => &PKCS_RSA_SHA256,
         };
-        memory.note(place, pair.serialize_pem());
-        let certificate = match (text.certificate, memory.known(&format!("{place}/certificate"))) {
-            (false, _) => None,
-            (true, Some(certificate)) => Some(certificate.expose_secret().to_owned()),
-            (true, None) => {
-                let certificate = CertificateParams::new(Vec::new())?.self_signed(&pair)?.pem();
-                memory.note(&format!("{place}/certificate"), certificate.clone());
-                Some(certificate)
-            }
+        let pem = memory.try_recall(place, || KeyPair::generate_for(algorithm).map(|pair| pair.serialize_pem()))?;
+        let pair = KeyPair::from_pem(pem.expose_secret())?;
+        let self_signed = || Ok(CertificateParams::new(Vec::new())?.self_signed(&pair)?.pem());
+        let certificate = match text.certificate {
+            true => Some(memory.try_recall(&format!("{place}/certificate"), self_signed)?.expose_secret().to_owned()),
+            false => None,
         };
         let id = |id: &str| memory.recall(&format!("{place}/id"), || draw(id)).expose_secret().to_owned();
-        let (pem, id) = (SecretString::from(pair.serialize_pem()), text.id.as_deref().map(id));
+        let id = text.id.as_deref().map(id);
         Ok(Self { pem, public: pair.public_key_raw().to_vec(), id, certificate })
     }
 }

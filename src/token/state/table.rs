@@ -94,12 +94,8 @@ impl TableStep<'_> {
                 StatePhase::Fetching { flight: self.fetch() }
             }
             Event::Needed | Event::Refused { .. } => StatePhase::Fetching { flight: self.fetch() },
-            Event::Forgiven => {
+            Event::Forgiven | Event::Purged => {
                 self.past.pardon();
-                StatePhase::Empty
-            }
-            Event::Purged => {
-                self.past.forget_failures();
                 StatePhase::Empty
             }
             Event::Failed { .. }
@@ -169,7 +165,7 @@ impl TableStep<'_> {
                 StatePhase::Live { token: SlotToken { trial: TokenTrial::Over, ..token }, renew, reserve: None }
             }
             Event::Purged => {
-                self.past.forget_failures();
+                self.past.pardon();
                 self.withdraw(token);
                 StatePhase::Empty
             }
@@ -256,7 +252,7 @@ impl TableStep<'_> {
                 StatePhase::Renewing { token: SlotToken { trial: TokenTrial::Over, ..token }, flight }
             }
             Event::Purged => {
-                self.past.forget_failures();
+                self.past.pardon();
                 self.withdraw(token);
                 self.actions.push(Action::Abandon { flight: flight.number });
                 StatePhase::Empty
@@ -309,7 +305,7 @@ impl TableStep<'_> {
                 StatePhase::Holding { token: SlotToken { trial: TokenTrial::Over, ..token }, rest }
             }
             Event::Purged => {
-                self.past.forget_failures();
+                self.past.pardon();
                 self.withdraw(token);
                 StatePhase::Empty
             }
@@ -353,12 +349,8 @@ impl TableStep<'_> {
                 self.past.pardon();
                 StatePhase::Fetching { flight: self.fetch() }
             }
-            Event::Forgiven => {
+            Event::Forgiven | Event::Purged => {
                 self.past.pardon();
-                StatePhase::Empty
-            }
-            Event::Purged => {
-                self.past.forget_failures();
                 StatePhase::Empty
             }
             Event::Needed | Event::Refused { .. } => self.deny(rest),
@@ -394,7 +386,7 @@ impl TableStep<'_> {
             }
             // Requests may be waiting: they get a new token, as those do that wait for a fetch.
             (Event::Purged, _) => {
-                self.past.forget_failures();
+                self.past.pardon();
                 if let Some(serving) = serving {
                     self.withdraw(serving);
                     return StatePhase::Empty;

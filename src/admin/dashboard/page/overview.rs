@@ -71,6 +71,17 @@ struct CurrentProblem {
     runbook: &'static str,
 }
 
+impl CurrentProblem {
+    fn new(name: &str, badge: StatusBadge, detail: String, runbook: &'static str) -> Self {
+        debug_assert!(runbook_page(runbook).is_some(), "there is no runbook {runbook}");
+        Self { name: name.to_owned(), badge, detail, page: String::new(), runbook }
+    }
+
+    fn at(self, page: String) -> Self {
+        Self { page, ..self }
+    }
+}
+
 /// Errors that are alike.
 struct FrequentError {
     number: String,
@@ -109,13 +120,7 @@ fn problems(
              place",
             view.name
         );
-        problems.push(CurrentProblem {
-            name: view.name.clone(),
-            badge,
-            detail,
-            page: provider_page(&view.name),
-            runbook,
-        });
+        problems.push(CurrentProblem::new(&view.name, badge, detail, runbook).at(provider_page(&view.name)));
     }
     for view in providers {
         let badge = match view.state {
@@ -157,13 +162,7 @@ fn problems(
         if !view.routes.is_empty() {
             detail += &format!("; routes: {}", view.routes.join(", "));
         }
-        problems.push(CurrentProblem {
-            name: view.name.clone(),
-            badge,
-            detail,
-            page: provider_page(&view.name),
-            runbook,
-        });
+        problems.push(CurrentProblem::new(&view.name, badge, detail, runbook).at(provider_page(&view.name)));
     }
     for service in status.key_services.iter().filter(|service| service.state != "closed") {
         let badge = StatusBadge::new("bad", if service.state == "halted" { "Halted" } else { "Gone" });
@@ -172,8 +171,7 @@ fn problems(
             detail += &format!("; since {}", ShownMoment::of(since, now).clock);
         }
         detail += "; calls that need its signatures are refused";
-        let runbook = "alert-CountersignKeyServiceGone";
-        problems.push(CurrentProblem { name: service.service.clone(), badge, detail, page: String::new(), runbook });
+        problems.push(CurrentProblem::new(&service.service, badge, detail, "alert-CountersignKeyServiceGone"));
     }
     for source in status.secret_sources.iter().filter(|source| source.failing > 0) {
         let badge = StatusBadge::new("warn", "Not read");
@@ -183,42 +181,33 @@ fn problems(
         }
         detail += "; the last values of its secrets are in use";
         let name = format!("secret source {}", source.name);
-        let runbook = "alert-CountersignSecretsNotRead";
-        problems.push(CurrentProblem { name, badge, detail, page: String::new(), runbook });
+        problems.push(CurrentProblem::new(&name, badge, detail, "alert-CountersignSecretsNotRead"));
     }
     if is_audit_failing {
         let badge = StatusBadge::new("bad", "Not written");
         let detail = "audit records cannot be written; the log has the reason".to_owned();
-        let runbook = "alert-CountersignAuditFailing";
-        problems.push(CurrentProblem { name: "audit log".to_owned(), badge, detail, page: String::new(), runbook });
+        problems.push(CurrentProblem::new("audit log", badge, detail, "alert-CountersignAuditFailing"));
     }
     if let Some(error) = &status.store.error {
         let badge = StatusBadge::new("bad", "Out of reach");
-        let (name, runbook) = ("store".to_owned(), "token-unavailable");
-        problems.push(CurrentProblem { name, badge, detail: error.clone(), page: String::new(), runbook });
+        problems.push(CurrentProblem::new("store", badge, error.clone(), "token-unavailable"));
     }
     if status.last_reload.error.is_some() {
         let badge = StatusBadge::new("bad", "Refused");
         let detail = "the config on the disk has mistakes; the one before it is in force".to_owned();
-        let runbook = "alert-CountersignReloadFailed";
-        problems.push(CurrentProblem { name: "configuration".to_owned(), badge, detail, page: String::new(), runbook });
+        problems.push(CurrentProblem::new("configuration", badge, detail, "alert-CountersignReloadFailed"));
     }
     for end in status.certificates.iter().filter(|end| end.days_left < 0) {
         let (at, badge) = ends(&end.expires_at, now, end.days_left);
         let shown = |view: &&ProviderView| view.client_certificate_expires_at.as_deref() == Some(&*end.expires_at);
         let shown_to = providers.iter().find(shown);
-        problems.push(CurrentProblem {
-            name: end.what.clone(),
-            badge,
-            detail: match shown_to {
-                Some(view) => format!("Our certificate for {} ended {}", view.name, at.relative),
-                None => format!("ended {}", at.relative),
-            },
-            page: shown_to.map_or_else(String::new, |view| provider_page(&view.name)),
-            runbook: "alert-CountersignCertificateEnds",
-        });
+        let detail = match shown_to {
+            Some(view) => format!("Our certificate for {} ended {}", view.name, at.relative),
+            None => format!("ended {}", at.relative),
+        };
+        let page = shown_to.map_or_else(String::new, |view| provider_page(&view.name));
+        problems.push(CurrentProblem::new(&end.what, badge, detail, "alert-CountersignCertificateEnds").at(page));
     }
-    debug_assert!(problems.iter().all(|problem| runbook_page(problem.runbook).is_some()), "a runbook is missing");
     problems
 }
 
