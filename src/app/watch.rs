@@ -118,7 +118,7 @@ impl DueSecret {
 /// The word for commands in the metrics, beside those of the kinds of sources.
 const COMMAND: &str = "command";
 /// The kinds that the metrics tell of.
-const KINDS: [&str; 4] = ["aws", COMMAND, "kubernetes", "vault"];
+const KINDS: [&str; 5] = ["aws", COMMAND, "kubernetes", "spiffe", "vault"];
 
 /// Tells how many secrets of each kind cannot be had now.
 fn tell_failing(metrics: &Metrics, due: &Due) {

@@ -1,4 +1,5 @@
-//! Sections of PEM files (RFC 7468) that the library's reader skips, and what people's files have besides.
+//! Sections of PEM files (RFC 7468): those that the library's reader skips, what people's files have besides, and writing
+//! one.
 
 use std::borrow::Cow;
 
@@ -12,6 +13,10 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 /// The mark of keys that OpenSSL encrypted before PKCS#8 (RFC 1421 section 4.6.1.1).
 const OLD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
+/// The label of a certificate (RFC 7468 section 5).
+pub const CERTIFICATE: &str = "CERTIFICATE";
+/// The label of a key in PKCS#8 (RFC 7468 section 10).
+pub const PRIVATE_KEY: &str = "PRIVATE KEY";
 /// The label of a key that a password opens (RFC 7468 section 11).
 pub const ENCRYPTED_PRIVATE_KEY: &str = "ENCRYPTED PRIVATE KEY";
 
@@ -27,6 +32,21 @@ pub fn pem_section(pem: &[u8], label: &str) -> Option<Result<Zeroizing<Vec<u8>>,
     let Some((inner, _)) = from.split_once(&format!("-----END {label}-----")) else { return Some(Err(BrokenSection)) };
     let inner: Zeroizing<String> = Zeroizing::new(inner.split_whitespace().collect());
     Some(STANDARD.decode(inner.as_bytes()).map(Zeroizing::new).map_err(|_| BrokenSection))
+}
+
+/// Writes one section, in lines of 64 characters.
+pub fn pem_text(label: &str, content: &[u8]) -> Zeroizing<String> {
+    let encoded = Zeroizing::new(STANDARD.encode(content));
+    // Enough room for all of it: a text that grew would leave its pieces behind.
+    let mut text = Zeroizing::new(String::with_capacity(encoded.len() + encoded.len() / 64 + 2 * label.len() + 40));
+    text.extend(["-----BEGIN ", label, "-----\n"]);
+    let mut rest = encoded.as_str();
+    while let Some((line, behind)) = rest.split_at_checked(rest.len().min(64)).filter(|(line, _)| !line.is_empty()) {
+        text.extend([line, "\n"]);
+        rest = behind;
+    }
+    text.extend(["-----END ", label, "-----\n"]);
+    text
 }
 
 /// The same file without byte order marks, which some editors write: files are joined, so they may stand anywhere.
@@ -65,6 +85,18 @@ mod tests {
         assert!(pem_section(pem, "B").is_none());
         for broken in ["-----BEGIN A-----\naGVsbG8=", "-----BEGIN A-----\n?\n-----END A-----"] {
             assert_eq!(pem_section(broken.as_bytes(), "A"), Some(Err(BrokenSection)), "{broken}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_has_room_from_the_start() {
+        for length in [0, 1, 47, 48, 49, 4096] {
+            let content: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
+            let text = pem_text("A", &content);
+            assert_eq!(pem_section(text.as_bytes(), "A").expect("a section").expect("base64").as_slice(), content);
+            assert!(text.lines().all(|line| line.len() <= 64) && text.ends_with("-----END A-----\n"), "{text:?}");
+            let encoded = content.len().div_ceil(3) * 4;
+            assert_eq!(text.capacity(), encoded + encoded / 64 + 42, "it did not grow");
         }
     }
 

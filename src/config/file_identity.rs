@@ -1,4 +1,4 @@
-//! A certificate with its private key, from files: two of PEM, or one of PKCS#12.
+//! A certificate with its private key: from files, two of PEM or one of PKCS#12, or from a SPIFFE Workload API.
 
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::signing::pkcs;
@@ -6,17 +6,21 @@ use crate::syntax::{Fields, Kind, Node};
 use crate::tls::{self, Identity, TlsConfigError};
 
 use super::reader::{Reader, pem_help};
-use super::schema::{MAY, SchemaSection, SchemaShape};
+use super::schema::{DURATION, MAY, SchemaSection, SchemaShape};
 use super::service_key;
 use super::spanned_text::{Position, SpannedText};
+use super::svid_reference::SvidReference;
 
 /// The keys of a table that names the file of a key, for the schema.
 pub(super) const KEYS: SchemaSection = (
     "key_file",
     &[
         ("file", SchemaShape::Text, MAY, "path of the private key, PEM"),
+        ("name", SchemaShape::Text, MAY, "of source: the SPIFFE ID; default: the first that is given"),
         ("password", SchemaShape::Source, MAY, "opens the file"),
         ("pkcs12", SchemaShape::Text, MAY, "or the path of a PKCS#12 file with the key and its certificates"),
+        ("source", SchemaShape::Text, MAY, "or a secret_source with kind spiffe, which gives the certificate too"),
+        ("ttl", DURATION, MAY, "of source: it is looked at again after this long"),
     ],
 );
 
@@ -26,9 +30,12 @@ pub(super) const CLIENT_KEYS: SchemaSection = (
     &[
         ("file", SchemaShape::Text, MAY, "path of the private key, PEM"),
         ("kms", SchemaShape::Settings, MAY, "a key that stays in AWS KMS"),
+        ("name", SchemaShape::Text, MAY, "of source: the SPIFFE ID; default: the first that is given"),
         ("password", SchemaShape::Source, MAY, "opens the file"),
         ("pkcs11", SchemaShape::Settings, MAY, "a key that stays in a PKCS#11 token"),
         ("pkcs12", SchemaShape::Text, MAY, "or the path of a PKCS#12 file with the key and its certificates"),
+        ("source", SchemaShape::Text, MAY, "or a secret_source with kind spiffe, which gives the certificate too"),
+        ("ttl", DURATION, MAY, "of source: it is looked at again after this long"),
     ],
 );
 
@@ -57,6 +64,13 @@ pub(super) const CLIENT: IdentityKeys = IdentityKeys {
     is_required: false,
 };
 
+/// The place of a private key.
+enum TlsKeyPlace {
+    File(KeyFilePlace),
+    /// It comes with its certificate.
+    Svid(SvidReference),
+}
+
 /// The file of a private key.
 struct KeyFilePlace {
     path: SpannedText,
@@ -76,15 +90,25 @@ pub(super) fn file_identity(
 ) -> Option<(Identity, [u8; 32])> {
     let (cert_node, key_node) = (fields.take(keys.cert), fields.take(keys.key));
     let cert = fields.opt::<SpannedText>(keys.cert);
-    let has_container = key_node.and_then(Node::as_table).is_some_and(|table| table.find("pkcs12").is_some());
+    let has_certificate = ["pkcs12", "source"].iter().any(|word| key_node.is_some_and(|node| fields_has(node, word)));
     let is_wanted = keys.is_required || cert_node.is_some() || key_node.is_some();
-    if is_wanted && cert_node.is_none() && !has_container {
+    if is_wanted && cert_node.is_none() && !has_certificate {
         fields.missing(keys.cert, keys.examples[0]);
     }
     if is_wanted && key_node.is_none() {
         fields.missing(keys.key, keys.examples[1]);
     }
-    let key = key_place(key_node?, keys, password, reader)?;
+    let key = match key_place(key_node?, keys, password, reader)? {
+        TlsKeyPlace::File(key) => key,
+        TlsKeyPlace::Svid(svid) => {
+            if let Some(node) = cert_node {
+                let help = format!("remove `{}`: the source gives the certificate with the key", keys.cert);
+                Position::of(node).error(fields.report(), format!("`{}` is of no use here", keys.cert), help);
+                return None;
+            }
+            return svid.identity(reader);
+        }
+    };
     match (cert, key.is_container) {
         (Some(cert), false) => from_pem(&cert, &key, reader),
         (cert, true) if cert.is_some() == cert_node.is_some() => from_container(cert.as_ref(), &key, reader),
@@ -97,12 +121,26 @@ fn key_place(
     keys: &IdentityKeys,
     password: Option<&SecretString>,
     reader: &Reader<'_>,
-) -> Option<KeyFilePlace> {
+) -> Option<TlsKeyPlace> {
     let report = reader.report;
     match &node.kind {
         Kind::String(text) => {
             let path = SpannedText { text: text.clone(), place: Position::of(node) };
-            Some(KeyFilePlace { path, is_container: false, password: password.cloned(), is_beside: false })
+            let password = password.cloned();
+            Some(TlsKeyPlace::File(KeyFilePlace { path, is_container: false, password, is_beside: false }))
+        }
+        Kind::Table(_) if fields_has(node, "source") => {
+            let fields = Fields::new(node, format!("`{}`", keys.key), report);
+            let source = fields.opt::<SpannedText>("source");
+            let svid = source.and_then(|source| SvidReference::read(node, &source, &fields, reader));
+            for other in ["file", "password", "pkcs12"] {
+                if let Some(entry) = fields.take_entry(other) {
+                    let place = Position::new(&entry.value.source, entry.key_span.clone());
+                    place.error(report, "a key comes from one place", format!("keep one of `{other}` and `source`"));
+                }
+            }
+            fields.finish();
+            svid.map(TlsKeyPlace::Svid)
         }
         Kind::Table(_) => {
             let fields = Fields::new(node, format!("`{}`", keys.key), report);
@@ -140,7 +178,8 @@ fn key_place(
                 }
             };
             let is_beside = own.is_some();
-            Some(KeyFilePlace { path, is_container, password: own.or_else(|| password.cloned()), is_beside })
+            let password = own.or_else(|| password.cloned());
+            Some(TlsKeyPlace::File(KeyFilePlace { path, is_container, password, is_beside }))
         }
         Kind::Array(_) | Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) => {
             let help = format!("write `{} = {}`", keys.key, keys.examples[1]);

@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 
 use crate::base::secret::sha256;
 use crate::route::ClientId;
-use crate::syntax::{Diagnostics, Fields, Node};
+use crate::syntax::{Diagnostics, Fields, FromNode as _, Node};
 use crate::tls::{self, Certificate, ClientCa, Identity, Internal, ServerTls};
 
 use super::client::{KnownClients, networks};
@@ -23,6 +23,7 @@ use super::file_identity::{SERVER, file_identity};
 use super::reader::{Reader, pem_help};
 use super::schema::{MAY, MUST, SchemaKey, SchemaShape, TLS_VERSIONS};
 use super::spanned_text::{PermittedClients, Position, SpannedText, choice};
+use super::svid_reference::SvidReference;
 use mode::{ModeKeys, ReadMode};
 use server_names::names;
 
@@ -120,12 +121,17 @@ pub(super) const KEYS: [SchemaKey; 8] = [
 pub(super) const TLS_KEYS: [SchemaKey; 5] = [
     ("cert", SchemaShape::Text, MAY, "path of the certificate and its chain, PEM, unless they stand in key"),
     ("client_auth", SchemaShape::Choice(&["optional", "required"]), MAY, "whether a client must show a certificate"),
-    ("client_ca", SchemaShape::Text, MAY, "path of the CAs of client certificates, PEM"),
+    (
+        "client_ca",
+        SchemaShape::TextOr("svid"),
+        MAY,
+        "path of the CAs of client certificates, PEM, or a table for a secret_source with kind spiffe",
+    ),
     (
         "key",
         SchemaShape::TextOr("key_file"),
         MUST,
-        "path of its private key, PEM, or a table for PKCS#12 and passwords",
+        "path of its private key, PEM, or a table for PKCS#12, passwords and SPIFFE",
     ),
     ("min_version", TLS_VERSIONS, MAY, "1.2"),
 ];
@@ -346,21 +352,20 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
     let cert = fields
         .take("cert")
         .and_then(|node| Some(SpannedText { text: node.as_str()?.to_owned(), place: Position::of(node) }));
-    let client_ca = fields.opt::<SpannedText>("client_ca");
+    let ca_node = fields.take("client_ca");
+    let client_ca = ca_node.map(|node| client_ca(node, reader));
     let required = choice(&fields, "client_auth", &[("required", true), ("optional", false)]);
-    if required.is_some() && fields.take("client_ca").is_none() {
+    if required.is_some() && ca_node.is_none() {
         fields.missing("client_ca", "\"certs/clients-ca.crt\"");
     }
     fields.finish();
     if let Some((identity, _)) = &identity {
         judge_names(cert.as_ref(), identity, names, reader.report);
     }
-    let mut read = ReadTls { asks_certificates: client_ca.is_some(), ..ReadTls::default() };
-    let pem = match &client_ca {
-        Some(word) => match reader.ca_file(word) {
-            Some(pem) => Some((word, pem)),
-            None => return Some(read),
-        },
+    let mut read = ReadTls { asks_certificates: ca_node.is_some(), ..ReadTls::default() };
+    let pem = match client_ca {
+        Some(Some(pem)) => Some(pem),
+        Some(None) => return Some(read),
         None => None,
     };
     if let Some((word, pem)) = &pem
@@ -375,10 +380,24 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
     read.client_ca = client_ca.as_ref().map(|ca| (sha256(ca.pem), ca.required));
     if let Some((identity, _)) = identity {
         let wish = ServerTls { certificate: Certificate::Own(identity), client_ca, only_tls13, h2 };
-        let places = TlsPlaces { node, cert: cert.as_ref(), client_ca: pem.as_ref().map(|(word, _)| *word) };
+        let places = TlsPlaces { node, cert: cert.as_ref(), client_ca: pem.as_ref().map(|(word, _)| word) };
         read.config = made(wish, &places, reader);
     }
     Some(read)
+}
+
+/// Reads the CAs of clients' certificates, as PEM: a file, or the trust domain of a Workload API.
+fn client_ca(node: &Node, reader: &Reader<'_>) -> Option<(SpannedText, Vec<u8>)> {
+    if node.as_table().is_none() {
+        let word = SpannedText::from_node(node, reader.report)?;
+        let pem = reader.ca_file(&word)?;
+        return Some((word, pem));
+    }
+    let fields = Fields::new(node, "`client_ca`", reader.report);
+    let source = fields.req::<SpannedText>("source", "\"workload\"");
+    let svid = source.and_then(|source| SvidReference::read(node, &source, &fields, reader));
+    fields.finish();
+    svid?.bundle(reader)
 }
 
 /// Warns of names under which clients would refuse the certificate.

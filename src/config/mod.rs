@@ -45,6 +45,7 @@ mod snapshot;
 mod sources;
 mod spanned_text;
 mod store;
+mod svid_reference;
 mod timeouts;
 mod token_budget;
 mod tracing;

@@ -258,7 +258,8 @@ impl<'a> Reader<'a> {
                 let fields = Fields::new(node, "a secret value", report);
                 let (env, file) = (fields.opt::<SpannedText>("env"), fields.opt::<SpannedText>("file"));
                 let command = fields.take("command").map(|node| self.source_command(node, &fields));
-                let source = fields.opt::<SpannedText>("source").map(|source| SourceReference::read(source, &fields));
+                let source = fields.opt::<SpannedText>("source");
+                let source = source.map(|source| SourceReference::read(&source, &fields, self));
                 let places = ["env", "file", "command", "source"];
                 let named = places.iter().filter(|key| table.find(key).is_some()).count();
                 fields.finish();
@@ -271,7 +272,7 @@ impl<'a> Reader<'a> {
                     (Some(name), None, None) => self.env_value(&name, report),
                     (None, Some(path), None) => self.file_value(&path, report),
                     (None, None, Some(command)) => self.command_value(command?, node, report),
-                    (None, None, None) if source.is_some() => self.source_value(source?, node, report),
+                    (None, None, None) if source.is_some() => self.source_value(&source??, node, report),
                     _ if named == 0 => {
                         Position::of(node).error(report, "this says not where the value comes from", SOURCES_HELP);
                         None
@@ -333,7 +334,12 @@ impl<'a> Reader<'a> {
         text_of(&bytes, &format!("the output of {shown}"), &place, report)
     }
 
-    fn source_value(&self, source: SourceReference, node: &Node, report: &Diagnostics) -> Option<(SecretString, bool)> {
+    fn source_value(
+        &self,
+        source: &SourceReference,
+        node: &Node,
+        report: &Diagnostics,
+    ) -> Option<(SecretString, bool)> {
         let place = Position::of(node).redacted();
         source.value(self, report, |bytes, shown| text_of(bytes, shown, &place, report))
     }

@@ -13,8 +13,8 @@ use crate::provider::{DeclaredSetting, Profile};
 
 use super::{
     admin, audit, client, consent, credentials, file_identity, hours, limits, listener, log, otlp, profile_pack,
-    provider, quota, record, reload, route, runtime, secret_source, service_key, store, timeouts, token_budget,
-    tracing, variable, webhook, wrapped_key,
+    provider, quota, record, reload, route, runtime, secret_source, service_key, store, svid_reference, timeouts,
+    token_budget, tracing, variable, webhook, wrapped_key,
 };
 
 /// The shape of a key's value.
@@ -92,7 +92,7 @@ pub(super) const DURATION_OR_OFF: SchemaShape = SchemaShape::Duration { off: tru
 pub(super) const TLS_VERSIONS: SchemaShape = SchemaShape::Choice(&["1.2", "1.3"]);
 
 /// Every section with its keys. The first is the file itself.
-const SECTIONS: [SchemaSection; 41] = [
+const SECTIONS: [SchemaSection; 42] = [
     (
         "file",
         &[
@@ -130,6 +130,7 @@ const SECTIONS: [SchemaSection; 41] = [
     consent::KEYS,
     file_identity::KEYS,
     file_identity::CLIENT_KEYS,
+    svid_reference::KEYS,
     hours::KEYS,
     ("intercept", &listener::INTERCEPT_KEYS),
     ("listener_tls", &listener::TLS_KEYS),

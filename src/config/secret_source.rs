@@ -1,6 +1,7 @@
 //! `[secret_source.NAME]`: a server that keeps secrets, and the values that come from it.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -11,9 +12,9 @@ use crate::base::origin::BaseUrl;
 use crate::base::secret::{ExposeSecret, SecretString, sha256};
 use crate::base::time::Clock;
 use crate::secret_source::{
-    AwsCredentials, AwsIdentity, AwsSecretsSettings, ContainerToken, KubernetesSettings, ReadPurpose, SecretDocument,
-    SecretName, SecretSource, ServerSettings, SourceKind, SourcePart, SourceProblem, SourceSettings, VaultLogin,
-    VaultSettings,
+    AwsCredentials, AwsIdentity, AwsSecretsSettings, ContainerToken, DEFAULT_SVID, HttpServer, KubernetesSettings,
+    ReadPurpose, SecretDocument, SecretName, SecretSource, ServerSettings, SourceKind, SourcePart, SourceProblem,
+    SourceSettings, SpiffeSettings, VaultLogin, VaultSettings,
 };
 use crate::syntax::{Diagnostics, Fields, Kind, Node, TableEntry, suggest};
 use crate::tls::{self, ClientTls};
@@ -34,6 +35,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A config is read by a thread that waits.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_TTL: Duration = Duration::from_secs(300);
+/// An agent sends what is new by itself: looking costs nothing.
+const SPIFFE_TTL: Duration = Duration::from_secs(5);
+/// The variable that names a Workload API (SPIFFE Workload Endpoint section 4).
+const SPIFFE_SOCKET: &str = "SPIFFE_ENDPOINT_SOCKET";
 /// The folder in which Kubernetes puts the credentials of a pod.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -45,14 +50,14 @@ pub(super) const KEYS: SchemaSection = (
             "address",
             SchemaShape::Url,
             MAY,
-            "of Vault or of the API server of Kubernetes, as in https://vault.corp:8200",
+            "of Vault, of the API server of Kubernetes, or unix:/path of the Workload API; there SPIFFE_ENDPOINT_SOCKET",
         ),
         ("app_role", SchemaShape::Table("secret_source_app_role"), MAY, "the login to Vault by AppRole"),
         ("ca", SchemaShape::Text, MAY, "path of the only CAs to trust, PEM"),
         ("endpoint", SchemaShape::Url, MAY, "of AWS Secrets Manager; default: that of the region"),
         ("http_proxy", SchemaShape::Source, MAY, "the corporate proxy that leads there"),
         ("instance", SchemaShape::Flag, MAY, "true: the role of the AWS instance asks; false"),
-        ("kind", SchemaShape::Choice(&WORDS), MUST, "vault (OpenBao too), aws or kubernetes"),
+        ("kind", SchemaShape::Choice(&WORDS), MUST, "vault (OpenBao too), aws, kubernetes or spiffe"),
         (
             "kubernetes",
             SchemaShape::Table("secret_source_kubernetes"),
@@ -66,7 +71,12 @@ pub(super) const KEYS: SchemaSection = (
         ("timeout", DURATION, MAY, "a secret is read within this; 10s"),
         ("token", SchemaShape::Source, MAY, "of Vault"),
         ("token_file", SchemaShape::Text, MAY, "path of the service account's token, where a cluster is asked"),
-        ("ttl", DURATION, MAY, "its secrets are read again after this long, unless they have a lease; 5m"),
+        (
+            "ttl",
+            DURATION,
+            MAY,
+            "its secrets are read again after this long, unless they have a lease; 5m, of spiffe 5s",
+        ),
         (
             "web_identity",
             SchemaShape::Table("secret_source_web_identity"),
@@ -104,13 +114,27 @@ pub(super) const WEB_IDENTITY_KEYS: SchemaSection = (
 );
 
 /// The words for the kinds of sources.
-const WORDS: [&str; 3] = ["aws", "kubernetes", "vault"];
+const WORDS: [&str; 4] = ["aws", "kubernetes", "spiffe", "vault"];
 
-/// The keys that are of use for one kind alone.
-const OWN_KEYS: [(&str, &[&str]); 3] = [
-    ("aws", &["access_key_id", "endpoint", "instance", "region", "secret_access_key", "session_token", "web_identity"]),
-    ("kubernetes", &["address", "namespace", "token_file"]),
-    ("vault", &["address", "app_role", "kubernetes", "namespace", "token"]),
+/// The keys that are not of use for every kind.
+const OWN_KEYS: [(&str, &[&str]); 4] = [
+    (
+        "aws",
+        &[
+            "access_key_id",
+            "ca",
+            "endpoint",
+            "http_proxy",
+            "instance",
+            "region",
+            "secret_access_key",
+            "session_token",
+            "web_identity",
+        ],
+    ),
+    ("kubernetes", &["address", "ca", "http_proxy", "namespace", "token_file"]),
+    ("spiffe", &["address"]),
+    ("vault", &["address", "app_role", "ca", "http_proxy", "kubernetes", "namespace", "token"]),
 ];
 
 /// A source that a config names.
@@ -122,67 +146,86 @@ pub(super) struct NamedSecretSource {
     has_failed: Cell<bool>,
 }
 
-/// A value that a secret has at its source, as it is written: `{ source = "NAME", name = "…" }`.
+/// A secret at its source, as it is written: `{ source = "NAME", name = "…" }`.
 pub(super) struct SourceReference {
-    source: SpannedText,
-    name: Option<SpannedText>,
+    source: Rc<NamedSecretSource>,
+    name: SpannedText,
     field: Option<SpannedText>,
     version: Option<String>,
     ttl: Option<Duration>,
 }
 
 impl SourceReference {
-    /// Reads the keys beside `source`.
-    pub(super) fn read(source: SpannedText, fields: &Fields<'_>) -> Self {
+    /// Reads the keys beside `source`; mistakes are reported.
+    pub(super) fn read(source: &SpannedText, fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Self> {
+        let report = fields.report();
         let ttl = fields.opt::<Duration>("ttl");
         if let (true, Some(node)) = (ttl.is_some_and(|ttl| ttl < LEAST_TTL), fields.take("ttl")) {
             let help = format!("{} ms is the least", LEAST_TTL.as_millis());
-            Position::of(node).error(fields.report(), "`ttl` is too short", help);
+            Position::of(node).error(report, "`ttl` is too short", help);
         }
-        Self {
-            source,
-            name: fields.req::<SpannedText>("name", "\"secret/data/bank\""),
-            field: fields.opt::<SpannedText>("field"),
-            version: version(fields),
-            ttl,
+        let named = reader.named_source(source, report);
+        let name = match (fields.take("name"), &named) {
+            (None, Some(named)) if named.source.kind() == SourceKind::Spiffe => {
+                Some(SpannedText { text: DEFAULT_SVID.to_owned(), place: source.place.clone() })
+            }
+            // Without the source nobody knows what it wants.
+            (None, None) => None,
+            (_, _) => fields.req::<SpannedText>("name", "\"secret/data/bank\""),
+        };
+        let (field, version) = (fields.opt::<SpannedText>("field"), version(fields));
+        Some(Self { source: named?, name: name?, field, version, ttl })
+    }
+
+    /// Returns whether it is an identity of the Workload API.
+    pub(super) fn is_svid(&self) -> bool {
+        self.source.source.kind() == SourceKind::Spiffe
+    }
+
+    /// Reads all of it, with a name for messages. Mistakes are reported.
+    pub(super) fn document(&self, reader: &Reader<'_>, report: &Diagnostics) -> Option<(Arc<SecretDocument>, String)> {
+        let (named, word) = (&self.source, &self.name);
+        if !is_name(&word.text, named.source.kind()) {
+            let help = match named.source.kind() {
+                SourceKind::Spiffe => "write a SPIFFE ID, as in `\"spiffe://corp.example/countersign\"`",
+                SourceKind::AwsSecretsManager | SourceKind::Kubernetes | SourceKind::Vault => {
+                    "write it as in `\"secret/data/bank\"` for Vault, without a slash at its ends"
+                }
+            };
+            word.place.redacted().error(report, "this cannot be the name of a secret", help);
+            return None;
+        }
+        let name = SecretName { name: word.text.clone(), version: self.version.clone() };
+        let shown = format!("`{}` of [secret_source.{}]", name.name, named.source.name());
+        match reader.document(named, &name)? {
+            Ok(document) => {
+                reader.read_remote(RemoteSecret {
+                    digest: document.digest(),
+                    source: named.source.clone(),
+                    ttl: self.ttl.unwrap_or(named.ttl),
+                    name,
+                });
+                Some((document, shown))
+            }
+            Err(problem) => {
+                named.tell(&problem, &shown, &word.place, report);
+                None
+            }
         }
     }
 
-    /// Reads the value, which is given to `take` with a name for messages.
+    /// Reads the value of one field, which is given to `take` with a name for messages.
     pub(super) fn value<T>(
-        self,
+        &self,
         reader: &Reader<'_>,
         report: &Diagnostics,
         take: impl FnOnce(&[u8], &str) -> Option<T>,
     ) -> Option<T> {
-        let named = reader.named_source(&self.source, report)?;
-        let word = self.name?;
-        if !is_name(&word.text, named.source.kind()) {
-            let help = "write it as in `\"secret/data/bank\"` for Vault, without a slash at its ends";
-            word.place.redacted().error(report, "this cannot be the name of a secret", help);
-            return None;
-        }
-        let name = SecretName { name: word.text, version: self.version };
-        let shown = format!("`{}` of [secret_source.{}]", name.name, named.source.name());
-        let document = reader.document(&named, &name)?;
-        let document = match document {
-            Ok(document) => document,
-            Err(problem) => {
-                named.tell(&problem, &shown, &word.place, report);
-                return None;
-            }
-        };
-        reader.read_remote(RemoteSecret {
-            digest: document.digest(),
-            source: named.source.clone(),
-            ttl: self.ttl.unwrap_or(named.ttl),
-            name,
-        });
-        let field = self.field.as_ref();
-        match document.value(field.map(|field| field.text.as_str())) {
+        let (document, shown) = self.document(reader, report)?;
+        match document.value(self.field.as_ref().map(|field| field.text.as_str())) {
             Ok(bytes) => take(bytes, &shown),
             Err(problem) => {
-                let place = field.map_or(&word.place, |field| &field.place).redacted();
+                let place = self.field.as_ref().map_or(&self.name.place, |field| &field.place).redacted();
                 place.error(report, format!("{shown}: {}", problem.what), problem.cure);
                 None
             }
@@ -212,6 +255,7 @@ fn is_name(text: &str, kind: SourceKind) -> bool {
         && match kind {
             SourceKind::AwsSecretsManager => true,
             SourceKind::Kubernetes => stays(text) && !text.contains('/'),
+            SourceKind::Spiffe => text == DEFAULT_SVID || text.starts_with("spiffe://"),
             SourceKind::Vault => stays(text),
         }
 }
@@ -267,16 +311,12 @@ fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Rc<NamedSecretSou
     let fields = Fields::new(&entry.value, what.clone(), report);
     let kind = fields.req::<SpannedText>("kind", "\"vault\"");
     let kind = kind.and_then(|word| WORDS.get(word.find("kind of a source", WORDS.into_iter(), report)?).copied());
-    let ttl = length(&fields, "ttl", DEFAULT_TTL, LEAST_TTL..=Duration::MAX);
+    let default_ttl = if kind == Some("spiffe") { SPIFFE_TTL } else { DEFAULT_TTL };
+    let ttl = length(&fields, "ttl", default_ttl, LEAST_TTL..=Duration::MAX);
     let timeout = length(&fields, "timeout", DEFAULT_TIMEOUT, Duration::from_millis(100)..=LONGEST_TIMEOUT);
-    let mut way = SourceWay::read(&fields, reader);
-    let made = match kind {
-        Some("aws") => aws(&fields, way.as_ref(), reader),
-        Some("kubernetes") => {
-            way = way.and_then(|way| way.in_cluster(reader));
-            kubernetes(&fields, reader)
-        }
-        Some(_) => vault(&fields, reader),
+    let server = match kind {
+        Some("spiffe") => spiffe(&fields, reader).map(ServerSettings::Spiffe),
+        Some(word) => http_source(word, &fields, reader),
         None => {
             fields.rest();
             None
@@ -286,29 +326,68 @@ fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Rc<NamedSecretSou
         foreign_keys(&fields, word);
     }
     fields.finish();
-    let (base, server) = made.filter(|_| report.errors() == errors)?;
+    let server = server.filter(|_| report.errors() == errors)?;
     let Some(sources) = reader.secret_sources() else {
         position.error(report, "no source of secrets is reached here", "");
         return None;
     };
-    let (http, http_digest) = way?.to(&base, reader)?;
-    let settings = SourceSettings {
-        name: entry.key.clone(),
-        host: base.authority(),
-        http: Arc::new(http),
-        http_digest,
-        timeout,
-        clock: Clock::System,
-        server,
-    };
+    let settings = SourceSettings { name: entry.key.clone(), timeout, clock: Clock::System, server };
     let source = sources.source(settings);
     Some(Rc::new(NamedSecretSource { source, ttl, place: position, has_failed: Cell::new(false) }))
+}
+
+/// Reads a source of this kind that is asked over HTTP.
+fn http_source(kind: &str, fields: &Fields<'_>, reader: &Reader<'_>) -> Option<ServerSettings> {
+    let way = SourceWay::read(fields, reader);
+    match kind {
+        "aws" => {
+            let made = aws(fields, way.as_ref(), reader);
+            let (base, aws) = made?;
+            Some(ServerSettings::Aws(way?.to(&base, reader)?, aws))
+        }
+        "kubernetes" => {
+            let way = way.and_then(|way| way.in_cluster(reader));
+            let (base, kubernetes) = kubernetes(fields, reader)?;
+            Some(ServerSettings::Kubernetes(way?.to(&base, reader)?, kubernetes))
+        }
+        _ => {
+            let (base, vault) = vault(fields, reader)?;
+            Some(ServerSettings::Vault(way?.to(&base, reader)?, vault))
+        }
+    }
+}
+
+/// Reads the socket of a Workload API, by default as its variable tells it.
+fn spiffe(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<SpiffeSettings> {
+    let report = fields.report();
+    let word = fields.opt::<SpannedText>("address");
+    let place = word.as_ref().map_or_else(|| Position::head(fields.node()), |word| word.place.clone());
+    if word.is_none() && fields.take("address").is_some() {
+        return None;
+    }
+    let Some(text) = word.map(|word| word.text).or_else(|| reader.variable(SPIFFE_SOCKET)) else {
+        fields.missing("address", "\"unix:/run/spire/agent-sockets/api.sock\"");
+        return None;
+    };
+    // `unix:/path` and `unix:///path` are the same (RFC 3986 section 3).
+    let path = text.strip_prefix("unix:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    match path {
+        Some(path) if path.starts_with('/') => Some(SpiffeSettings { socket: path.into() }),
+        Some(_) | None => {
+            let title = format!("`{}` is no socket of a Workload API", text.escape_debug());
+            let help =
+                "write it as in `\"unix:/run/spire/agent-sockets/api.sock\"`: keys are not asked for over a network";
+            place.error(report, title, help);
+            None
+        }
+    }
 }
 
 /// Reports the keys that are of another kind of source.
 fn foreign_keys(fields: &Fields<'_>, kind: &str) {
     let is_own = |key: &str| OWN_KEYS.iter().any(|(word, keys)| *word == kind && keys.contains(&key));
-    for key in OWN_KEYS.iter().flat_map(|(_, keys)| *keys).filter(|key| !is_own(key)) {
+    let others: BTreeSet<_> = OWN_KEYS.iter().flat_map(|(_, keys)| *keys).filter(|key| !is_own(key)).collect();
+    for key in others {
         if let Some(entry) = fields.take_entry(key) {
             let title = format!("`{key}` is of no use with `kind = \"{kind}\"`");
             let place = Position::new(&entry.value.source, entry.key_span.clone());
@@ -364,8 +443,8 @@ impl SourceWay {
         Some(Self { ca: Some((word, pem)), ..self })
     }
 
-    /// Makes the way to a server, with a digest of it.
-    fn to(&self, base: &BaseUrl, reader: &Reader<'_>) -> Option<(PooledWay, [u8; 32])> {
+    /// Makes the way to a server.
+    fn to(&self, base: &BaseUrl, reader: &Reader<'_>) -> Option<HttpServer> {
         let pem = self.ca.as_ref().map(|(_, pem)| pem.as_slice());
         let mut inputs = base.to_string().into_bytes();
         inputs.extend(sha256(pem.unwrap_or_default()));
@@ -388,14 +467,12 @@ impl SourceWay {
             path: EgressPath { proxy: self.proxy.as_ref().map(|(proxy, _)| proxy.clone()), ..EgressPath::default() },
             connect_timeout: CONNECT,
         };
-        Some((PooledWay { destination, most: MOST_ANSWER }, sha256(&inputs)))
+        let http = Arc::new(PooledWay { destination, most: MOST_ANSWER });
+        Some(HttpServer { host: base.authority(), http, digest: sha256(&inputs) })
     }
 }
 
-/// Settings of one kind, with the server's address.
-type ReadServer = Option<(BaseUrl, ServerSettings)>;
-
-fn vault(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadServer {
+fn vault(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<(BaseUrl, VaultSettings)> {
     let report = fields.report();
     let address = fields.req::<SpannedText>("address", "\"https://vault.corp:8200\"");
     let address = address.and_then(|word| url(&word, report));
@@ -427,7 +504,7 @@ fn vault(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadServer {
     };
     let base = address?;
     let base_path = base.path().to_owned();
-    Some((base, ServerSettings::Vault(VaultSettings { base_path, namespace, login })))
+    Some((base, VaultSettings { base_path, namespace, login }))
 }
 
 fn by_app_role(node: &Node, reader: &Reader<'_>) -> Option<VaultLogin> {
@@ -463,7 +540,7 @@ fn token_file(fields: &Fields<'_>, reader: &Reader<'_>) -> PathBuf {
     named.map_or_else(|| PathBuf::from(format!("{ACCOUNT}/token")), |word| reader.resolve(&word.text))
 }
 
-fn kubernetes(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadServer {
+fn kubernetes(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<(BaseUrl, KubernetesSettings)> {
     let report = fields.report();
     let (address, namespace) = (fields.opt::<SpannedText>("address"), fields.opt::<SpannedText>("namespace"));
     let token = token_file(fields, reader);
@@ -479,10 +556,10 @@ fn kubernetes(fields: &Fields<'_>, reader: &Reader<'_>) -> ReadServer {
         }
     };
     let base_path = base.path().to_owned();
-    Some((base, ServerSettings::Kubernetes(KubernetesSettings { base_path, namespace, token })))
+    Some((base, KubernetesSettings { base_path, namespace, token }))
 }
 
-fn aws(fields: &Fields<'_>, way: Option<&SourceWay>, reader: &Reader<'_>) -> ReadServer {
+fn aws(fields: &Fields<'_>, way: Option<&SourceWay>, reader: &Reader<'_>) -> Option<(BaseUrl, AwsSecretsSettings)> {
     let report = fields.report();
     let region = fields.req::<SpannedText>("region", "\"eu-central-1\"");
     let (access, secret_key) = (fields.take("access_key_id"), fields.take("secret_access_key"));
@@ -529,7 +606,7 @@ fn aws(fields: &Fields<'_>, way: Option<&SourceWay>, reader: &Reader<'_>) -> Rea
             return None;
         }
     };
-    Some((base, ServerSettings::Aws(AwsSecretsSettings { region: region.text, identity })))
+    Some((base, AwsSecretsSettings { region: region.text, identity }))
 }
 
 /// Reads the role that a cluster's token proves, by default as the cluster's environment variables tell it.
@@ -564,8 +641,8 @@ fn web_identity(
         Some(url) => url?,
         None => BaseUrl::parse(&format!("https://sts.{region}.amazonaws.com")).ok()?,
     };
-    let (http, _) = way.to(&endpoint, reader)?;
-    Some(AwsIdentity::Web { role, token, host: endpoint.authority(), http: Arc::new(http) })
+    let HttpServer { host, http, .. } = way.to(&endpoint, reader)?;
+    Some(AwsIdentity::Web { role, token, host, http })
 }
 
 /// The identity of a container, as the variables tell it that ECS and EKS Pod Identity set. `None`: they are not set; an

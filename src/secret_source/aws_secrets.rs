@@ -10,7 +10,7 @@ use super::aws_credentials::{AwsIdentity, AwsKeyRing};
 use super::secret_document::SecretDocument;
 use super::source_client::FetchedSecret;
 use super::source_problem::{SourcePart, SourceProblem};
-use super::source_settings::{SecretName, SourceSettings, digest_of};
+use super::source_settings::{HttpServer, SecretName, digest_of};
 use crate::base::http_call::HttpCall;
 use crate::base::secret::{is_wordy_secret, sha256};
 use crate::base::time::Clock;
@@ -50,9 +50,9 @@ struct SecretValueAnswer {
 }
 
 impl AwsSecretsClient {
-    pub(super) fn new(settings: AwsSecretsSettings, shared: &SourceSettings) -> Self {
+    pub(super) fn new(settings: AwsSecretsSettings, server: &HttpServer, clock: &Clock) -> Self {
         let AwsSecretsSettings { region, identity } = settings;
-        let (host, clock, http) = (shared.host.clone(), shared.clock.clone(), shared.http.client());
+        let (host, clock, http) = (server.host.clone(), clock.clone(), server.http.client());
         Self { region, host, clock, http, keys: AwsKeyRing::new(identity) }
     }
 

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::secret_document::SecretDocument;
 use super::source_client::{FetchedSecret, bearer, encoded, file_text};
 use super::source_problem::{SourcePart, SourceProblem};
-use super::source_settings::{SecretName, SourceSettings, digest_of};
+use super::source_settings::{HttpServer, SecretName, digest_of};
 use crate::base::http_call::HttpCall;
 use crate::base::secret::SecretString;
 
@@ -50,8 +50,8 @@ struct SecretObject {
 }
 
 impl KubernetesClient {
-    pub(super) fn new(settings: KubernetesSettings, shared: &SourceSettings) -> Self {
-        Self { settings, host: shared.host.clone(), http: shared.http.client() }
+    pub(super) fn new(settings: KubernetesSettings, server: &HttpServer) -> Self {
+        Self { settings, host: server.host.clone(), http: server.http.client() }
     }
 
     pub(super) async fn read(&self, name: &SecretName) -> Result<FetchedSecret, SourceProblem> {

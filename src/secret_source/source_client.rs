@@ -12,6 +12,7 @@ use super::kubernetes_client::KubernetesClient;
 use super::secret_document::SecretDocument;
 use super::source_problem::{SourcePart, SourceProblem};
 use super::source_settings::{SecretName, ServerSettings, SourceSettings};
+use super::spiffe_client::SpiffeClient;
 use super::vault_answer::SecretLease;
 use super::vault_client::{VaultClient, sensitive};
 use crate::base::secret::{ExposeSecret, SecretString};
@@ -33,15 +34,20 @@ pub(super) struct FetchedSecret {
 pub(super) enum SourceClient {
     Aws(AwsSecretsClient),
     Kubernetes(KubernetesClient),
+    Spiffe(SpiffeClient),
     Vault(VaultClient),
 }
 
 impl SourceClient {
     pub(super) fn new(settings: &SourceSettings) -> Self {
+        let clock = &settings.clock;
         match &settings.server {
-            ServerSettings::Aws(aws) => SourceClient::Aws(AwsSecretsClient::new(aws.clone(), settings)),
-            ServerSettings::Kubernetes(own) => SourceClient::Kubernetes(KubernetesClient::new(own.clone(), settings)),
-            ServerSettings::Vault(vault) => SourceClient::Vault(VaultClient::new(vault.clone(), settings)),
+            ServerSettings::Aws(server, aws) => SourceClient::Aws(AwsSecretsClient::new(aws.clone(), server, clock)),
+            ServerSettings::Kubernetes(server, own) => {
+                SourceClient::Kubernetes(KubernetesClient::new(own.clone(), server))
+            }
+            ServerSettings::Spiffe(spiffe) => SourceClient::Spiffe(SpiffeClient::new(spiffe.clone())),
+            ServerSettings::Vault(server, vault) => SourceClient::Vault(VaultClient::new(vault.clone(), server, clock)),
         }
     }
 
@@ -49,6 +55,7 @@ impl SourceClient {
         match self {
             SourceClient::Aws(aws) => aws.read(name).await,
             SourceClient::Kubernetes(kubernetes) => kubernetes.read(name).await,
+            SourceClient::Spiffe(spiffe) => spiffe.read(name).await,
             SourceClient::Vault(vault) => vault.read(name).await,
         }
     }
@@ -60,7 +67,7 @@ impl SourceClient {
         first_life: Duration,
     ) -> Result<Option<SecretLease>, SourceProblem> {
         match self {
-            SourceClient::Aws(_) | SourceClient::Kubernetes(_) => Ok(None),
+            SourceClient::Aws(_) | SourceClient::Kubernetes(_) | SourceClient::Spiffe(_) => Ok(None),
             SourceClient::Vault(vault) => vault.renew(lease, first_life).await,
         }
     }
@@ -68,8 +75,8 @@ impl SourceClient {
     /// Returns the time until the session is to be renewed; `None`: there is none that ends.
     pub(super) fn renewal_in(&self, now: Now) -> Option<Duration> {
         match self {
-            // Their credentials are looked at with each reading.
-            SourceClient::Aws(_) | SourceClient::Kubernetes(_) => None,
+            // What they log in with is looked at with each reading.
+            SourceClient::Aws(_) | SourceClient::Kubernetes(_) | SourceClient::Spiffe(_) => None,
             SourceClient::Vault(vault) => vault.renewal_in(now),
         }
     }
@@ -77,14 +84,14 @@ impl SourceClient {
     /// Returns the number of the session, with which its leases end.
     pub(super) const fn session(&self) -> u64 {
         match self {
-            SourceClient::Aws(_) | SourceClient::Kubernetes(_) => 0,
+            SourceClient::Aws(_) | SourceClient::Kubernetes(_) | SourceClient::Spiffe(_) => 0,
             SourceClient::Vault(vault) => vault.session(),
         }
     }
 
     pub(super) async fn renew_session(&mut self) -> Result<(), SourceProblem> {
         match self {
-            SourceClient::Aws(_) | SourceClient::Kubernetes(_) => Ok(()),
+            SourceClient::Aws(_) | SourceClient::Kubernetes(_) | SourceClient::Spiffe(_) => Ok(()),
             SourceClient::Vault(vault) => vault.renew_session().await,
         }
     }

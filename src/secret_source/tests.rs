@@ -75,15 +75,20 @@ impl HttpCall for ScriptedWay {
     }
 }
 
+fn server(way: &ScriptedWay, host: &str) -> HttpServer {
+    HttpServer { host: host.to_owned(), http: Arc::new(way.clone()), digest: [0; 32] }
+}
+
+fn vault(login: VaultLogin) -> VaultSettings {
+    VaultSettings { base_path: String::new(), namespace: None, login }
+}
+
 fn settings(way: &ScriptedWay, clock: &Arc<ManualClock>, login: VaultLogin) -> SourceSettings {
     SourceSettings {
         name: "corp".to_owned(),
-        host: "vault.corp:8200".to_owned(),
-        http: Arc::new(way.clone()),
-        http_digest: [0; 32],
         timeout: Duration::from_secs(5),
         clock: Clock::Manual(clock.clone()),
-        server: ServerSettings::Vault(VaultSettings { base_path: String::new(), namespace: None, login }),
+        server: ServerSettings::Vault(server(way, "vault.corp:8200"), vault(login)),
     }
 }
 
@@ -93,8 +98,7 @@ fn app_role() -> VaultLogin {
 }
 
 fn client(way: &ScriptedWay, clock: &Arc<ManualClock>, login: VaultLogin) -> VaultClient {
-    let settings = settings(way, clock, login.clone());
-    VaultClient::new(VaultSettings { base_path: String::new(), namespace: None, login }, &settings)
+    VaultClient::new(vault(login), &server(way, "vault.corp:8200"), &Clock::Manual(clock.clone()))
 }
 
 fn name(name: &str) -> SecretName {
@@ -493,8 +497,8 @@ fn temporary_keys_are_asked_for_once_until_they_are_near_their_end_or_refused() 
         http: Arc::new(sts.clone()),
     };
     let aws = AwsSecretsSettings { region: "eu-central-1".to_owned(), identity };
-    let shared = settings(&manager, &clock, app_role());
-    let mut client = aws_secrets::AwsSecretsClient::new(aws, &shared);
+    let (server, clock_of_client) = (server(&manager, "aws"), Clock::Manual(clock.clone()));
+    let mut client = aws_secrets::AwsSecretsClient::new(aws, &server, &clock_of_client);
     let good = (200, json!({ "SecretString": "hunter2" }));
     let mut read = |answers: &[(u16, serde_json::Value)], calls: usize| {
         for (status, body) in answers {
@@ -522,11 +526,11 @@ fn keys_of_containers_and_instances_come_from_their_link() {
         "Expiration": "2026-10-24T23:00:23Z",
     });
     let manager = ScriptedWay::default();
-    let shared = settings(&manager, &clock, app_role());
+    let (server, clock) = (server(&manager, "aws"), Clock::Manual(clock));
     let read = |link: &ScriptedWay, identity: AwsIdentity| {
         manager.will(Some((200, json!({ "SecretString": "hunter2" }).to_string())));
         let settings = AwsSecretsSettings { region: "eu-central-1".to_owned(), identity };
-        let mut client = aws_secrets::AwsSecretsClient::new(settings, &shared);
+        let mut client = aws_secrets::AwsSecretsClient::new(settings, &server, &clock);
         let read = run(client.read(&name("bank"))).map(|read| read.document.value(None).unwrap().to_vec());
         (read.map_err(|problem| problem.to_string()), link.asked())
     };

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::source_client::{FetchedSecret, encoded, file_text};
 use super::source_problem::{SourcePart, SourceProblem};
-use super::source_settings::{SecretName, SourceSettings, digest_of};
+use super::source_settings::{HttpServer, SecretName, digest_of};
 use super::vault_answer::{SecretLease, VaultAuth, VaultRefusal, auth, own_token, renewed_lease, secret};
 use crate::base::http_call::HttpCall;
 use crate::base::secret::{ExposeSecret, SecretString};
@@ -131,8 +131,8 @@ fn is_near_end(renewed: Duration, first: Duration) -> bool {
 }
 
 impl VaultClient {
-    pub(super) fn new(settings: VaultSettings, shared: &SourceSettings) -> Self {
-        let (host, clock, http) = (shared.host.clone(), shared.clock.clone(), shared.http.client());
+    pub(super) fn new(settings: VaultSettings, server: &HttpServer, clock: &Clock) -> Self {
+        let (host, clock, http) = (server.host.clone(), clock.clone(), server.http.client());
         Self { settings, host, clock, http, session: None, sessions: 0 }
     }
 

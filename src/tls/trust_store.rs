@@ -6,11 +6,11 @@
 
 use std::collections::HashSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use p12_keystore::{Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
+
+use crate::base::pem_section::{CERTIFICATE, pem_text};
 
 /// The password of the trust stores that we write. It protects nothing: everything in them is public.
 pub const STORE_PASSWORD: &str = "changeit";
@@ -47,15 +47,7 @@ pub fn pem<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'static
         if !seen.insert(certificate.as_ref()) {
             continue;
         }
-        text.push_str("-----BEGIN CERTIFICATE-----\n");
-        let mut body = STANDARD.encode(certificate);
-        while !body.is_empty() {
-            let rest = body.split_off(body.len().min(64));
-            text.push_str(&body);
-            text.push('\n');
-            body = rest;
-        }
-        text.push_str("-----END CERTIFICATE-----\n");
+        text.push_str(&pem_text(CERTIFICATE, certificate));
     }
     text
 }

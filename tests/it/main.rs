@@ -70,6 +70,7 @@ mod signed_answers;
 mod signed_replays;
 mod signing;
 mod sim;
+mod spiffe;
 mod store;
 mod stored_tokens;
 mod tinyproxy;
