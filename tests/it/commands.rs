@@ -681,6 +681,7 @@ fn every_example_passes_check_once_its_secrets_and_certificates_are_there() {
     fs::write(folder.path().join("store.key"), "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=").expect("written");
     let made = ended({
         let mut command = command(&["ca", "new", "--permit", "paypal.com"]);
+        command.args(["--cert", "certs/egress-ca.crt", "--key", "certs/egress-ca.key"]);
         command.current_dir(folder.path());
         command
     });
@@ -749,7 +750,7 @@ const SAMPLES: [Sample; 6] = [
 #[test]
 fn explain_says_what_the_bank_then_receives() {
     let banks = [
-        (Bank::Scb, "environment        = \"sandbox\"", "", "SCB_API_SECRET"),
+        (Bank::Scb, "environment        = \"sandbox\"", "", "SCB_APPLICATION_SECRET"),
         (Bank::Meed, "\"https://partner.example/api/partner\"", "meed_0000", "MEED_CLIENT_SECRET"),
         (Bank::AbbeyCross, "\"https://abx.example\"", "abx_0000", "ABX_CLIENT_SECRET"),
         (Bank::Rakbank, "\"https://sandboxapi.rakbank.ae/sb/api\"", "rak_0000", "RAK_CLIENT_SECRET"),
@@ -780,7 +781,7 @@ fn explain_says_what_the_bank_then_receives() {
         match kind {
             Bank::Scb => {
                 replace(base_url, format!("base_url = {tls}"));
-                env.push(("SCB_API_KEY", sim.credentials().id().to_owned()));
+                env.push(("SCB_APPLICATION_KEY", sim.credentials().id().to_owned()));
             }
             Bank::AbbeyCross | Bank::Described(_) | Bank::Meed | Bank::OAuth2 | Bank::Rakbank => {
                 replace(base_url, tls);

@@ -38,8 +38,8 @@ fn world() -> InMemory {
         .with_file("./broken-profile.toml", "name = 7\n[settings.x]\nkindd = \"text\"\n")
         .with_env("SECRET", "from-env")
         .with_env("EMPTY", "")
-        .with_env("SCB_API_KEY", "l7key")
-        .with_env("SCB_API_SECRET", "s")
+        .with_env("SCB_APPLICATION_KEY", "l7key")
+        .with_env("SCB_APPLICATION_SECRET", "s")
         .with_env("MEED_CLIENT_SECRET", "s")
         .with_env("ABX_CLIENT_SECRET", "s")
         .with_env("RAK_CLIENT_SECRET", "s")
@@ -426,6 +426,9 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 
 /// Without making certificates each time.
 fn build_quickly(text: &str) -> (Option<Snapshot>, Vec<Diagnostic>) {
-    let files = InMemory::new().with_env("SECRET", "s").with_env("SCB_API_KEY", "k").with_env("SCB_API_SECRET", "s");
+    let files = InMemory::new()
+        .with_env("SECRET", "s")
+        .with_env("SCB_APPLICATION_KEY", "k")
+        .with_env("SCB_APPLICATION_SECRET", "s");
     config::build(Path::new("proxy.toml"), text, &files)
 }

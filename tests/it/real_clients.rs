@@ -195,7 +195,9 @@ fn described(port: u16) -> String {
 /// The forward command without what `countersign exec` sets.
 fn bare(forward: &str) -> String {
     let command = forward.trim_end().lines().next_back().expect("a command");
-    command.replace("curl --cacert ca.crt", "curl").replace("curl.cainfo=ca.crt", "curl.cainfo=\"$SSL_CERT_FILE\"")
+    command
+        .replace("curl --cacert egress-ca.crt", "curl")
+        .replace("curl.cainfo=egress-ca.crt", "curl.cainfo=\"$SSL_CERT_FILE\"")
 }
 
 /// What the program wants besides: Java's `Authenticator` has to get its key from somewhere.

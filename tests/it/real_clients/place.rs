@@ -54,9 +54,11 @@ impl Place {
         }
     }
 
-    /// Writes `ca.crt`, and with the manual's commands all that is made of it.
+    /// Writes the CA under the names that it has in both modes, and with the manual's commands all that is made of it.
     pub fn trust(&self, ca: &str) {
-        fs::write(self.at("ca.crt"), ca).expect("written");
+        for name in ["ca.crt", "egress-ca.crt"] {
+            self.write(name, ca);
+        }
         self.shell("files", &manual::files());
     }
 
