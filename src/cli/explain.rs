@@ -189,7 +189,7 @@ fn explain(
     }
     let (listener, why) = refused.ok_or("this config has no listener")?;
     let found = Turned { question: &question, listener, why };
-    Ok((false, if arguments.json { pretty(&found.json()) } else { found.text() }))
+    Ok((why.stub, if arguments.json { pretty(&found.json()) } else { found.text() }))
 }
 
 fn pretty(value: &Value) -> String {
@@ -589,7 +589,7 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// A request that would be refused.
+/// A request that would not be forwarded: it is refused, or answered here.
 struct Turned<'a> {
     question: &'a Question<'a>,
     listener: &'a ListenerConfig,
@@ -642,17 +642,25 @@ impl Turned<'_> {
     fn text(&self) -> String {
         let row = self.why.fault.row();
         let Question { head, url, .. } = self.question;
-        let refused = Tone::Bad.paint("refused", color::stdout_is_colored());
-        let mut text = format!("{} {url} would be {refused}: {} ({}).\n\n", head.method, row.name, row.status.as_u16());
+        let is_colored = color::stdout_is_colored();
+        let (stub, refused) =
+            (Tone::Good.paint("answered by countersign", is_colored), Tone::Bad.paint("refused", is_colored));
+        let fate = match self.why.stub {
+            true => format!("{stub} (200)"),
+            false => format!("{refused}: {} ({})", row.name, row.status.as_u16()),
+        };
+        let mut text = format!("{} {url} would be {fate}.\n\n", head.method);
         let mut line = |what: &str, told: &str| text += &format!("  {what:<10} {told}\n");
         line("listener", &listener_line(self.listener));
         line("client", &self.question.client_line(self.why.caller));
         if let Some(route) = self.route() {
             line("route", route);
         }
-        // A detail of the path's judge is half a sentence.
-        let joint = if row.detail.starts_with(|first: char| first.is_lowercase()) { ":" } else { "." };
-        line("why", &format!("{}{joint} {}", row.title, row.detail));
+        if !self.why.stub {
+            // A detail of the path's judge is half a sentence.
+            let joint = if row.detail.starts_with(|first: char| first.is_lowercase()) { ":" } else { "." };
+            line("why", &format!("{}{joint} {}", row.title, row.detail));
+        }
         if let Some(advice) = self.advice() {
             line("note", &advice);
         }
@@ -661,6 +669,17 @@ impl Turned<'_> {
 
     fn json(&self) -> Value {
         let row = self.why.fault.row();
+        if self.why.stub {
+            return json!({
+                "forwarded": false,
+                "stub": true,
+                "listener": &*self.listener.name,
+                "client": self.question.client_name(self.why.caller),
+                "route": self.route(),
+                "status": 200,
+                "note": self.advice(),
+            });
+        }
         json!({
             "forwarded": false,
             "listener": &*self.listener.name,

@@ -220,7 +220,14 @@ impl<'a> Reader<'a> {
     fn warn_of_end(&self, place: &Position, what: &str, (end, help): (Option<i64>, &str)) {
         let (Some(end), Some(now)) = (end, self.files.now()) else { return };
         let left = end.saturating_sub(i64::try_from(now.wall / 1000).unwrap_or(i64::MAX));
-        let span = |seconds: i64| counted(usize::try_from(seconds / DAY).unwrap_or(usize::MAX), "day");
+        let span = |seconds: i64| {
+            let (unit, noun) = match seconds {
+                DAY.. => (DAY, "day"),
+                3600..DAY => (3600, "hour"),
+                _ => (60, "minute"),
+            };
+            counted(usize::try_from(seconds / unit).unwrap_or(usize::MAX), noun)
+        };
         let title = match left {
             ..=0 => format!("{what} expired {} ago", span(left.saturating_neg())),
             1..SOON => format!("{what} expires in {}", span(left)),

@@ -316,12 +316,20 @@ fn certificates_that_have_ended_or_soon_will_are_warned_of() {
     let key = rcgen::KeyPair::generate().expect("a key");
     let now = i64::try_from(countersign::base::time::Clock::System.now().unix_seconds()).expect("a moment");
     let ca = config.split("ca = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a CA").to_owned();
-    for (days, wanted) in [(-30, Some("expired 29 days ago")), (5, Some("expires in 5 days")), (60, None)] {
-        let at = |days: i64| {
-            let seconds = u64::try_from(now + days * 86_400 + 600).expect("after 1970");
+    let (hour, day) = (3_600, 86_400);
+    for (left, wanted) in [
+        (-30 * day, Some("expired 29 days ago")),
+        (-2 * hour, Some("expired 1 hour ago")),
+        (0, Some("expires in 9 minutes")),
+        (5 * hour, Some("expires in 5 hours")),
+        (5 * day, Some("expires in 5 days")),
+        (60 * day, None),
+    ] {
+        let at = |left: i64| {
+            let seconds = u64::try_from(now + left + 595).expect("after 1970");
             rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds)
         };
-        (known.not_before, known.not_after) = (at(-400), at(days));
+        (known.not_before, known.not_after) = (at(-400 * day), at(left));
         let made = known.clone().self_signed(&key).expect("a certificate");
         fs::write(folder.path().join(&ca), made.pem()).expect("written");
         let found = told(&["check", &file]);

@@ -721,7 +721,7 @@ fn explain_takes_a_url_as_an_application_calls_it() {
         ),
         ("http://api.bank.example/partners/sandbox/v1/x", 0, "Authorization: "),
         ("https://api.bank.example/partners/sandbox/v2/x", 1, "client-not-allowed"),
-        ("https://api.bank.example/partners/sandbox/v1/oauth/token", 1, "answers it itself"),
+        ("https://api.bank.example/partners/sandbox/v1/oauth/token", 0, "would be answered by countersign (200)"),
         ("https://other.example/x", 1, "route-not-found"),
     ] {
         let (ended, told) = countersign(&folder, &["explain", url]);

@@ -242,6 +242,8 @@ fn the_ends_of_all_certificates_are_told_and_move_with_a_reload() {
             let sample = format!("countersign_certificate_expiry_timestamp_seconds{{what=\"{what}\"}}");
             value(told, &sample).unwrap_or_else(|| panic!("{what} is not in\n{told}"))
         };
+        let page = async || String::from_utf8(stage.admin("/").await.body.to_vec()).expect("text");
+        assert!(page().await.contains("All is well."));
         let told = metrics(&stage).await;
         let today = now().unix_seconds() as f64;
         for what in ["server.crt", "scb-ca.crt", "ours.crt", "ca.crt"] {
@@ -255,6 +257,9 @@ fn the_ends_of_all_certificates_are_told_and_move_with_a_reload() {
         let after = metrics(&stage).await;
         let (before, after) = (end(&told, "server.crt"), end(&after, "server.crt"));
         assert!(after < before && after - today < 4_000.0, "{before} {after}");
+        let page = page().await;
+        assert!(page.contains("One thing is wrong. server.crt: ends soon."), "{page}");
+        assert!(page.contains("/ui/runbooks/alert-CountersignCertificateEndsSoon"), "{page}");
     });
 }
 

@@ -22,6 +22,8 @@ const BAR: u64 = 10_000;
 const BARS_OF_MINUTE: usize = 6;
 /// So many kinds of errors are listed.
 const MOST_KINDS: usize = 6;
+/// A certificate with fewer days than this is a thing that is wrong, as in alert CountersignCertificateEndsSoon.
+const ENDS_SOON: i64 = 3;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -102,8 +104,8 @@ struct Blamed {
     share: String,
 }
 
-/// Lists what is wrong now: banks without tokens, key services that are gone, secrets that cannot be read, a store out of reach, an audit log that
-/// cannot be written, a refused config, certificates that have ended.
+/// Lists what is wrong now: banks without tokens, key services that are gone, secrets that cannot be read, a store out of
+/// reach, an audit log that cannot be written, a refused config, certificates that have ended or are about to.
 fn problems(
     status: &StatusView,
     providers: &[ProviderView],
@@ -197,16 +199,17 @@ fn problems(
         let detail = "the config on the disk has mistakes; the one before it is in force".to_owned();
         problems.push(CurrentProblem::new("configuration", badge, detail, "alert-CountersignReloadFailed"));
     }
-    for end in status.certificates.iter().filter(|end| end.days_left < 0) {
+    for end in status.certificates.iter().filter(|end| end.days_left < ENDS_SOON) {
         let (at, badge) = ends(&end.expires_at, now, end.days_left);
         let shown = |view: &&ProviderView| view.client_certificate_expires_at.as_deref() == Some(&*end.expires_at);
         let shown_to = providers.iter().find(shown);
+        let verb = if end.days_left < 0 { "ended" } else { "ends" };
         let detail = match shown_to {
-            Some(view) => format!("Our certificate for {} ended {}", view.name, at.relative),
-            None => format!("ended {}", at.relative),
+            Some(view) => format!("Our certificate for {} {verb} {}", view.name, at.relative),
+            None => format!("{verb} {}", at.relative),
         };
         let page = shown_to.map_or_else(String::new, |view| provider_page(&view.name));
-        problems.push(CurrentProblem::new(&end.what, badge, detail, "alert-CountersignCertificateEnds").at(page));
+        problems.push(CurrentProblem::new(&end.what, badge, detail, "alert-CountersignCertificateEndsSoon").at(page));
     }
     problems
 }
