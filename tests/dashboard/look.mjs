@@ -34,4 +34,15 @@ for (const colorScheme of ["light", "dark"]) {
   }
 }
 assert.ok(admin);
+// At a usual width no name of the tokens' table is broken into two lines.
+const wide = await visit({ viewport: { width: 1440, height: 900 } });
+visited.push(wide);
+await wide.goto("/ui/tokens");
+await wide.waitForFunction(() => document.documentElement.dataset.live === "on");
+await picture(wide, "tokens-1440");
+const broken = await wide.evaluate(() => {
+  const names = [...document.querySelectorAll(".tokens tbody th a, .tokens tbody th code, .tokens .pill")];
+  return names.filter((name) => name.getClientRects().length > 1).map((name) => name.textContent);
+});
+assert.deepEqual(broken, []);
 await end(...visited);
