@@ -14,11 +14,12 @@ use super::dashboard::Query;
 use super::request_cause::UNKNOWN_REQUEST;
 use super::request_filter::{FilterPart, RequestFilter};
 use super::table::AdminCall;
-use super::view::{Purged, ReloadView};
+use super::view::{Purged, ReloadView, TokenView, TokensView};
 use super::{Admin, consent, event_subscriber, log_level};
 use crate::config::Role;
-use crate::control::{ReloadOutcome, TokenTable};
+use crate::control::{LedgerLine, ReloadOutcome, TokenPageQuery, TokenSearch};
 use crate::observe::audit::AuditAction;
+use crate::token::state::PhaseKind;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const OPENAPI: &str = include_str!("../../docs/openapi.json");
@@ -60,7 +61,7 @@ pub(super) async fn answer(admin: &Rc<Admin>, call: AdminCall, admin_request: Ad
         AdminCall::Requests => requests(admin, &admin_request),
         AdminCall::Routes => shown(&admin.routes()),
         AdminCall::Status => shown(&admin.status().await),
-        AdminCall::Tokens => shown(&admin.tokens().await),
+        AdminCall::Tokens => tokens(admin, &admin_request).await,
     }
 }
 
@@ -95,6 +96,11 @@ fn ready(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
 const MOST_REQUESTS: usize = 1000;
 const USUAL_REQUESTS: usize = 100;
 
+/// The longest page of tokens, the usual one, and the greatest number of a page.
+const MOST_TOKENS: usize = 1000;
+const USUAL_TOKENS: usize = 100;
+const MOST_PAGES: usize = 1_000_000;
+
 /// Some of the last requests, the newest first: those that fit the query.
 fn requests(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
     let query = Query::parse(admin_request.head.uri.query().unwrap_or_default());
@@ -116,6 +122,34 @@ fn requests(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
     }
 }
 
+/// Every token by provider and key; or, if the query asks for some, a page of them in the order of the dashboard.
+async fn tokens(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
+    let query = Query::parse(admin_request.head.uri.query().unwrap_or_default());
+    if !query.names().all(|name| matches!(name, "limit" | "page" | "q")) {
+        return problem(StatusCode::BAD_REQUEST, "the parameters are limit, page, q");
+    }
+    let number = |name: &str, usual: usize, most: usize| match query.word(name) {
+        "" => Some(usual),
+        text => text.parse().ok().filter(|number| (1..=most).contains(number)),
+    };
+    let Some(size) = number("limit", USUAL_TOKENS, MOST_TOKENS) else {
+        return problem(StatusCode::BAD_REQUEST, "`limit` takes a whole number from 1 to 1000");
+    };
+    let Some(number) = number("page", 1, MOST_PAGES) else {
+        return problem(StatusCode::BAD_REQUEST, "`page` takes a whole number from 1 to 1000000");
+    };
+    if query.names().next().is_none() {
+        return shown(&admin.tokens().await);
+    }
+    let search = TokenSearch::parse(query.word("q"), PhaseKind::as_str);
+    let page = admin.leases.page(TokenPageQuery { search, number, size }).await;
+    // Here a page beyond the last is empty: who reads page after page is done then.
+    let rows = if page.number == number { &*page.rows } else { &[] };
+    let now = admin.clock.now();
+    let tokens = rows.iter().map(|(line, _)| TokenView::of(line, now)).collect();
+    shown(&TokensView { tokens, matching: page.found, total: page.all })
+}
+
 /// One of the last requests, with the cause of its failure.
 async fn request(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
     match admin.request(admin_request.key.unwrap_or_default()).await {
@@ -125,30 +159,19 @@ async fn request(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminRespon
 }
 
 async fn metrics(admin: &Admin) -> AdminResponse {
-    let ledger = admin.leases.ledger().await;
+    let summary = admin.leases.summary().await;
     for provider in &admin.reloads.current().providers {
-        let (live, first) = live(&ledger, &provider.name);
+        let (live, first) = summary.get(&provider.name).map_or((0, None), |tokens| (tokens.live, tokens.first_expiry));
+        let live = i64::try_from(live).unwrap_or(i64::MAX);
+        let first = first.map(|at| i64::try_from(at / 1000).unwrap_or(i64::MAX));
         admin.metrics.tokens(&provider.name, live, first);
     }
     typed(StatusCode::OK, OPENMETRICS, admin.metrics.encode())
 }
 
-/// A provider's live tokens, and when the first of them expires (seconds since 1970).
-fn live(ledger: &TokenTable, provider: &str) -> (i64, Option<i64>) {
-    let tokens = ledger.lines.iter().filter(|line| *line.provider == *provider).filter_map(|line| line.token);
-    let (mut count, mut first) = (0, None::<i64>);
-    for token in tokens {
-        count += 1;
-        let at = i64::try_from(token.expires / 1000).unwrap_or(i64::MAX);
-        first = Some(first.map_or(at, |known| known.min(at)));
-    }
-    (count, first)
-}
-
 /// Fetches a new token in the background. Answers the token as it is now.
 async fn refresh(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
-    let Some(key) = admin_request.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key))
-    else {
+    let Some(LedgerLine { key, .. }) = admin.leases.line(admin_request.key.unwrap_or_default()).await else {
         return unknown_key();
     };
     // It is fetched with credentials.
@@ -160,14 +183,13 @@ async fn refresh(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminRespon
     }
     record(admin, admin_request, "token.refresh", &key.to_string());
     admin_request.done("token refresh", &key.to_string());
-    let view = admin.tokens().await.tokens.into_iter().find(|token| token.key == key.to_string());
-    view.map_or_else(unknown_key, |view| json(StatusCode::ACCEPTED, &view))
+    let line = admin.leases.line(&key.to_string()).await;
+    line.map_or_else(unknown_key, |line| json(StatusCode::ACCEPTED, &TokenView::of(&line, admin.clock.now())))
 }
 
 /// Forgets a token, and its failures.
 async fn purge(admin: &Admin, admin_request: &AdminRequest<'_>) -> AdminResponse {
-    let Some(key) = admin_request.key.zip(Some(admin.leases.ledger().await)).and_then(|(key, ledger)| ledger.key(key))
-    else {
+    let Some(LedgerLine { key, .. }) = admin.leases.line(admin_request.key.unwrap_or_default()).await else {
         return unknown_key();
     };
     if !admin.leases.purge(key).await {

@@ -18,19 +18,18 @@ use super::view::{
 use super::{Admin, request_cause};
 use crate::base::time::{Now, rfc3339};
 use crate::config::{Bind, ListenerConfig, ProviderConfig, Route, Snapshot};
-use crate::control::{LedgerLine, TokenTable};
+use crate::control::ProviderTokens;
 use crate::key_service::KeyServices;
 use crate::observe::stats::RequestSample;
 use crate::route::{ClientId, Opens, RouteRule};
 use crate::secret_source::SecretSources;
 use crate::token::credential_slots::CredentialSlot;
-use crate::token::failure::Class;
 use crate::token::state::PhaseKind;
 
 impl Admin {
     /// The process as a whole.
     pub(crate) async fn status(&self) -> StatusView {
-        let (snapshot, now, ledger) = (self.reloads.current(), self.clock.now(), self.leases.ledger().await);
+        let (snapshot, now, summary) = (self.reloads.current(), self.clock.now(), self.leases.summary().await);
         let mut certificates: Vec<_> = snapshot.certificates.iter().collect();
         certificates.sort_by_key(|end| end.at);
         let unhealthy = self.store.reach(Duration::ZERO).await.err();
@@ -50,8 +49,8 @@ impl Admin {
                 routes: snapshot.routes.len(),
                 providers: snapshot.providers.len(),
                 clients: snapshot.clients.all.len(),
-                token_keys: ledger.lines.len(),
-                live_tokens: ledger.lines.iter().filter(|line| line.token.is_some()).count(),
+                token_keys: summary.values().map(|tokens| tokens.keys).sum(),
+                live_tokens: summary.values().map(|tokens| tokens.live).sum(),
                 workers: snapshot.workers,
             },
             store: StoreView {
@@ -81,8 +80,10 @@ impl Admin {
 
     /// Lists the providers, with the state of their token endpoints.
     pub(crate) async fn providers(&self) -> ProvidersView {
-        let (snapshot, now, ledger) = (self.reloads.current(), self.clock.now(), self.leases.ledger().await);
-        let providers = snapshot.providers.iter().map(|provider| provider_view(provider, &snapshot, &ledger, now));
+        let (snapshot, now, mut summary) = (self.reloads.current(), self.clock.now(), self.leases.summary().await);
+        let providers = snapshot.providers.iter().map(|provider| {
+            provider_view(provider, &snapshot, summary.remove(&provider.name).unwrap_or_default(), now)
+        });
         ProvidersView { providers: providers.collect() }
     }
 
@@ -109,12 +110,17 @@ impl Admin {
     /// One of the last requests, by its id, with the cause of its failure.
     pub(super) async fn request(&self, id: &str) -> Option<RequestDetailView> {
         let sample = self.sample(id)?;
-        let (providers, ledger) = (self.providers().await.providers, self.leases.ledger().await);
+        let providers = self.providers().await.providers;
+        let sent = sample.record.provider.clone().zip(sample.record.token);
+        let token_key = match sent {
+            Some((provider, token)) => self.leases.key_of(provider, token).await,
+            None => None,
+        };
         let provider = providers.iter().find(|view| Some(&*view.name) == sample.record.provider.as_deref());
         Some(RequestDetailView {
             cause: request_cause::request_cause(&sample, provider),
             runbook: request_cause::runbook(&sample),
-            token_key: token_key(&sample, &ledger),
+            token_key: token_key.map(|key| key.to_string()),
             explain: request_cause::explain(&sample),
             request: RequestView::of(&sample),
         })
@@ -141,14 +147,6 @@ impl Admin {
             log_level: self.log_level(),
         }
     }
-}
-
-/// Returns the key of the token that was sent with a request, if that is the current one of its key.
-fn token_key(sample: &RequestSample, ledger: &TokenTable) -> Option<String> {
-    let sent = sample.record.token?;
-    let of_provider = |line: &&LedgerLine| Some(&line.provider) == sample.record.provider.as_ref();
-    let is_sent = |line: &&LedgerLine| line.token.map(|token| (token.fingerprint, token.generation)) == Some(sent);
-    ledger.lines.iter().filter(of_provider).find(is_sent).map(|line| line.key.to_string())
 }
 
 fn listener_view(listener: &ListenerConfig, addresses: &[(Arc<str>, SocketAddr)]) -> ListenerView {
@@ -203,36 +201,28 @@ fn tell(view: &mut RouteView, rule: &RouteRule, snapshot: &Snapshot) {
     }
 }
 
-fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenTable, now: Now) -> ProviderView {
-    let lines: Vec<&LedgerLine> = ledger.lines.iter().filter(|line| line.provider == provider.name).collect();
+fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, tokens: ProviderTokens, now: Now) -> ProviderView {
     let routes = snapshot.routes.iter().filter(|route| route.provider.index == provider.index);
-    let rests = |closed: bool| {
-        let rests = lines.iter().filter_map(|line| line.rest.as_ref());
-        rests.filter(|rest| (rest.class == Class::Closed) == closed).map(|rest| rest.until).max().map(rfc3339)
-    };
-    let last_failure = lines.iter().filter_map(|line| line.last_failure.as_ref()).max_by_key(|failure| failure.at);
     let credentials = provider.slots.as_ref().map(|slots| slots.active(now));
     let shown = if credentials == Some(CredentialSlot::Next) { provider.next.as_deref() } else { None };
     let certificate = shown.unwrap_or(provider).certificate.as_ref().map(|end| CertificateView::of(end, now));
     let hours = provider.hours.as_deref().map(|hours| HoursView::of(hours, now));
     let closed = hours.as_ref().filter(|hours| !hours.open);
-    let mut fetches = Fetches::default();
-    lines.iter().for_each(|line| fetches.add(Fetches::of(&line.fetches)));
     ProviderView {
         name: provider.name.to_string(),
         profile: provider.profile.to_string(),
         base_url: format!("https://{}", provider.base_url.authority()),
         routes: routes.map(|route| route.name.to_string()).collect(),
-        state: if closed.is_some() { "closed" } else { state(&lines) },
-        live_tokens: lines.iter().filter(|line| line.token.is_some()).count(),
-        token_keys: lines.len(),
-        first_expiry: lines.iter().filter_map(|line| Some(line.token?.expires)).min().map(rfc3339),
-        rests_until: rests(false),
-        closed_until: closed.map_or_else(|| rests(true), |hours| hours.changes_at.clone()),
+        state: if closed.is_some() { "closed" } else { state(&tokens) },
+        live_tokens: tokens.live,
+        token_keys: tokens.keys,
+        first_expiry: tokens.first_expiry.map(rfc3339),
+        rests_until: tokens.rests_until.map(rfc3339),
+        closed_until: closed.map_or_else(|| tokens.closed_until.map(rfc3339), |hours| hours.changes_at.clone()),
         hours,
-        last_failure: last_failure.map(FailureView::of),
-        failing_since: lines.iter().filter_map(|line| line.failing_since).min().map(rfc3339),
-        fetches,
+        last_failure: tokens.last_failure.as_ref().map(FailureView::of),
+        failing_since: tokens.failing_since.map(rfc3339),
+        fetches: Fetches::of(&tokens.fetches),
         consents: provider.consents.is_some(),
         credentials: credentials.map(CredentialSlot::as_str),
         shadow: provider.shadow.as_deref().map(ShadowView::of),
@@ -242,18 +232,16 @@ fn provider_view(provider: &ProviderConfig, snapshot: &Snapshot, ledger: &TokenT
 }
 
 /// Judges the state of a token endpoint by its tokens: the worst of their states.
-fn state(lines: &[&LedgerLine]) -> &'static str {
-    let any = |wanted: &[PhaseKind]| lines.iter().any(|line| wanted.contains(&line.state()));
-    let rests = |line: &&&LedgerLine| line.rest.as_ref().map(|rest| rest.class);
-    if lines.iter().filter(|line| rests(line) == Some(Class::Closed)).count() > 0 {
+fn state(tokens: &ProviderTokens) -> &'static str {
+    if tokens.closed_until.is_some() {
         "closed"
-    } else if any(&[PhaseKind::Resting]) {
+    } else if tokens.has_any(&[PhaseKind::Resting]) {
         "resting"
-    } else if any(&[PhaseKind::Holding]) {
+    } else if tokens.has_any(&[PhaseKind::Holding]) {
         "failing"
-    } else if any(&[PhaseKind::Live, PhaseKind::Renewing]) {
+    } else if tokens.has_any(&[PhaseKind::Live, PhaseKind::Renewing]) {
         "live"
-    } else if any(&[PhaseKind::Fetching, PhaseKind::Settling]) {
+    } else if tokens.has_any(&[PhaseKind::Fetching, PhaseKind::Settling]) {
         "fetching"
     } else {
         "idle"

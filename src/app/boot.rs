@@ -98,6 +98,7 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         let metrics = Arc::new(Metrics::new());
         metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
+        metrics.config_in_force(options.clock.now().wall);
         count_from_zero(&metrics, &snapshot);
         let text = options.text_access_log;
         let (sink, shape) = match options.access_sink {

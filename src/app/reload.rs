@@ -178,6 +178,7 @@ impl Reloader {
             tracing::warn!("a worker has not applied the new config yet");
         }
         self.shared.metrics.configured(snapshot.certificates.iter().map(|end| (end.what.as_str(), end.at)));
+        self.shared.metrics.config_in_force(self.shared.clock.now().wall);
         count_from_zero(&self.shared.metrics, &snapshot);
         self.reloading.current.send_replace(snapshot.clone());
         let stays = |name: &str| snapshot.providers.iter().any(|provider| *provider.name == *name);

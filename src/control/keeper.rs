@@ -19,10 +19,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::consents::patiently;
 use super::token_handle::{Freshness, Inbox, KeeperMessage, TokenReply};
 use super::{
-    EventKind, FetchContext, Fetched, Generation, LedgerLine, Observer, Rests, TokenHandle, TokenSpec, TokenTable,
-    Tracker, Unavailable,
+    EventKind, FetchContext, Fetched, Generation, LedgerLine, Observer, ProviderTokens, Rests, TokenHandle, TokenPage,
+    TokenPageQuery, TokenSpec, TokenTable, Tracker, Unavailable,
 };
 use crate::base::draw::draw;
+use crate::base::secret::Fingerprint;
 use crate::base::time::{Clock, Now, millis};
 use crate::observe::trace::{Context, Tracer};
 use crate::store::{Kind, RecordKey, Store};
@@ -34,11 +35,13 @@ use crate::token::state::{Action, Arrived, Event, PhaseKind};
 mod invalidation;
 mod slots;
 mod token_entry;
+mod token_order;
 mod trace;
 
 use invalidation::Invalidations;
 use slots::FetchSlots;
 use token_entry::{Fetch, FetchedToken, Lifetime, TokenEntry};
+use token_order::TokenOrder;
 use trace::FetchTrace;
 
 /// Longest interval between two looks at the clocks, even if no timer is due, busy or not. The machine's own timer
@@ -86,6 +89,7 @@ pub struct Keeper {
     /// The way to tell that other credentials are accepted.
     promotions: Option<TokenHandle>,
     keys: KeyMap<TokenEntry>,
+    order: TokenOrder,
     /// The keys of users' tokens, by the record that they come from.
     users: KeyMap<Vec<TokenKey>>,
     fetches: JoinSet<Result<Fetched, Failure>>,
@@ -145,6 +149,7 @@ impl Keeper {
             rests: Rests::default(),
             promotions: None,
             keys: KeyMap::default(),
+            order: TokenOrder::default(),
             users: KeyMap::default(),
             fetches: JoinSet::new(),
             flights: HashMap::new(),
@@ -298,6 +303,7 @@ impl Keeper {
             KeeperMessage::IdleUsers { answer } => drop(answer.send(self.idle_users(self.clock.now()))),
             // The caller may have hung up.
             KeeperMessage::Ledger { answer } => drop(answer.send(self.ledger())),
+            KeeperMessage::Line { key, answer } => drop(answer.send(self.line(&key))),
             KeeperMessage::Moved { record, generation, answer } => {
                 for key in self.users.get(&record).cloned().unwrap_or_default() {
                     self.record_changed(key, generation);
@@ -305,6 +311,7 @@ impl Keeper {
                 let _hung_up = answer.send(());
             }
             KeeperMessage::Need { spec, cause, answer } => self.queue(spec, (answer, cause), Event::Needed),
+            KeeperMessage::Page { query, answer } => drop(answer.send(self.page(&query))),
             KeeperMessage::Purge { key, answer } => {
                 self.remove_stored(key);
                 let _hung_up = answer.send(self.advance(key, Event::Purged, EventData::None));
@@ -324,11 +331,8 @@ impl Keeper {
             }
             KeeperMessage::Shutdown => return ControlFlow::Break(()),
             KeeperMessage::Standing { key, answer } => self.report_freshness(&key, answer),
-            KeeperMessage::Subjects { keys, answer } => {
-                let subject = |key: &TokenKey| self.keys.get(key).map(|entry| entry.spec.procedure.subject());
-                let subjects = keys.iter().map(|key| subject(key).unwrap_or_default()).collect();
-                let _hung_up = answer.send(subjects);
-            }
+            KeeperMessage::Sent { provider, token, answer } => drop(answer.send(self.key_of(&provider, token))),
+            KeeperMessage::Summary { answer } => drop(answer.send(self.summary())),
             KeeperMessage::Suspect { key, generation } => {
                 self.advance(key, Event::Suspected { generation }, EventData::None);
             }
@@ -583,6 +587,11 @@ impl Keeper {
             fetch.trace.wait(cause);
         }
         tracked.tidy();
+        let rank = Some(tracked.current_rank());
+        let before = std::mem::replace(&mut tracked.rank, rank);
+        if before != rank {
+            self.order.place(&tracked.spec.provider, key, before, rank);
+        }
         let wait = tracked.slot.wait(now);
         self.actions = actions;
         self.due = self.due.min(wait.map_or(u64::MAX, |wait| now.boot.saturating_add(millis(wait))));
@@ -642,6 +651,7 @@ impl Keeper {
 
     fn forget(&mut self, key: &TokenKey) {
         if let Some(tracked) = self.keys.remove(key) {
+            self.order.place(&tracked.spec.provider, *key, tracked.rank, None);
             tracked.token_slot.retire();
             if let Some(record) = tracked.spec.procedure.record()
                 && let Entry::Occupied(mut known) = self.users.entry(record)
@@ -663,6 +673,57 @@ impl Keeper {
         let used =
             self.users.iter().filter_map(|(record, keys)| Some((*record, last_used(keys).filter(|at| *at > 0)?)));
         used.map(|(record, at)| (record, Duration::from_secs((now.boot / 1000).saturating_sub(at)))).collect()
+    }
+
+    /// A page of the keys. Without a search no other key is looked at; a search looks at all and copies none.
+    fn page(&self, query: &TokenPageQuery) -> TokenPage {
+        let (all, size) = (self.keys.len(), query.size.max(1));
+        let matching: Option<Vec<&TokenKey>> = query.search.as_ref().map(|search| {
+            let fits = |key: &TokenKey| self.keys.get(key).is_some_and(|entry| search.fits(key, &entry.searched()));
+            self.order.keys().filter(|key| fits(key)).collect()
+        });
+        let found = matching.as_ref().map_or(all, Vec::len);
+        let pages = found.div_ceil(size).max(1);
+        let number = query.number.clamp(1, pages);
+        let skipped = (number - 1).saturating_mul(size);
+        let keys: Vec<&TokenKey> = match matching {
+            Some(matching) => matching.into_iter().skip(skipped).take(size).collect(),
+            None => self.order.keys().skip(skipped).take(size).collect(),
+        };
+        let now = self.clock.now();
+        let row = |key: &TokenKey| self.keys.get(key).map(|entry| (entry.line(*key, now), entry.subject()));
+        TokenPage { rows: keys.into_iter().filter_map(row).collect(), number, pages, found, all }
+    }
+
+    /// The key that is shown as this text.
+    fn line(&self, text: &str) -> Option<LedgerLine> {
+        let (key, entry) = self.keys.iter().find(|(key, _)| key.is_shown_as(text))?;
+        Some(entry.line(*key, self.clock.now()))
+    }
+
+    /// The key of a provider's token, if that is being served.
+    fn key_of(&self, provider: &str, token: (Fingerprint, u64)) -> Option<TokenKey> {
+        let now = self.clock.now();
+        let is_sent = |entry: &TokenEntry| {
+            let lease = entry.token_slot.load();
+            let lease = lease.as_ref().filter(|lease| lease.valid(now));
+            *entry.spec.provider == *provider
+                && lease.is_some_and(|lease| (lease.fingerprint, lease.generation) == token)
+        };
+        self.keys.iter().find(|(_, entry)| is_sent(entry)).map(|(key, _)| *key)
+    }
+
+    /// The tokens of each provider, summed up. Each key is looked at, none is kept.
+    fn summary(&self) -> HashMap<Arc<str>, ProviderTokens> {
+        let (now, mut summary) = (self.clock.now(), HashMap::<Arc<str>, ProviderTokens>::new());
+        for (key, entry) in &self.keys {
+            let line = entry.line(*key, now);
+            match summary.get_mut(&line.provider) {
+                Some(known) => known.add(line),
+                None => summary.entry(Arc::clone(&line.provider)).or_default().add(line),
+            }
+        }
+        summary
     }
 
     fn ledger(&self) -> TokenTable {

@@ -23,11 +23,6 @@ impl TokenTable {
     pub fn line(&self, key: &TokenKey) -> Option<&LedgerLine> {
         self.lines.iter().find(|line| line.key == *key)
     }
-
-    /// The key whose `Display` form this is.
-    pub fn key(&self, text: &str) -> Option<TokenKey> {
-        self.lines.iter().map(|line| line.key).find(|key| key.to_string() == text)
-    }
 }
 
 /// The state of one key at one moment.
@@ -56,13 +51,59 @@ pub struct LedgerLine {
 }
 
 impl LedgerLine {
-    /// Returns the state of the key as an operator is told it. A key without a token whose last fetches have failed is
-    /// at rest until the next call fetches, also where the time of its rest is over or a reload has ended it.
+    /// Returns the state of the key as an operator is [told](PhaseKind::told) it.
     pub fn state(&self) -> PhaseKind {
-        match self.phase {
-            PhaseKind::Empty if self.failing_since.is_some() => PhaseKind::Resting,
-            phase => phase,
+        self.phase.told(self.failing_since.is_some())
+    }
+}
+
+/// The tokens of one provider, summed up.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ProviderTokens {
+    /// Number of keys.
+    pub keys: usize,
+    /// Number of tokens that are being served.
+    pub live: usize,
+    /// When the first of those expires, in milliseconds since 1970.
+    pub first_expiry: Option<u64>,
+    /// When the last rest ends that is not for closing hours.
+    pub rests_until: Option<u64>,
+    /// When the last rest ends that is for closing hours.
+    pub closed_until: Option<u64>,
+    /// The latest failure, cured or not.
+    pub last_failure: Option<LedgerFailure>,
+    /// When the first of those keys began to fail that fail now.
+    pub failing_since: Option<u64>,
+    /// Fetches of all keys by outcome.
+    pub fetches: FetchCounts,
+    /// The states of its keys, a bit each.
+    states: u8,
+}
+
+impl ProviderTokens {
+    /// Adds one key.
+    pub fn add(&mut self, line: LedgerLine) {
+        let first = |known: Option<u64>, at: Option<u64>| known.into_iter().chain(at).min();
+        self.states |= 1 << line.state() as u8;
+        self.keys += 1;
+        self.live += usize::from(line.token.is_some());
+        self.first_expiry = first(self.first_expiry, line.token.map(|token| token.expires));
+        self.failing_since = first(self.failing_since, line.failing_since);
+        if let Some(rest) = line.rest {
+            let is_closed = rest.class == Class::Closed;
+            let known = if is_closed { &mut self.closed_until } else { &mut self.rests_until };
+            *known = (*known).max(Some(rest.until));
         }
+        if line.last_failure.as_ref().map(|failure| failure.at) >= self.last_failure.as_ref().map(|failure| failure.at)
+        {
+            self.last_failure = line.last_failure;
+        }
+        self.fetches.add(&line.fetches);
+    }
+
+    /// Returns whether a key is in one of these states.
+    pub fn has_any(&self, states: &[PhaseKind]) -> bool {
+        states.iter().any(|state| self.states & 1 << *state as u8 != 0)
     }
 }
 
@@ -142,6 +183,16 @@ impl FetchCounts {
             Err(Class::Transient) => &mut self.transient,
         };
         *counter += 1;
+    }
+
+    /// Adds the fetches of another key.
+    pub const fn add(&mut self, other: &Self) {
+        self.ok += other.ok;
+        self.closed += other.closed;
+        self.consent += other.consent;
+        self.fatal += other.fatal;
+        self.rate_limited += other.rate_limited;
+        self.transient += other.transient;
     }
 
     /// Returns the number of all fetches, failed ones included.

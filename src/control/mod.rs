@@ -23,8 +23,10 @@ use thiserror::Error;
 
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now};
+use crate::base::vars::Vars;
 use crate::base::working_hours::WorkingHours;
 use crate::store::{Error as StoreError, Store};
+use crate::token::consent::UserKey;
 use crate::token::failure::{Class, Failure};
 use crate::token::grant::CallCredentials;
 use crate::token::key::TokenKey;
@@ -46,6 +48,7 @@ mod simulation;
 mod stats;
 mod token_call;
 mod token_handle;
+mod token_page;
 mod token_slot;
 mod token_source;
 mod tracker;
@@ -62,12 +65,15 @@ pub use export::Exporter;
 pub use issuers::{CachedKeys, Fetcher, Issuers, KeySet, Signature, issuer_place, try_keys};
 pub use journal::journal_reload;
 pub use keeper::{Keeper, Limits};
-pub use ledger::{FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, TokenSubject, TokenTable};
+pub use ledger::{
+    FetchCounts, LedgerFailure, LedgerLine, LedgerRest, LedgerToken, Observer, ProviderTokens, TokenSubject, TokenTable,
+};
 pub use quotas::{CountedQuota, QuotaBook, QuotaClaims};
 pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
 pub use stats::{StatsReceiver, StatsSender};
 pub use token_call::{AGENT, TokenCallReport, TokenTrialError, destination, token_spec, try_token};
 pub use token_handle::{Inbox, TokenHandle};
+pub use token_page::{TokenPage, TokenPageQuery, TokenSearch};
 pub use token_slot::TokenSlot;
 pub use token_source::FetchContext;
 pub use tracker::{Tracker, Work};
@@ -129,9 +135,14 @@ pub trait FetchProcedure: Send + Sync {
         None
     }
 
-    /// Returns the user and the values for which the token is fetched, as far as they narrow its key.
-    fn subject(&self) -> TokenSubject {
-        TokenSubject::default()
+    /// The user for whom the token is fetched; absent: it is an application's.
+    fn user(&self) -> Option<&UserKey> {
+        None
+    }
+
+    /// The values for which the token is fetched, as far as they narrow its key.
+    fn vars(&self) -> Option<&Vars> {
+        None
     }
 
     /// The hours outside of which the provider is not asked for it; absent: it may be asked at any time.

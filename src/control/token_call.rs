@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::recorded_token_request::RecordedTokenRequest;
 use super::token_source::{self, TokenSource};
-use super::{FetchContext, FetchProcedure, Fetched, TokenSpec, TokenSubject, Work};
+use super::{FetchContext, FetchProcedure, Fetched, TokenSpec, Work};
 use crate::base::backoff::Backoff;
 use crate::base::id::RandomIds;
 use crate::base::origin::BaseUrl;
@@ -78,8 +78,8 @@ pub(super) struct TokenCall {
 }
 
 impl FetchProcedure for TokenCall {
-    fn subject(&self) -> TokenSubject {
-        TokenSubject { user: None, vars: self.vars.clone() }
+    fn vars(&self) -> Option<&Vars> {
+        Some(&self.vars)
     }
 
     fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {

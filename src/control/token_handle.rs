@@ -1,5 +1,6 @@
 //! The workers' end of the keeper: what they may say to it, and what it answers.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Issued, TokenSpec, TokenSubject, TokenTable, Unavailable};
+use super::{Issued, LedgerLine, ProviderTokens, TokenPage, TokenPageQuery, TokenSpec, TokenTable, Unavailable};
+use crate::base::secret::Fingerprint;
 use crate::base::time::Now;
 use crate::config::ProviderConfig;
 use crate::observe::trace::Context;
@@ -27,16 +29,19 @@ pub(super) enum KeeperMessage {
     Forgive,
     IdleUsers { answer: oneshot::Sender<KeyMap<Duration>> },
     Ledger { answer: oneshot::Sender<TokenTable> },
+    Line { key: String, answer: oneshot::Sender<Option<LedgerLine>> },
     Moved { record: TokenKey, generation: Option<u64>, answer: oneshot::Sender<()> },
     Need { spec: Arc<TokenSpec>, cause: Option<Context>, answer: TokenReply },
+    Page { query: TokenPageQuery, answer: oneshot::Sender<TokenPage> },
     Promoted { provider: Arc<str>, slot: CredentialSlot, is_change: bool },
     Purge { key: TokenKey, answer: oneshot::Sender<bool> },
     Refresh { key: TokenKey, answer: oneshot::Sender<bool> },
     Refused { spec: Arc<TokenSpec>, generation: u64, replaced: bool, cause: Option<Context>, answer: TokenReply },
     RefusedAtBirth { key: TokenKey, generation: u64 },
     Shutdown,
+    Sent { provider: Arc<str>, token: (Fingerprint, u64), answer: oneshot::Sender<Option<TokenKey>> },
     Standing { key: TokenKey, answer: oneshot::Sender<Freshness> },
-    Subjects { keys: Vec<TokenKey>, answer: oneshot::Sender<Vec<TokenSubject>> },
+    Summary { answer: oneshot::Sender<HashMap<Arc<str>, ProviderTokens>> },
     Suspect { key: TokenKey, generation: u64 },
     Tick { answer: oneshot::Sender<()> },
     Users { answer: oneshot::Sender<Vec<TokenKey>> },
@@ -229,15 +234,31 @@ impl TokenHandle {
         self.tell(KeeperMessage::Promoted { provider, slot, is_change: slots.promote(slot) });
     }
 
-    /// All keys as they are now; empty once the keeper has stopped.
+    /// All keys as they are now; empty once the keeper has stopped. A copy of everything: those who want less ask for
+    /// less.
     pub async fn ledger(&self) -> TokenTable {
         self.ask(|answer| KeeperMessage::Ledger { answer }).await.unwrap_or_default()
     }
 
-    /// The users and values that these keys are for, in their order; nothing for a key that is not known. Shorter once the
-    /// keeper has stopped.
-    pub async fn subjects(&self, keys: Vec<TokenKey>) -> Vec<TokenSubject> {
-        self.ask(|answer| KeeperMessage::Subjects { keys, answer }).await.unwrap_or_default()
+    /// A page of the keys as they are now; empty once the keeper has stopped.
+    pub async fn page(&self, query: TokenPageQuery) -> TokenPage {
+        let none = TokenPage { number: 1, pages: 1, ..TokenPage::default() };
+        self.ask(|answer| KeeperMessage::Page { query, answer }).await.unwrap_or(none)
+    }
+
+    /// The key that is shown as this text, as it is now.
+    pub async fn line(&self, key: &str) -> Option<LedgerLine> {
+        self.ask(|answer| KeeperMessage::Line { key: key.to_owned(), answer }).await.flatten()
+    }
+
+    /// The key of a provider's token of this fingerprint and generation, if that is the one that is being served.
+    pub async fn key_of(&self, provider: Arc<str>, token: (Fingerprint, u64)) -> Option<TokenKey> {
+        self.ask(|answer| KeeperMessage::Sent { provider, token, answer }).await.flatten()
+    }
+
+    /// The tokens of each provider, summed up; a provider of which none was asked for is missing.
+    pub async fn summary(&self) -> HashMap<Arc<str>, ProviderTokens> {
+        self.ask(|answer| KeeperMessage::Summary { answer }).await.unwrap_or_default()
     }
 
     /// Look at all timers now; returns when that is done. The keeper does so by itself, except under a clock that is

@@ -76,6 +76,8 @@ metrics! {
     tunnels: Family<TunnelLabels, Counter> = "tunnels", "CONNECT requests, by what became of them";
     reload_successful: Gauge =
         "config_last_reload_successful", "Whether the config was read without mistakes when last read";
+    reload_time: Gauge =
+        "config_last_reload_success_timestamp_seconds", "When the config in force was put in force";
     secrets_failing: Family<KindLabel, Gauge> =
         "secrets_failing", "Secrets that could not be had again when they were last looked for";
     limited: Family<LimitLabel, Counter> = "limited", "Connections and answers that ended at a limit";
@@ -489,6 +491,11 @@ impl Metrics {
             self.table.certificate_expiry.get_or_create_owned(&WhatLabel { what: what.to_owned() }).set(at);
         }
         self.table.reload_successful.set(1);
+    }
+
+    /// A config was put in force at this moment, in milliseconds since 1970.
+    pub fn config_in_force(&self, at: u64) {
+        self.table.reload_time.set(i64::try_from(at / 1000).unwrap_or(i64::MAX));
     }
 
     /// A key service is asked for signatures, or is not because it does not answer.

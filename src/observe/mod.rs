@@ -18,3 +18,4 @@ pub mod otlp;
 pub mod record;
 pub mod stats;
 pub mod trace;
+pub mod user_agent;

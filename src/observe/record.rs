@@ -1,7 +1,7 @@
 //! One finished request, as the access log tells it.
 //!
 //! Field names follow OpenTelemetry's HTTP semantic conventions where these have a word for it. Neither queries nor
-//! bodies nor header values appear.
+//! bodies nor header values appear, but for the [name of the caller's program](UserAgent).
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -16,6 +16,7 @@ use super::json_line::{JsonLine, key};
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Now, Rfc3339};
 use crate::observe::trace::Context;
+use crate::observe::user_agent::UserAgent;
 
 /// Everything that is told about one request. Filled in while it runs; written once, at its end.
 #[derive(Clone, Debug)]
@@ -30,6 +31,10 @@ pub struct AccessRecord {
     pub listener: Arc<str>,
     /// The client's address, if it is known.
     pub peer: Option<IpAddr>,
+    /// The program that the caller names.
+    pub user_agent: Option<UserAgent>,
+    /// The version of TLS between the caller and us, such as `1.3`; absent: there is none.
+    pub tls: Option<&'static str>,
     /// The caller's name, once known.
     pub client: Option<Arc<str>>,
     /// Method of the request, as received.
@@ -40,6 +45,8 @@ pub struct AccessRecord {
     pub route: Option<Arc<str>>,
     /// Name of the provider, once chosen.
     pub provider: Option<Arc<str>>,
+    /// The address that the connection to the provider leads to, once an answer came over it.
+    pub upstream: Option<IpAddr>,
     /// The request id in the provider's own header that went out last.
     pub provider_id: Option<HeaderValue>,
     /// The token that was sent last: fingerprint and generation.
@@ -133,12 +140,17 @@ impl AccessRecord {
         if let Some(peer) = self.peer {
             line.address(key!("client.address"), peer);
         }
+        line.optional(key!("user_agent.original"), self.user_agent.as_ref().map(UserAgent::as_str));
+        line.optional(key!("tls.protocol.version"), self.tls);
         line.optional(key!("countersign.client"), self.client.as_deref());
         // RFC 9110 section 5.6.2: a token has no quote and no backslash.
         line.plain(key!("http.request.method"), self.method.as_str());
         line.text(key!("url.path"), &self.path);
         line.optional(key!("http.route"), self.route.as_deref());
         line.optional(key!("countersign.provider"), self.provider.as_deref());
+        if let Some(upstream) = self.upstream {
+            line.address(key!("network.peer.address"), upstream);
+        }
         let provider_id = self.provider_id.as_ref().and_then(|id| id.to_str().ok());
         line.optional(key!("countersign.provider_request_id"), provider_id);
         if let Some((fingerprint, generation)) = self.token {
@@ -189,6 +201,15 @@ impl AccessRecord {
         }
         if let Some(reason) = self.reason {
             let _ = write!(out, " reason={reason:?}");
+        }
+        if let Some(upstream) = self.upstream {
+            let _ = write!(out, " upstream={upstream}");
+        }
+        if let Some(tls) = self.tls {
+            let _ = write!(out, " tls={tls}");
+        }
+        if let Some(user_agent) = &self.user_agent {
+            let _ = write!(out, " user_agent={user_agent:?}");
         }
         if let Some(context) = self.trace {
             let _ = write!(out, " trace={}", context.trace);

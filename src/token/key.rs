@@ -26,6 +26,18 @@ impl TokenKey {
         bytes.try_into().ok().map(Self)
     }
 
+    /// Returns whether the `Display` form begins with this text.
+    pub fn begins_with(&self, text: &str) -> bool {
+        let digits = self.0[..8].iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let digit = |digit: u8| char::from_digit(digit.into(), 16);
+        text.len() <= 16 && text.chars().zip(digits).all(|(char, known)| digit(known) == Some(char))
+    }
+
+    /// Returns whether this is the `Display` form.
+    pub fn is_shown_as(&self, text: &str) -> bool {
+        text.len() == 16 && self.begins_with(text)
+    }
+
     /// This key, narrowed by route variables, in their declared order.
     pub fn with<'a>(&self, vars: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut builder = KeyBuilder(digest::Context::new(&digest::SHA256));

@@ -77,6 +77,31 @@ pub enum PhaseKind {
 }
 
 impl PhaseKind {
+    /// All, in the order of a token's life.
+    pub const ALL: [PhaseKind; 7] = [
+        PhaseKind::Empty,
+        PhaseKind::Fetching,
+        PhaseKind::Live,
+        PhaseKind::Renewing,
+        PhaseKind::Holding,
+        PhaseKind::Resting,
+        PhaseKind::Settling,
+    ];
+
+    /// Returns whether somebody has to look at such a token: its last fetch has failed.
+    pub const fn is_failing(self) -> bool {
+        matches!(self, PhaseKind::Holding | PhaseKind::Resting)
+    }
+
+    /// Returns the phase as an operator is told it. A key without a token whose last fetches have failed is at rest
+    /// until the next call fetches, also where the time of its rest is over or a reload has ended it.
+    pub const fn told(self, is_without_success: bool) -> Self {
+        match self {
+            PhaseKind::Empty if is_without_success => PhaseKind::Resting,
+            phase => phase,
+        }
+    }
+
     /// The word for it in logs and the admin API.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@
 //! connection that carries them. The result of sending shows how certain it is that the provider did not process the
 //! request: this decides if a request may be sent again.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::header::HOST;
@@ -45,6 +46,7 @@ pub(super) struct H1Connection<B> {
     probe: SocketLook,
     received: Rc<ByteCounter>,
     authority: Authority,
+    peer: Option<IpAddr>,
     /// Its exchange is over, or it has none.
     at_rest: bool,
 }
@@ -133,7 +135,7 @@ impl Destination {
             .parse()
             .map_err(|_| DialError::Dns("the host cannot stand in a URL".into()))?;
         let (socket, session) = stream.get_ref();
-        let (probe, h2) = (socket.probe(), session.alpn_protocol() == Some(b"h2"));
+        let (probe, peer, h2) = (socket.probe(), socket.peer, session.alpn_protocol() == Some(b"h2"));
         if session.protocol_version() != Some(ProtocolVersion::TLSv1_2) {
             socket.stop_reading_records();
         }
@@ -141,7 +143,7 @@ impl Destination {
         let pooled = open.is_some();
         let stream = Counted::new(stream, received.clone(), open);
         if h2 {
-            let below = H2Transport { probe, received: received.clone(), authority, origin };
+            let below = H2Transport { probe, received: received.clone(), authority, origin, peer };
             let begun = H2Connection::begin(TokioIo::new(stream), below, now).await;
             let failed = |error| ExchangeError::from(error).of_certificate(received.refuses_certificate());
             return begun.map(DialedConnection::Shared).map_err(|error| DialError::Http(failed(error)));
@@ -151,7 +153,7 @@ impl Destination {
             let (client, driver) = H1Client::new(stream, authority.clone(), received.clone());
             tokio::task::spawn_local(driver);
             let sender = H1Sender::Direct(client);
-            return Ok(DialedConnection::Own(H1Connection { sender, probe, received, authority, at_rest: true }));
+            return Ok(DialedConnection::Own(H1Connection { sender, probe, received, authority, peer, at_rest: true }));
         }
         let io = TokioIo::new(Http1Io::new(stream, received.clone(), http1, &self.host));
         let (sender, connection) =
@@ -161,7 +163,7 @@ impl Destination {
             let _ = connection.await;
         });
         let sender = H1Sender::Hyper(sender);
-        Ok(DialedConnection::Own(H1Connection { sender, probe, received, authority, at_rest: true }))
+        Ok(DialedConnection::Own(H1Connection { sender, probe, received, authority, peer, at_rest: true }))
     }
 }
 
@@ -171,6 +173,8 @@ pub(super) struct H2Transport {
     pub(super) received: Rc<ByteCounter>,
     pub(super) authority: Authority,
     pub(super) origin: Rc<Origin>,
+    /// The address that it is connected to, if that is known.
+    pub(super) peer: Option<IpAddr>,
 }
 
 impl<B: Body + Unpin + 'static> Connection<B> {
@@ -185,6 +189,14 @@ impl<B: Body + Unpin + 'static> Connection<B> {
 }
 
 impl<B> Connection<B> {
+    /// The address that it is connected to, if that is known: the provider's, or that of a proxy on the way.
+    pub fn peer(&self) -> Option<IpAddr> {
+        match &self.kind {
+            Kind::Own(own) => own.peer,
+            Kind::Shared(stream) => stream.peer(),
+        }
+    }
+
     /// Takes over a map that is not needed any more, for the fields of a response to come.
     pub fn reuse(&self, spare: HeaderMap) {
         if let Kind::Own(H1Connection { sender: H1Sender::Direct(client), .. }) = &self.kind {

@@ -13,6 +13,7 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -65,6 +66,7 @@ pub(super) struct H2Connection<B> {
     received: Rc<ByteCounter>,
     authority: Authority,
     origin: Rc<Origin>,
+    peer: Option<IpAddr>,
     streams: Cell<usize>,
     /// Bytes that had come when we last looked, and since when there were no more of them while streams were open.
     quiet: Cell<(u64, Now)>,
@@ -123,7 +125,7 @@ where
 {
     /// Shakes hands and waits for the provider's settings.
     pub(super) async fn begin(io: Io, below: H2Transport, now: Now) -> hyper::Result<Rc<Self>> {
-        let H2Transport { probe, received, authority, origin } = below;
+        let H2Transport { probe, received, authority, origin, peer } = below;
         let mut builder = http2::Builder::new(LocalExecutor);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS);
         // No streams until its settings allow some.
@@ -153,6 +155,7 @@ where
             received,
             authority,
             origin,
+            peer,
             streams: Cell::new(0),
             closing: Cell::new(false),
             stuck: Cell::new(false),
@@ -236,6 +239,11 @@ impl<B> H2Connection<B> {
 }
 
 impl<B> H2Stream<B> {
+    /// The address that its connection leads to, if that is known.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.shared_h2.peer
+    }
+
     /// One more stream, which counts from now on.
     pub(super) fn of(shared_h2: &Rc<H2Connection<B>>, now: Now) -> Self {
         if shared_h2.streams.get() == 0 {

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -48,7 +48,11 @@ pub(super) fn set_tunnel_options(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// The TCP stream below TLS.
-pub(super) struct ProbedStream(Rc<RefCell<SocketProbe>>);
+pub(super) struct ProbedStream {
+    probe: Rc<RefCell<SocketProbe>>,
+    /// The address that it is connected to, if that is known.
+    pub(super) peer: Option<IpAddr>,
+}
 
 /// The transport of the bytes: TCP, or a simulated stream in tests.
 enum Raw {
@@ -94,26 +98,27 @@ pub(super) enum Look {
 
 impl ProbedStream {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self::over(Raw::Tcp(stream))
+        let peer = stream.peer_addr().ok().map(|address| address.ip());
+        Self::over(Raw::Tcp(stream), peer)
     }
 
     #[cfg(test)]
     pub(super) fn simulated(end: End) -> Self {
-        Self::over(Raw::Simulated(end))
+        Self::over(Raw::Simulated(end), None)
     }
 
-    fn over(stream: Raw) -> Self {
+    fn over(stream: Raw, peer: Option<IpAddr>) -> Self {
         let wire = SocketProbe { stream, records: Some(Records::default()), renegotiated: Rc::default() };
-        Self(Rc::new(RefCell::new(wire)))
+        Self { probe: Rc::new(RefCell::new(wire)), peer }
     }
 
     pub(super) fn probe(&self) -> SocketLook {
-        SocketLook { wire: Rc::downgrade(&self.0), renegotiated: self.0.borrow().renegotiated.clone() }
+        SocketLook { wire: Rc::downgrade(&self.probe), renegotiated: self.probe.borrow().renegotiated.clone() }
     }
 
     /// The framing of TLS tells nothing any more: there is no second handshake in this version of TLS.
     pub(super) fn stop_reading_records(&self) {
-        self.0.borrow_mut().records = None;
+        self.probe.borrow_mut().records = None;
     }
 }
 
@@ -180,7 +185,7 @@ fn is_half_closed(stream: &TcpStream) -> bool {
 
 impl AsyncRead for ProbedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let wire = &mut *self.0.borrow_mut();
+        let wire = &mut *self.probe.borrow_mut();
         let before = buf.filled().len();
         let read = poll_raw!(&mut wire.stream, poll_read(cx, buf));
         if let Some(records) = &mut wire.records
@@ -195,19 +200,19 @@ impl AsyncRead for ProbedStream {
 
 impl AsyncWrite for ProbedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        poll_raw!(&mut self.0.borrow_mut().stream, poll_write(cx, buf))
+        poll_raw!(&mut self.probe.borrow_mut().stream, poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        poll_raw!(&mut self.0.borrow_mut().stream, poll_flush(cx))
+        poll_raw!(&mut self.probe.borrow_mut().stream, poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        poll_raw!(&mut self.0.borrow_mut().stream, poll_shutdown(cx))
+        poll_raw!(&mut self.probe.borrow_mut().stream, poll_shutdown(cx))
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.0.borrow().stream {
+        match &self.probe.borrow().stream {
             Raw::Tcp(stream) => stream.is_write_vectored(),
             #[cfg(test)]
             Raw::Simulated(end) => end.is_write_vectored(),
@@ -219,7 +224,7 @@ impl AsyncWrite for ProbedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        poll_raw!(&mut self.0.borrow_mut().stream, poll_write_vectored(cx, bufs))
+        poll_raw!(&mut self.probe.borrow_mut().stream, poll_write_vectored(cx, bufs))
     }
 }
 

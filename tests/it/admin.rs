@@ -606,7 +606,13 @@ fn the_document_says_what_is_answered() {
         assert_eq!(stage.client.send(get("/scb/echo/x", KEY)).await.status, 200);
         sim.set(Faults { token: SimFault::new(ResponseFault::HtmlError(500)), ..Faults::default() });
         assert_eq!(stage.client.send(get("/other/echo/x", KEY)).await.status, 400);
-        let call = crate::client::request("GET", "/other/echo/x", KEY, &[("x-who", "me")], Bytes::new());
+        let call = crate::client::request(
+            "GET",
+            "/other/echo/x",
+            KEY,
+            &[("x-who", "me"), ("user-agent", "erp/1")],
+            Bytes::new(),
+        );
         assert_eq!(stage.client.send(call).await.status, 503);
         stage.papers.edit(|config| format!("{config}\n[log]\nlevel = \"loud\"\n"));
         let asked = way.send("POST", "/api/v1/log-level", &[JSON], r#"{ "level": "debug" }"#).await;
@@ -778,6 +784,28 @@ fn the_page_of_tokens_is_bounded_and_finds_each() {
         let found = page("?q=0188000000042").await;
         assert!(rows(&found) == 1 && found.contains("0188000000042") && found.contains("route=rak"), "{found}");
         assert_eq!(rows(&page("?q=nothing").await), 0);
+        // The API has pages, too; who does not ask for one gets all.
+        let listed = async |query: &str| {
+            let list = way.json(&format!("/api/v1/tokens{query}"), "").await;
+            let keys = list["tokens"].as_array().expect("a list").iter();
+            let keys: Vec<String> = keys.map(|token| token["key"].as_str().expect("a key").to_owned()).collect();
+            (keys, list["matching"].as_u64(), list["total"].as_u64())
+        };
+        let (all, ..) = listed("").await;
+        assert!(all.len() == 120 && all.is_sorted());
+        let (first, matching, total) = listed("?limit=70").await;
+        assert_eq!((first.len(), matching, total), (70, Some(120), Some(120)));
+        let (second, ..) = listed("?limit=70&page=2").await;
+        let mut both = [first, second].concat();
+        both.sort();
+        assert_eq!(both, all, "two pages have each token once");
+        assert_eq!(listed("?limit=70&page=3").await.0.len(), 0);
+        let (found, matching, total) = listed("?q=0188000000042").await;
+        assert_eq!((found.len(), matching, total), (1, Some(1), Some(120)));
+        for query in ["?limit=0", "?limit=1001", "?page=0", "?page=x", "?provider=rak"] {
+            let answer = way.ask("GET", &format!("/api/v1/tokens{query}"), &[]).await;
+            assert_eq!(answer.status, 400, "{query}");
+        }
     });
 }
 

@@ -39,6 +39,7 @@ fn health_tokens_and_metrics_are_shown_without_secrets() {
             "countersign_token_expiry_timestamp_seconds{provider=\"scb\"} 1",
             "countersign_certificate_expiry_timestamp_seconds{what=\"server.crt\"} 1",
             "countersign_config_last_reload_successful 1",
+            "countersign_config_last_reload_success_timestamp_seconds 1",
             "countersign_request_duration_seconds_count{route=\"scb\"} 2",
             "countersign_upstream_duration_seconds_count{route=\"scb\"} 3",
             "countersign_token_fetch_duration_seconds_count{provider=\"scb\"} 2",
@@ -121,7 +122,50 @@ fn readiness_ends_when_draining_begins_and_what_is_under_way_is_finished() {
 }
 
 /// What operators build their dashboards on: each name with its labels.
-const PROMISED: [(&str, &[&str]); 17] = [
+/// What is told of a client's program, its TLS and the bank's address: in the access line and by the admin API.
+#[test]
+fn a_request_is_told_with_its_program_its_tls_and_the_address_that_answered() {
+    let sim = bank(Bank::Scb);
+    let stage = Plan { workers: 1, ..Plan::default() }.with(&sim, "scb", "", "").start();
+    let secret = "erp 0a763d084bb01c80cae587619373b788";
+    let long = format!("acme-pay/7 ({})", "x; ".repeat(60));
+    let agents = ["acme-pay/7 \"quoted\\\"", secret, &long];
+    let kept = converse(async {
+        for agent in agents {
+            let call = crate::client::request("GET", "/scb/echo/x", KEY, &[("user-agent", agent)], "");
+            assert_eq!(stage.client.send(call).await.status, 200);
+        }
+        assert_eq!(stage.client.send(get("/nowhere", KEY)).await.status, 404);
+        loop {
+            let kept = stage.admin("/api/v1/requests").await.json();
+            if kept["kept"] == 4 {
+                let id = kept["requests"][3]["request_id"].as_str().expect("an id");
+                let page = stage.admin(&format!("/ui/requests/{id}")).await;
+                let page = String::from_utf8(page.body.to_vec()).expect("text");
+                assert!(page.contains("acme-pay/7") && page.contains("127.0.0.1") && page.contains("1.3"), "{page}");
+                break kept["requests"].as_array().expect("a list").clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    });
+    let (lines, mut kept) = (stage.stop(), kept);
+    kept.reverse();
+    assert!(!format!("{lines:?}{kept:?}").contains("0a763d08"), "what could be a key is told nowhere");
+    for told in [&lines, &kept] {
+        let told: Vec<[Option<&str>; 3]> = told
+            .iter()
+            .map(|one| {
+                ["user_agent.original", "tls.protocol.version", "network.peer.address"].map(|name| one[name].as_str())
+            })
+            .collect();
+        let (tls, bank) = (Some("1.3"), Some("127.0.0.1"));
+        let wanted =
+            [[Some(agents[0]), tls, bank], [None, tls, bank], [Some(&long[..128]), tls, bank], [None, tls, None]];
+        assert_eq!(told, wanted);
+    }
+}
+
+const PROMISED: [(&str, &[&str]); 18] = [
     ("countersign_requests_total", &["listener", "route", "status"]),
     ("countersign_request_duration_seconds", &["route"]),
     ("countersign_upstream_duration_seconds", &["route"]),
@@ -136,6 +180,7 @@ const PROMISED: [(&str, &[&str]); 17] = [
     ("countersign_connections", &["listener"]),
     ("countersign_upstream_connections", &["provider"]),
     ("countersign_config_last_reload_successful", &[]),
+    ("countersign_config_last_reload_success_timestamp_seconds", &[]),
     ("countersign_build_info", &["version"]),
     ("countersign_spans_total", &["outcome"]),
     ("countersign_limited_total", &["limit"]),

@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyText;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as PointValue;
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 use crate::client::{converse, get};
@@ -257,6 +258,69 @@ fn a_collector_that_is_away_loses_no_count() {
     let last = collector.metrics().concat();
     let requests = last.iter().rev().find(|metric| metric.name == "countersign_requests_total").expect("it is there");
     assert!(values(requests).iter().any(|(_, value)| *value == 1), "{requests:?}");
+}
+
+/// The records of the log that a collector of gRPC has heard.
+fn records(collector: &mut OutsideServer) -> Vec<Value> {
+    let logs = heard(collector, "logs");
+    let of_export =
+        |export: &Value| export["message"]["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().cloned();
+    logs.iter().flat_map(|export| of_export(export).expect("records")).collect()
+}
+
+#[test]
+fn lines_of_the_log_arrive_over_grpc_in_the_clear_and_over_tls() {
+    let authority = SimAuthority::new("OTLP CA", now()).expect("a CA");
+    for (transport, scheme, ca) in [("clear", "http", ""), ("tls", "https", "ca = \"otlp-ca.crt\"\n")] {
+        let mut collector = grpc_collector(transport, &authority);
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("otlp-ca.crt"), authority.pem()).expect("written");
+        let config = format!(
+            "[[listener]]\nname = \"gateway\"\nbind = \"127.0.0.1:0\"\nclients = \"anyone\"\n\
+             [otlp]\nurl = \"{scheme}://127.0.0.1:{}\"\nprotocol = \"grpc\"\n{ca}logs = true\ntraces = false\n\
+             metrics = false\nservice_name = \"gate\"\nheaders = {{ x-api-key = {{ env = \"COLLECTOR\" }} }}\n",
+            collector.port
+        );
+        fs::write(folder.path().join("proxy.toml"), config).expect("written");
+        let variables = [("COLLECTOR", Path::new(CANARY))];
+        let process = Process::start_with(&["run", "-c", "proxy.toml"], folder.path(), &variables);
+        let is_told = |collector: &mut OutsideServer, text: &str| {
+            records(collector).iter().any(|record| record["body"]["stringValue"] == text)
+        };
+        converse(async {
+            process.address("gateway").await;
+            until("the line of the start", async || is_told(&mut collector, "listening")).await;
+            // An export that a collector cannot take now is offered again, and no line is lost.
+            collector.tell("answer UNAVAILABLE");
+            fs::write(folder.path().join("proxy.toml"), "nothing = 1\n").expect("written");
+            kill_process(process.pid(), Signal::HUP).expect("sent");
+            until("an export", async || heard(&mut collector, "logs").iter().any(|export| export["taken"] == false))
+                .await;
+            collector.tell("answer OK");
+            let taken = |collector: &mut OutsideServer| {
+                let last = heard(collector, "logs").pop().expect("an export");
+                last["taken"] == true && last["message"].to_string().contains("reload")
+            };
+            until("the second offer", async || taken(&mut collector)).await;
+        });
+        let mut outputs = Outputs::default();
+        process.finish(&mut outputs);
+        let logs = heard(&mut collector, "logs");
+        let message = &logs[0]["message"]["resourceLogs"][0];
+        let service = message["resource"]["attributes"].as_array().expect("a list").iter();
+        let service = service.clone().find(|one| one["key"] == "service.name").expect("a name");
+        assert_eq!(service["value"]["stringValue"], "gate");
+        assert_eq!(logs[0]["metadata"]["x-api-key"], CANARY);
+        let start = records(&mut collector).into_iter().find(|record| record["body"]["stringValue"] == "listening");
+        let start = start.expect("a record");
+        assert_eq!(start["severityText"], "INFO");
+        let attributes = start["attributes"].as_array().expect("a list");
+        assert!(attributes.iter().any(|one| one["key"] == "listener" && one["value"]["stringValue"] == "gateway"));
+        for export in &logs {
+            outputs.add("the message of an export", export["message"].to_string().into_bytes());
+        }
+        assert_eq!(outputs.search(&[Canary::new("the collector's key", CANARY)]), Vec::<String>::new());
+    }
 }
 
 /// The real program: logging is one for a process.

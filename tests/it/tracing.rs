@@ -84,6 +84,8 @@ fn a_trace_shows_the_request_its_token_and_each_call_of_the_bank() {
     assert_eq!((&waited.parent, &fetched.parent, &called.parent), (&server.id, &waited.id, &server.id));
     assert_eq!((called.says("countersign.verdict"), called.says("http.request.resend_count")), ("accepted", ""));
     assert!(called.says("url.full").ends_with("/echo/x"), "no query: {called:#?}");
+    assert_eq!((called.says("network.peer.address"), server.says("network.peer.address")), ("127.0.0.1", ""));
+    assert_eq!(server.says("tls.protocol.version"), "1.3");
     assert_eq!(fetched.says("countersign.token"), server.says("countersign.token"));
     assert!(server.start <= called.start && called.start <= called.end && called.end <= server.end);
     assert_eq!(first.len(), 4);

@@ -122,9 +122,7 @@ pub(super) fn draw_traffic(series: &[RequestCounts], axis: TimeAxis) -> String {
         let tall = |requests: u64| requests as f64 / seconds as f64 / top * (FOOT - TOP);
         let well = tally.requests.saturating_sub(tally.errors());
         let mut foot = FOOT;
-        for (kind, part) in
-            [("ours", tally.ours), ("provider", tally.provider), ("client", tally.client), ("well", well)]
-        {
+        for (kind, part) in tally.coloured_errors().into_iter().chain([("well", well)]) {
             if part == 0 {
                 continue;
             }
@@ -150,6 +148,10 @@ fn told(tally: &RequestCounts, from: u64, seconds: u64) -> String {
     let errors = [("operator", tally.ours), ("provider", tally.provider), ("client", tally.client)];
     for (word, errors) in errors.into_iter().filter(|(_, errors)| *errors > 0) {
         let _ = write!(text, ", {word} errors {}", count(errors));
+    }
+    let refused = tally.refused.ours + tally.refused.client;
+    if refused > 0 {
+        let _ = write!(text, ", of them refused {}", count(refused));
     }
     text
 }
@@ -288,8 +290,8 @@ mod tests {
     fn counts(well: u64, ours: u64) -> RequestCounts {
         let mut tally = RequestCounts::default();
         let took = Some(Duration::from_millis(3));
-        (0..well).for_each(|_| tally.count(Blame::Nobody, Replay::None, took));
-        (0..ours).for_each(|_| tally.count(Blame::Ours, Replay::None, took));
+        (0..well).for_each(|_| tally.count(Blame::Nobody, Some(200), Replay::None, took));
+        (0..ours).for_each(|_| tally.count(Blame::Ours, Some(502), Replay::None, took));
         tally
     }
 
@@ -308,6 +310,11 @@ mod tests {
         );
         assert!(svg.contains("data-utc=\"2026-11-21T12:00:00.000Z\">12:00</text>"), "a tick each five minutes: {svg}");
         assert!(!svg.contains("style"), "no inline style");
+        let mut refused = counts(10, 0);
+        refused.count(Blame::Ours, Some(403), Replay::None, None);
+        let svg = draw_traffic(&[refused], axis);
+        assert!(svg.contains("rect class=\"refused\"") && !svg.contains("rect class=\"ours\""), "{svg}");
+        assert!(svg.contains("operator errors 1, of them refused 1</title>"), "{svg}");
         assert!(draw_traffic(&[], axis).ends_with("</svg>"));
         let quarter = vec![counts(1, 0); 90];
         assert_eq!(draw_traffic(&quarter, axis).matches("class=\"tick\" x=").count(), 3 + 3);
@@ -329,7 +336,7 @@ mod tests {
     fn quantiles_are_marked_where_they_lie() {
         let mut tally = RequestCounts::default();
         for micros in [70, 100, 150, 200, 300, 90_000] {
-            tally.count(Blame::Nobody, Replay::None, Some(Duration::from_micros(micros)));
+            tally.count(Blame::Nobody, Some(200), Replay::None, Some(Duration::from_micros(micros)));
         }
         let svg = draw_durations(&tally);
         for word in

@@ -19,9 +19,7 @@ pub(super) fn draw_bars(series: &[RequestCounts], height: u32, class: &str) -> S
     for (at, tally) in series.iter().enumerate().filter(|(_, tally)| tally.requests > 0) {
         let well = tally.requests.saturating_sub(tally.errors());
         let mut foot = f64::from(height);
-        for (kind, part) in
-            [("ours", tally.ours), ("provider", tally.provider), ("client", tally.client), ("well", well)]
-        {
+        for (kind, part) in tally.coloured_errors().into_iter().chain([("well", well)]) {
             if part == 0 {
                 continue;
             }
@@ -121,8 +119,8 @@ mod tests {
     #[test]
     fn bars_show_a_single_error_among_thousands() {
         let mut tally = RequestCounts::default();
-        (0..5000).for_each(|_| tally.count(Blame::Nobody, Replay::None, Some(Duration::from_millis(3))));
-        tally.count(Blame::Ours, Replay::None, Some(Duration::from_millis(3)));
+        (0..5000).for_each(|_| tally.count(Blame::Nobody, Some(200), Replay::None, Some(Duration::from_millis(3))));
+        tally.count(Blame::Ours, Some(502), Replay::None, Some(Duration::from_millis(3)));
         let svg = draw_bars(&[RequestCounts::default(), tally], 100, "spark");
         assert!(svg.contains("class=\"ours\" x=\"50.00%\" y=\"98.0\"") && svg.contains("height=\"2.0\""), "{svg}");
         assert!(!svg.contains("style") && !svg.contains("<title>"), "{svg}");

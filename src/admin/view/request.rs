@@ -31,6 +31,11 @@ pub(crate) struct RequestView {
     pub listener: String,
     #[serde(rename = "client.address", skip_serializing_if = "Option::is_none")]
     pub client_address: Option<String>,
+    /// The program that the caller names; absent where that could be a secret.
+    #[serde(rename = "user_agent.original", skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    #[serde(rename = "tls.protocol.version", skip_serializing_if = "Option::is_none")]
+    pub tls: Option<&'static str>,
     #[serde(rename = "countersign.client", skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
     #[serde(rename = "http.request.method")]
@@ -42,6 +47,8 @@ pub(crate) struct RequestView {
     pub route: Option<String>,
     #[serde(rename = "countersign.provider", skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    #[serde(rename = "network.peer.address", skip_serializing_if = "Option::is_none")]
+    pub upstream_address: Option<String>,
     #[serde(rename = "countersign.provider_request_id", skip_serializing_if = "Option::is_none")]
     pub provider_request_id: Option<String>,
     /// The fingerprint of the token that was sent last.
@@ -102,11 +109,14 @@ impl RequestView {
             span_id: record.trace.map(|context| context.span.to_string()),
             listener: record.listener.to_string(),
             client_address: record.peer.map(|peer| peer.to_string()),
+            user_agent: record.user_agent.map(|agent| agent.as_str().to_owned()),
+            tls: record.tls,
             client: text(&record.client),
             method: record.method.to_string(),
             path: record.path.clone(),
             route: text(&record.route),
             provider: text(&record.provider),
+            upstream_address: record.upstream.map(|address| address.to_string()),
             provider_request_id: provider_id.map(str::to_owned),
             token: record.token.map(|(fingerprint, _)| fingerprint.to_string()),
             token_generation: record.token.map(|(_, generation)| generation),

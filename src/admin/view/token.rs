@@ -1,4 +1,4 @@
-//! `GET /api/v1/tokens`: every token that was asked for, by its key.
+//! `GET /api/v1/tokens`: the tokens that were asked for.
 
 use serde::Serialize;
 
@@ -10,11 +10,16 @@ use crate::control::{FetchCounts, LedgerLine, TokenTable};
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct TokensView {
     pub tokens: Vec<TokenView>,
+    /// Number of tokens that fit; there may be more than are listed.
+    pub matching: usize,
+    /// Number of all tokens.
+    pub total: usize,
 }
 
 impl TokensView {
     pub(crate) fn of(ledger: &TokenTable, now: Now) -> Self {
-        Self { tokens: ledger.lines.iter().map(|line| TokenView::of(line, now)).collect() }
+        let (tokens, total) = (ledger.lines.iter().map(|line| TokenView::of(line, now)), ledger.lines.len());
+        Self { tokens: tokens.collect(), matching: total, total }
     }
 }
 
@@ -89,15 +94,6 @@ impl Fetches {
     pub(crate) const fn of(tally: &FetchCounts) -> Self {
         let FetchCounts { ok, closed, consent, fatal, rate_limited, transient } = *tally;
         Self { ok, closed, consent_required: consent, fatal, rate_limited, transient }
-    }
-
-    pub(crate) const fn add(&mut self, other: Self) {
-        self.ok += other.ok;
-        self.closed += other.closed;
-        self.consent_required += other.consent_required;
-        self.fatal += other.fatal;
-        self.rate_limited += other.rate_limited;
-        self.transient += other.transient;
     }
 }
 

@@ -20,7 +20,7 @@ use crate::config::ProviderConfig;
 use crate::control::journal;
 use crate::control::token_call::{MOST_GRANT, exchange, note_type};
 use crate::control::tracker::{Tracker, Work};
-use crate::control::{FetchContext, FetchProcedure, Fetched, TokenHandle, TokenSpec, TokenSubject};
+use crate::control::{FetchContext, FetchProcedure, Fetched, TokenHandle, TokenSpec};
 use crate::observe::audit::Auditor;
 use crate::store::{Change, Changes, Error as StoreError, Kind, Lock, LockAttempt, RecordKey, Store, Version};
 use crate::token::consent::{
@@ -79,8 +79,8 @@ pub(super) struct Means {
 }
 
 impl FetchProcedure for Renewal {
-    fn subject(&self) -> TokenSubject {
-        TokenSubject { user: Some(self.user.clone()), ..TokenSubject::default() }
+    fn user(&self) -> Option<&UserKey> {
+        Some(&self.user)
     }
 
     fn fetch(&self, aid: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Failure>>>> {

@@ -15,7 +15,9 @@ use crate::base::calendar::{Calendar, OpeningRule, Zone};
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, ManualClock};
 use crate::base::working_hours::WorkingHours;
-use crate::control::{FetchContext, FetchCounts, FetchProcedure, Issued, LedgerFailure, LedgerRest, LedgerToken};
+use crate::control::{
+    FetchContext, FetchCounts, FetchProcedure, Issued, LedgerFailure, LedgerRest, LedgerToken, TokenSearch,
+};
 use crate::token::grant::CallPlace;
 use crate::token::key::KeyBuilder;
 
@@ -560,6 +562,98 @@ fn the_oldest_go_first_although_they_are_looked_for_once_in_a_while() {
     });
 }
 
+/// The accounts of a page, in its order, with the states of their tokens.
+async fn page(harness: &KeeperHarness, query: TokenPageQuery) -> (TokenPage, Vec<(TokenKey, PhaseKind)>) {
+    let page = harness.leases.page(query).await;
+    let rows = page.rows.iter().map(|(line, _)| (line.key, line.state())).collect();
+    (page, rows)
+}
+
+#[test]
+fn failing_tokens_come_first_and_then_those_that_end_soonest() {
+    run(Limits { keys: 6, ..Limits::default() }, |harness| async move {
+        for account in ["early", "late", "renewing", "purged"] {
+            harness.need(account).await.expect("a token");
+            harness.pass(1).await;
+        }
+        harness.leases.purge(harness.spec("purged").key).await;
+        harness.bank.next(Call::Hang);
+        harness.leases.refresh(harness.spec("renewing").key).await;
+        for (account, is_refreshed) in [("resting", false), ("holding", true)] {
+            if is_refreshed {
+                harness.need(account).await.expect("a token");
+            }
+            harness.bank.next(Call::Fail(Failure::new(Class::Transient, "no")));
+            if is_refreshed {
+                harness.leases.refresh(harness.spec(account).key).await;
+                settle().await;
+            } else {
+                harness.need(account).await.expect_err("no token");
+            }
+        }
+        let key = |account| harness.spec(account).key;
+        let all = TokenPageQuery { search: None, number: 1, size: 10 };
+        let (_, rows) = page(&harness, all.clone()).await;
+        let wanted = [
+            (key("holding"), PhaseKind::Holding),
+            (key("resting"), PhaseKind::Resting),
+            (key("early"), PhaseKind::Live),
+            (key("late"), PhaseKind::Live),
+            (key("renewing"), PhaseKind::Renewing),
+            (key("purged"), PhaseKind::Empty),
+        ];
+        assert_eq!(rows, wanted);
+        // What changes changes its place, and what makes room for another leaves none.
+        harness.leases.refresh(key("holding")).await;
+        settle().await;
+        harness.need("new").await.expect("a token");
+        let (page, rows) = page(&harness, all).await;
+        assert_eq!(rows[0], (key("resting"), PhaseKind::Resting));
+        assert_eq!(rows.iter().find(|(of, _)| *of == key("holding")).expect("a row").1, PhaseKind::Live);
+        assert_eq!((rows.len(), page.found, page.all), (6, 6, 6));
+        let known: KeyMap<PhaseKind> = rows.into_iter().collect();
+        assert_eq!(known.len(), 6, "each once");
+    });
+}
+
+#[test]
+fn a_page_of_many_tokens_copies_its_own_rows_alone() {
+    run(Limits::default(), |harness| async move {
+        for number in 0..300_u16 {
+            harness.need(Box::leak(number.to_string().into())).await.expect("a token");
+        }
+        let lines = || token_entry::LINES.with(|lines| lines.replace(0));
+        let search = |text| TokenSearch::parse(text, PhaseKind::as_str);
+        for (search, number, wanted) in [
+            (None, 1, (50, 1, 6, 300)),
+            (None, 6, (50, 6, 6, 300)),
+            (None, usize::MAX, (50, 6, 6, 300)),
+            (search("live"), 2, (50, 2, 6, 300)),
+            (search("resting"), 2, (0, 1, 1, 0)),
+            (search(&harness.spec("7").key.to_string()), 1, (1, 1, 1, 1)),
+        ] {
+            lines();
+            let (page, rows) = page(&harness, TokenPageQuery { search, number, size: 50 }).await;
+            assert_eq!((rows.len(), page.number, page.pages, page.found), wanted);
+            assert_eq!(page.all, 300);
+            assert_eq!(lines(), rows.len(), "no other row is copied");
+        }
+        let key = harness.spec("42").key;
+        assert_eq!(harness.leases.line(&key.to_string()).await.map(|line| line.key), Some(key));
+        assert_eq!(lines(), 1);
+        let token = harness.leases.line(&key.to_string()).await.and_then(|line| line.token).expect("a token");
+        lines();
+        let sent = (token.fingerprint, token.generation);
+        assert_eq!(harness.leases.key_of("bank".into(), sent).await, Some(key));
+        assert_eq!(harness.leases.key_of("other".into(), sent).await, None);
+        assert_eq!(lines(), 0);
+        let summary = harness.leases.summary().await;
+        let tokens = summary.get("bank").expect("a provider");
+        assert_eq!((tokens.keys, tokens.live, tokens.fetches.ok), (300, 300, 300));
+        assert!(tokens.has_any(&[PhaseKind::Resting, PhaseKind::Live]) && !tokens.has_any(&[PhaseKind::Empty]));
+    });
+}
+
 #[test]
 fn a_rest_that_people_run_into_is_not_forgotten() {
     run(Limits { keys: 2, ..Limits::default() }, |harness| async move {
@@ -673,7 +767,10 @@ fn the_ledger_tells_ages_and_reasons_and_no_secret() {
         assert_eq!(line.last_failure, Some(LedgerFailure { class, cause, inside: "because".into(), at }));
         assert_eq!((line.failures, line.fetches), (0, FetchCounts { ok: 1, closed: 1, ..FetchCounts::default() }));
         let ledger = harness.leases.ledger().await;
-        assert_eq!(ledger.key(&issued.lease.key.to_string()), Some(issued.lease.key));
+        assert_eq!(
+            harness.leases.line(&issued.lease.key.to_string()).await.map(|line| line.key),
+            Some(issued.lease.key)
+        );
         let shown = format!("{ledger:?} {issued:?}");
         assert!(!shown.contains("Bearer") && !shown.contains("a-1"), "{shown}");
     });

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, Id};
 
+use super::token_order::TokenRank;
 use super::trace::FetchTrace;
 use crate::base::secret::Fingerprint;
 use crate::base::time::{Deadline, Now, millis};
 use crate::base::working_hours::WorkingHours;
 use crate::control::token_handle::TokenReply;
+use crate::control::token_page::SearchedToken;
 use crate::control::{
     EventKind, FetchContext, FetchCounts, Fetched, Generation, Issued, KnownToken, LedgerFailure, LedgerLine,
-    LedgerRest, LedgerToken, Observer, TokenSlot, TokenSpec, Unavailable,
+    LedgerRest, LedgerToken, Observer, TokenSlot, TokenSpec, TokenSubject, Unavailable,
 };
 use crate::store::Store;
 use crate::token::failure::{Class, ExactRest, Failure};
@@ -24,6 +26,12 @@ use crate::token::state::{Denial, FailureReport, PhaseKind, TokenOrigin, TokenSt
 
 /// The number of superseded tokens that are remembered.
 const MOST_SUPERSEDED: usize = 16;
+
+#[cfg(test)]
+thread_local! {
+    /// Number of lines that were made on this thread.
+    pub(super) static LINES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
 
 /// One key: its machine, and what the machine must not hold.
 pub(super) struct TokenEntry {
@@ -46,6 +54,8 @@ pub(super) struct TokenEntry {
     /// Tokens that were known before it, the latest last. By the wall clock alone, one of them could look newer.
     superseded: VecDeque<Fingerprint>,
     tally: FetchCounts,
+    /// Its place in the order of all keys; absent until it has one.
+    pub(super) rank: Option<TokenRank>,
 }
 
 /// A fetch under way, seen from its key.
@@ -86,6 +96,7 @@ impl TokenEntry {
             known: None,
             superseded: VecDeque::new(),
             tally: FetchCounts::default(),
+            rank: None,
         }
     }
 
@@ -329,7 +340,32 @@ impl TokenEntry {
         self.waiters.is_empty() && self.slot.flight().is_none() && self.slot.waiting() != PhaseKind::Settling
     }
 
+    /// The state as an operator is told it.
+    fn state(&self) -> PhaseKind {
+        self.slot.waiting().told(self.slot.failing_since().is_some())
+    }
+
+    /// The place that it has in the order of all keys, as it is now.
+    pub(super) fn current_rank(&self) -> TokenRank {
+        let ends = self.token_slot.load().as_ref().map_or(u64::MAX, |lease| lease.expires.wall());
+        TokenRank { is_well: !self.state().is_failing(), ends }
+    }
+
+    /// The parts that a search looks at.
+    pub(super) fn searched(&self) -> SearchedToken<'_> {
+        let TokenSpec { provider, procedure, .. } = &*self.spec;
+        SearchedToken { provider, state: self.state(), user: procedure.user(), vars: procedure.vars() }
+    }
+
+    /// The user and the values that the token is for.
+    pub(super) fn subject(&self) -> TokenSubject {
+        let procedure = &self.spec.procedure;
+        TokenSubject { user: procedure.user().cloned(), vars: procedure.vars().cloned().unwrap_or_default() }
+    }
+
     pub(super) fn line(&self, key: TokenKey, now: Now) -> LedgerLine {
+        #[cfg(test)]
+        LINES.with(|lines| lines.set(lines.get() + 1));
         LedgerLine {
             key,
             provider: Arc::clone(&self.spec.provider),

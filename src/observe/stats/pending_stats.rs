@@ -54,7 +54,7 @@ impl PendingStats {
         let last = self.tallies.len() - 1;
         if let Some((_, tally)) = self.tallies.get_mut(route.unwrap_or(last)) {
             let lasting = record.method == Method::CONNECT || record.status == Some(101);
-            tally.count(blame, record.replay, (!lasting).then_some(record.took));
+            tally.count(blame, record.status, record.replay, (!lasting).then_some(record.took));
         }
         let (samples, most, alike) = if blame == Blame::Nobody {
             (&mut self.successes, MOST_SUCCESSES, 0)

@@ -32,6 +32,11 @@ impl Blame {
         }
     }
 
+    /// Returns whether such an error is the refusal of a request by a rule or a limit: something that was meant to be so.
+    pub const fn is_refusal(self, status: Option<u16>) -> bool {
+        matches!((self, status), (Blame::Ours, Some(400..=499)) | (Blame::Client, Some(403 | 429)))
+    }
+
     /// In one word, as the table of errors has it; nothing where all is well.
     pub const fn as_str(self) -> Option<&'static str> {
         match self {
@@ -41,6 +46,15 @@ impl Blame {
             Blame::Provider => Some("provider"),
         }
     }
+}
+
+/// Counts of refused requests, by the party that has to act.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Refused {
+    /// Those that only a change of the settings lets pass.
+    pub ours: u64,
+    /// Those that the caller must not make, or not so often.
+    pub client: u64,
 }
 
 /// Counts of requests, and a histogram of their durations.
@@ -54,6 +68,8 @@ pub struct RequestCounts {
     pub provider: u64,
     /// Errors that are the caller's.
     pub client: u64,
+    /// Those of the operator's and of the caller's errors that are [refusals](Blame::is_refusal).
+    pub refused: Refused,
     /// Requests that were sent again with a new token.
     pub replays: u64,
     durations: [u32; BUCKETS],
@@ -61,19 +77,27 @@ pub struct RequestCounts {
 
 impl Default for RequestCounts {
     fn default() -> Self {
-        Self { requests: 0, ours: 0, provider: 0, client: 0, replays: 0, durations: [0; BUCKETS] }
+        let refused = Refused::default();
+        Self { requests: 0, ours: 0, provider: 0, client: 0, refused, replays: 0, durations: [0; BUCKETS] }
     }
 }
 
 impl RequestCounts {
     /// Counts one request. One without a duration (a tunnel, a WebSocket) is not among the quantiles.
     #[inline]
-    pub fn count(&mut self, blame: Blame, replay: Replay, took: Option<Duration>) {
+    pub fn count(&mut self, blame: Blame, status: Option<u16>, replay: Replay, took: Option<Duration>) {
         self.requests += 1;
+        let refused = u64::from(blame.is_refusal(status));
         match blame {
-            Blame::Client => self.client += 1,
+            Blame::Client => {
+                self.client += 1;
+                self.refused.client += refused;
+            }
             Blame::Nobody => {}
-            Blame::Ours => self.ours += 1,
+            Blame::Ours => {
+                self.ours += 1;
+                self.refused.ours += refused;
+            }
             Blame::Provider => self.provider += 1,
         }
         self.replays += u64::from(matches!(replay, Replay::Challenged | Replay::Replayed));
@@ -88,6 +112,8 @@ impl RequestCounts {
         self.ours += other.ours;
         self.provider += other.provider;
         self.client += other.client;
+        self.refused.ours += other.refused.ours;
+        self.refused.client += other.refused.client;
         self.replays += other.replays;
         for (own, more) in self.durations.iter_mut().zip(&other.durations) {
             *own = own.saturating_add(*more);
@@ -97,6 +123,17 @@ impl RequestCounts {
     /// Returns the number of all errors, regardless of fault.
     pub const fn errors(&self) -> u64 {
         self.ours + self.provider + self.client
+    }
+
+    /// The errors by the colour that a picture has for them, with its class: refusals are not among their party's.
+    pub const fn coloured_errors(&self) -> [(&'static str, u64); 4] {
+        let Refused { ours, client } = self.refused;
+        [
+            ("ours", self.ours.saturating_sub(ours)),
+            ("provider", self.provider),
+            ("refused", ours + client),
+            ("client", self.client.saturating_sub(client)),
+        ]
     }
 
     /// The duration, in milliseconds, within which this part (0 to 1) of the requests ended; absent where there are
@@ -161,7 +198,7 @@ mod tests {
     fn quantiles_are_near_the_truth() {
         let mut tally = RequestCounts::default();
         for ms in 1..=1000 {
-            tally.count(Blame::Nobody, Replay::None, Some(Duration::from_millis(ms)));
+            tally.count(Blame::Nobody, Some(200), Replay::None, Some(Duration::from_millis(ms)));
         }
         for (part, truth) in [(0.5, 500.0), (0.95, 950.0), (0.99, 990.0)] {
             let samples = tally.quantile(part).unwrap();
@@ -186,12 +223,19 @@ mod tests {
     fn blame_and_sums() {
         let mut tally = RequestCounts::default();
         for status in [200, 304, 401, 404, 422, 500, 503] {
-            tally.count(Blame::of_status(status), Replay::None, None);
+            tally.count(Blame::of_status(status), Some(status), Replay::None, None);
         }
-        tally.count(Blame::Ours, Replay::Replayed, Some(Duration::ZERO));
+        tally.count(Blame::Ours, Some(502), Replay::Replayed, Some(Duration::ZERO));
         let mut sum = tally.clone();
         sum.add(&tally);
         assert_eq!((sum.requests, sum.ours, sum.provider, sum.client, sum.replays), (16, 2, 6, 4, 2));
         assert_eq!((sum.errors(), tally.errors()), (12, 6));
+        // A refusal is its party's error, and has a colour of its own.
+        for (blame, status) in [(Blame::Ours, 403), (Blame::Client, 403), (Blame::Client, 429), (Blame::Provider, 429)]
+        {
+            tally.count(blame, Some(status), Replay::None, None);
+        }
+        assert_eq!((tally.ours, tally.provider, tally.client), (2, 4, 4));
+        assert_eq!(tally.coloured_errors(), [("ours", 1), ("provider", 4), ("refused", 3), ("client", 2)]);
     }
 }

@@ -220,7 +220,7 @@ mod tests {
         let record = |at: usize| AccessRecord { client: Some(at.to_string().into()), ..tests_record("/x") };
         let samples = (0..requests).map(|at| RequestSample::of(&record(at), blame)).collect();
         for _ in 0..requests {
-            tally.count(blame, Replay::None, Some(Duration::from_millis(5)));
+            tally.count(blame, None, Replay::None, Some(Duration::from_millis(5)));
         }
         StatsBatch { tallies: vec![(route.into(), tally)], kinds: Vec::new(), samples }
     }

@@ -28,7 +28,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
+use rustls::{CommonState, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
@@ -194,16 +194,26 @@ where
     let footing = config.footing;
     let Some(tls) = &config.tls else {
         let entry = Ingress::of(&config.mode, None);
-        let conn = ConnectionContext { listener, footing, peer: Rc::new(peer), entry, sent };
+        let conn = ConnectionContext { listener, footing, peer: Rc::new(peer), entry, tls_version: None, sent };
         return Some((Secured::Plain(stream), Rc::new(conn)));
     };
     let (stream, sni) = accept_tls(worker, config, tls, stream, peer.address).await?;
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(|chain| leaf(chain.first()?));
     let protocol = if session.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
+    let tls_version = version_of(session);
     let peer = Rc::new(Peer { certificate, ..peer });
-    let conn = ConnectionContext { listener, footing, peer, entry: Ingress::of(&config.mode, sni), sent };
+    let conn = ConnectionContext { listener, footing, peer, entry: Ingress::of(&config.mode, sni), tls_version, sent };
     Some((Secured::Tls(stream, protocol), Rc::new(conn)))
+}
+
+/// The version that a TLS session speaks, as OpenTelemetry writes it.
+pub(in crate::serve) fn version_of(session: &CommonState) -> Option<&'static str> {
+    match session.protocol_version()? {
+        ProtocolVersion::TLSv1_2 => Some("1.2"),
+        ProtocolVersion::TLSv1_3 => Some("1.3"),
+        _ => None,
+    }
 }
 
 /// The TLS handshake, and the server name that the client asks for. `None`: there is no connection any more.

@@ -17,6 +17,8 @@ pub struct ConnectionContext {
     /// The identity of the other end, as far as the connection shows it.
     pub peer: Rc<Peer>,
     pub entry: Ingress,
+    /// The version of its TLS, such as `1.3`; absent: it has none.
+    pub tls_version: Option<&'static str>,
     /// Bytes that its socket has taken.
     pub sent: Rc<SentBytes>,
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ForwardListener;
 use crate::route::Authority;
-use crate::serve::connections::connection::{AcceptedProtocol, begin_handshake, serve_http};
+use crate::serve::connections::connection::{AcceptedProtocol, begin_handshake, serve_http, version_of};
 use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::current_state::CurrentState;
 use crate::serve::exchanges::upgrade::Duplex;
@@ -51,7 +51,8 @@ pub async fn serve(
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") { AcceptedProtocol::TlsH2 } else { AcceptedProtocol::Tls };
     let ConnectionContext { listener, footing, .. } = *outer;
     let (peer, sent) = (outer.peer.clone(), outer.sent.clone());
-    let conn = Rc::new(ConnectionContext { listener, footing, peer, entry: Ingress::Tunnel(tunnel), sent });
+    let (entry, tls_version) = (Ingress::Tunnel(tunnel), version_of(stream.get_ref().1));
+    let conn = Rc::new(ConnectionContext { listener, footing, peer, entry, tls_version, sent });
     serve_http(current, stream, conn, protocol, drain).await;
 }
 

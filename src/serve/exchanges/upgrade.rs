@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct DedicatedConnection {
     sender: http1::SendRequest<RequestBody>,
     turning: Turning,
     host: Arc<str>,
+    /// The address that it is connected to, if that is known.
+    pub peer: Option<IpAddr>,
 }
 
 /// Opens a connection for one call alone.
@@ -85,6 +88,7 @@ pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Resul
         tracing::warn!(host, %error, "cannot connect");
         Fault::from(&error)
     })?;
+    let peer = stream.get_ref().0.peer_addr().ok().map(|address| address.ip());
     let stream: Box<dyn Duplex> = Box::new(destination.over_http1(stream));
     let handshake = destination.path.http1.builder().handshake(TokioIo::new(stream)).await;
     let (sender, mut connection) = handshake.map_err(|error| broken_off(host, error))?;
@@ -98,7 +102,7 @@ pub async fn connect(destination: &Destination, gauge: Gauge, now: Now) -> Resul
         }
         drop(open);
     });
-    Ok(DedicatedConnection { sender, turning, host: destination.host.clone() })
+    Ok(DedicatedConnection { sender, turning, host: destination.host.clone(), peer })
 }
 
 impl DedicatedConnection {

@@ -550,7 +550,10 @@ impl UpstreamCall<'_> {
                 Sent::Answered(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Fault::UpstreamProtocol);
                 }
-                Sent::Answered(response) => return Ok((response, connection)),
+                Sent::Answered(response) => {
+                    log.record().upstream = connection.peer();
+                    return Ok((response, connection));
+                }
                 Sent::Unsent(unsent) if reused || tries < MOST_TRIES => {
                     tries += u32::from(!reused);
                     body = unsent;
@@ -612,7 +615,10 @@ impl UpstreamCall<'_> {
                 connected = self.redress_late(in_use, log, &mut late).await?.then_some(alone);
                 continue;
             };
-            return alone.send(cleared, route.route.timeouts.response).await;
+            let peer = alone.peer;
+            let answered = alone.send(cleared, route.route.timeouts.response).await?;
+            log.record().upstream = peer;
+            return Ok(answered);
         }
     }
 

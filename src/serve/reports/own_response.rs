@@ -3,12 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{Request, Response};
 use uuid::Uuid;
 
 use crate::observe::record::{AccessRecord, Replay};
 use crate::observe::trace::parent;
+use crate::observe::user_agent::UserAgent;
 use crate::serve::connections::connection_context::ConnectionContext;
 use crate::serve::exchanges::response_body::ResponseBody;
 use crate::serve::fault::Fault;
@@ -47,11 +48,14 @@ pub(in crate::serve) fn access_record<B>(
         trace: parent(request.headers()),
         listener: worker.listener(conn.listener).map_or_else(|| "".into(), |listener| listener.name.clone()),
         peer: conn.peer.address,
+        user_agent: request.headers().get(USER_AGENT).and_then(UserAgent::parse),
+        tls: conn.tls_version,
         client: None,
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         route: None,
         provider: None,
+        upstream: None,
         provider_id: None,
         token: None,
         refused: None,

@@ -101,7 +101,7 @@ impl RequestLog {
     #[inline]
     pub fn came_back(&mut self, status: StatusCode, verdict: Verdict) {
         if let Some(trail) = &mut self.trail {
-            trail.came_back(status.as_u16(), verdict);
+            trail.came_back(status.as_u16(), verdict, self.record.upstream);
         }
     }
 

@@ -4,6 +4,7 @@
 //! one that is open when the request ends is closed with it. The attributes are names of the config and the data of the
 //! access line: no header values, no queries.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Uri};
@@ -67,7 +68,7 @@ impl RequestSpans {
     }
 
     /// The head of the provider's answer is there.
-    pub fn came_back(&mut self, status: u16, verdict: Verdict) {
+    pub fn came_back(&mut self, status: u16, verdict: Verdict, peer: Option<IpAddr>) {
         let Some(step) = &mut self.step else { return };
         let judged = match verdict {
             Verdict::Accepted => "accepted",
@@ -76,6 +77,9 @@ impl RequestSpans {
             Verdict::Unknown => "unknown",
         };
         step.tell("http.response.status_code", status);
+        if let Some(peer) = peer {
+            step.tell("network.peer.address", peer.to_string());
+        }
         step.tell("countersign.verdict", judged);
         if status >= 400 {
             step.tell("error.type", status.to_string());
@@ -180,6 +184,8 @@ fn describe(record: &AccessRecord, span: &mut Span) {
         }
     };
     maybe("client.address", record.peer.map(|peer| peer.to_string().into()));
+    maybe("user_agent.original", record.user_agent.map(|agent| agent.as_str().to_owned().into()));
+    maybe("tls.protocol.version", record.tls.map(AttributeValue::from));
     maybe("http.response.status_code", record.status.map(AttributeValue::from));
     let provider_id = record.provider_id.as_ref().and_then(|id| id.to_str().ok());
     maybe("countersign.provider_request_id", provider_id.map(|id| id.to_owned().into()));

@@ -37,7 +37,8 @@ impl Front {
         let footing = self.present.worker().footing(0).expect("a listener");
         let peer = Rc::new(Peer::default());
         let entry = Ingress::Reverse(ReverseIngress { sni: None });
-        let door = Rc::new(ConnectionContext { listener: 0, footing, peer, entry, sent: theirs.sent() });
+        let door =
+            Rc::new(ConnectionContext { listener: 0, footing, peer, entry, tls_version: None, sent: theirs.sent() });
         let serving = serve_http(self.present.clone(), theirs, door, wire, CancellationToken::new());
         self.world.spawn(|world| &world.at_front, serving);
         ours

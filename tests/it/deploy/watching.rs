@@ -133,6 +133,32 @@ fn the_dashboard_shows_every_metric_there_is() {
         let (metric, label) = (&found[1], &found[2]);
         assert!(manual[metric].labels.contains(label) || ADDED.contains(&label), "{definition}");
     }
+    // Every panel says what it shows, and what to make of it.
+    let mut said = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("panels").iter().filter(|panel| panel["type"] != "row") {
+        let description = panel["description"].as_str().unwrap_or_default();
+        assert!(description.len() > 20 && said.insert(description), "{} needs a description", panel["title"]);
+    }
+    // The moments that are marked are of metrics that exist.
+    let marks = dashboard["annotations"]["list"].as_array().expect("annotations");
+    assert!(
+        marks.iter().any(|mark| mark["expr"].as_str().is_some_and(|expr| expr.contains("reload_success_timestamp")))
+    );
+    for mark in marks {
+        let query = mark["expr"].as_str().expect("a query").replace("$instance", ".*");
+        assert!(!query.contains('$') && !known(&query, &manual).is_empty(), "{mark}");
+        let rules = file(
+            ".yaml",
+            &format!("groups:\n  - name: marks\n    rules:\n      - {{ record: mark, expr: '{query}' }}\n"),
+        );
+        told(machine("promtool").args(["check", "rules"]).arg(rules.path()), "").content("the query");
+    }
+    // Its links lead to pages of the dashboard of an instance.
+    let links = dashboard["links"].as_array().expect("links");
+    assert!(links.iter().any(|link| link["url"] == "${console}/ui/requests?only=errors"));
+    assert!(links.iter().all(|link| link["url"].as_str().is_some_and(|url| url.starts_with("${console}/"))));
+    let variables = dashboard["templating"]["list"].as_array().expect("variables");
+    assert!(variables.iter().any(|variable| variable["name"] == "console" && variable["type"] == "textbox"));
     // No two panels lie over each other.
     let mut taken = BTreeSet::new();
     for panel in dashboard["panels"].as_array().expect("panels") {

@@ -215,6 +215,8 @@
     const button = document.getElementById("theme");
     button.hidden = false;
     name(button);
+    const keys = document.getElementById("show-keys");
+    if (keys) keys.hidden = false;
     localize(document);
     enliven(document);
     open();
@@ -230,6 +232,8 @@
     const button = event.target.closest("button");
     if (!button) return;
     if (button.id === "theme") theme(button);
+    else if (button.id === "show-keys") document.getElementById("keys").showModal();
+    else if (button.hasAttribute("data-close")) button.closest("dialog").close();
     else if (button.id === "pause") pause(button);
     else if (button.hasAttribute("data-copy")) copy(button);
   });
@@ -241,15 +245,23 @@
       filter(form);
     }
   });
-  // A slash goes to the page's search field, unless it is being typed into another.
+  // Keys lead to the page's search field, to another page, and to a list of the keys; in a field they are letters.
+  const pages = { o: "/", r: "/ui/requests", t: "/ui/tokens", p: "/ui/providers" };
+  let began = -Infinity;
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.altKey || event.metaKey) return;
+    const keys = document.getElementById("keys");
+    if (!keys || keys.open || event.ctrlKey || event.altKey || event.metaKey) return;
     if (event.target.closest("input, select, textarea")) return;
+    const place = event.timeStamp - began < 1500 ? pages[event.key] : undefined;
+    began = event.key === "g" ? event.timeStamp : -Infinity;
     const field = document.getElementById("q");
-    if (!field) return;
-    event.preventDefault();
-    field.focus();
-    field.select();
+    if (place) location.assign(place);
+    else if (event.key === "?") keys.showModal();
+    else if (event.key === "/" && field) {
+      event.preventDefault();
+      field.focus();
+      field.select();
+    }
   });
   let typing = 0;
   document.addEventListener("input", (event) => {

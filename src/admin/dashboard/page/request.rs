@@ -118,6 +118,9 @@ fn facts(sample: &RequestSample, detail: &RequestDetailView, now: Now) -> Vec<Re
     }
     facts.push(RequestFact::text("Listener", view.listener.clone()));
     facts.extend(view.client_address.clone().map(|address| RequestFact::code("Client's address", address)));
+    facts.extend(view.user_agent.clone().map(|agent| RequestFact::code("Client's program", agent)));
+    facts.extend(view.tls.map(|version| RequestFact::text("Client's TLS", version.to_owned())));
+    facts.extend(view.upstream_address.clone().map(|address| RequestFact::code("Provider's address", address)));
     let whose = match view.fault {
         Some("operator") => "the operator: the process, its config or its credentials",
         Some("provider") => "the provider",

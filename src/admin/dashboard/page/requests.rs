@@ -210,10 +210,11 @@ fn chips(request_stats: &RequestStats, filter: &RequestFilter) -> Vec<ChipRow> {
 /// The party that has to act, with its colour.
 pub(super) const fn result(sample: &RequestSample) -> StatusBadge {
     match (sample.blame, sample.record.status) {
+        // It did what the settings say.
+        (Blame::Client, status) if Blame::Client.is_refusal(status) => StatusBadge::new("warn", "client: refused"),
+        (Blame::Ours, status) if Blame::Ours.is_refusal(status) => StatusBadge::new("warn", "operator: settings"),
         (Blame::Client, _) => StatusBadge::new("idle", "client’s error"),
         (Blame::Nobody, _) => StatusBadge::new("good", ""),
-        // It did what the settings say.
-        (Blame::Ours, Some(400..=499)) => StatusBadge::new("warn", "operator: settings"),
         (Blame::Ours, _) => StatusBadge::new("bad", "operator’s error"),
         (Blame::Provider, _) => StatusBadge::new("warn", "provider’s error"),
     }
