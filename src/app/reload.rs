@@ -22,7 +22,9 @@ use super::process_ca::ProcessCa;
 use super::recordings::Recordings;
 use crate::base::vars::Vars;
 use crate::config::{ListenerConfig, LogConfig, Snapshot};
-use crate::control::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, journal_reload, token_spec};
+use crate::control::{
+    ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, journal_reload, modules_in_force, token_spec,
+};
 use crate::observe::access::{AccessLog, AccessLogBusy};
 use crate::observe::logging::{LogLevelError, LogLevels};
 use crate::serve::page::ForwardPageError;
@@ -184,8 +186,7 @@ impl Reloader {
         let stays = |name: &str| snapshot.providers.iter().any(|provider| *provider.name == *name);
         let went = before.providers.iter().map(|provider| &*provider.name).filter(|name| !stays(name));
         self.shared.metrics.providers_go(went);
-        // A fetch that failed under the old config may succeed under the new one.
-        self.shared.leases.forgive();
+        self.shared.leases.reloaded(modules_in_force(&snapshot));
         self.fetch_ahead(&before, &snapshot);
         Ok(changes)
     }

@@ -76,7 +76,8 @@ fn told(tokens: &[Value], now: Now) -> String {
         let why = one.get("last_failure").map_or_else(String::new, |failure| {
             format!("{} {}: {}", word(failure, "class"), at(failure, "at"), word(failure, "reason"))
         });
-        let (key, provider, state) = (word(one, "key"), word(one, "provider"), word(one, "state"));
+        let state = if is_superseded(one) { "superseded" } else { word(one, "state") };
+        let (key, provider) = (word(one, "key"), word(one, "provider"));
         let cells = [key, provider, state, &generation, word(one, "fingerprint"), &at(one, "expires_at"), &until, &why];
         cells.iter().map(|cell| (*cell).to_owned()).collect()
     };
@@ -84,10 +85,15 @@ fn told(tokens: &[Value], now: Now) -> String {
     table(&["KEY", "PROVIDER", "STATE", "GENERATION", "FINGERPRINT", "EXPIRES", "NEXT FETCH", "LAST FAILURE"], &rows)
 }
 
-/// The keys that are meant: this one, the one that begins so, or all of this provider.
+/// The keys that are meant: this one, the one that begins so, or all of this provider's secrets that are in force.
 fn meant(admin_listener: &AdminClient, token: &str) -> Result<Vec<String>, AdminCallError> {
     let answer = admin_listener.ask("GET", "/api/v1/tokens", None)?;
     choose(list(&answer, "tokens"), token).map_err(|why| (1, why))
+}
+
+/// Returns whether a token is one of a former secret.
+fn is_superseded(token: &Value) -> bool {
+    token.get("superseded") == Some(&Value::Bool(true))
 }
 
 fn choose(tokens: &[Value], token: &str) -> Result<Vec<String>, String> {
@@ -95,7 +101,7 @@ fn choose(tokens: &[Value], token: &str) -> Result<Vec<String>, String> {
         tokens.iter().filter(|one| test(one)).map(|one| word(one, "key").to_owned()).collect()
     };
     let by_key = of(&|one| token.len() >= 4 && word(one, "key").starts_with(token));
-    let by_provider = of(&|one| word(one, "provider") == token);
+    let by_provider = of(&|one| word(one, "provider") == token && !is_superseded(one));
     let shown = token.escape_debug();
     match (by_key.as_slice(), by_provider.is_empty()) {
         (_, false) => Ok(by_provider),
@@ -177,6 +183,14 @@ mod tests {
         assert_eq!(choose(&tokens, "00ff00"), Ok(vec!["00ff00ff".to_owned()]));
         assert_eq!(choose(&tokens, "scb").map(|keys| keys.len()), Ok(2));
         assert_eq!(choose(&tokens, "meed"), Ok(vec!["abcd0000".to_owned()]));
+        let former = json!({ "key": "dddd0000", "provider": "meed", "superseded": true });
+        let tokens = [tokens.as_slice(), &[former]].concat();
+        assert_eq!(
+            choose(&tokens, "meed"),
+            Ok(vec!["abcd0000".to_owned()]),
+            "the bank does not see an old secret again"
+        );
+        assert_eq!(choose(&tokens, "dddd"), Ok(vec!["dddd0000".to_owned()]));
         assert!(choose(&tokens, "00ff").is_err_and(|why| why.contains("several")));
         assert!(choose(&tokens, "abc").is_err() && choose(&tokens, "nobody").is_err() && choose(&tokens, "").is_err());
     }

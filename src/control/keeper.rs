@@ -89,6 +89,8 @@ pub struct Keeper {
     /// The way to tell that other credentials are accepted.
     promotions: Option<TokenHandle>,
     keys: KeyMap<TokenEntry>,
+    /// The keys of the modules of the config in force; absent before the first reload: all are.
+    modules: Option<KeyMap<()>>,
     order: TokenOrder,
     /// The keys of users' tokens, by the record that they come from.
     users: KeyMap<Vec<TokenKey>>,
@@ -149,6 +151,7 @@ impl Keeper {
             rests: Rests::default(),
             promotions: None,
             keys: KeyMap::default(),
+            modules: None,
             order: TokenOrder::default(),
             users: KeyMap::default(),
             fetches: JoinSet::new(),
@@ -293,12 +296,6 @@ impl Keeper {
                 let contested = self.keys.iter().filter(|(_, tracked)| tracked.spec.procedure.is_contested());
                 drop(answer.send(contested.map(|(key, _)| *key).collect()));
             }
-            KeeperMessage::Forgive => {
-                let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
-                for key in keys {
-                    self.advance(key, Event::Forgiven, EventData::None);
-                }
-            }
             KeeperMessage::Promoted { provider, slot, is_change } => self.promoted(provider, slot, is_change),
             KeeperMessage::IdleUsers { answer } => drop(answer.send(self.idle_users(self.clock.now()))),
             // The caller may have hung up.
@@ -329,6 +326,7 @@ impl Keeper {
                 self.refused(key, generation);
                 self.advance(key, Event::RefusedAtBirth { generation }, EventData::None);
             }
+            KeeperMessage::Reloaded { modules } => self.reloaded(modules),
             KeeperMessage::Shutdown => return ControlFlow::Break(()),
             KeeperMessage::Standing { key, answer } => self.report_freshness(&key, answer),
             KeeperMessage::Sent { provider, token, answer } => drop(answer.send(self.key_of(&provider, token))),
@@ -347,6 +345,23 @@ impl Keeper {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Another config is in force. Requests that began under the last one may still take the tokens of its secrets, so these
+    /// stay as long as they are valid.
+    fn reloaded(&mut self, modules: KeyMap<()>) {
+        let now = self.clock.now();
+        let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
+        for key in keys {
+            let Some(tracked) = self.keys.get_mut(&key) else { continue };
+            tracked.is_superseded = is_superseded(&tracked.spec, Some(&modules));
+            if tracked.is_superseded && tracked.idle() && !tracked.has_token(now) {
+                self.forget(&key);
+            } else {
+                self.advance(key, Event::Forgiven, EventData::None);
+            }
+        }
+        self.modules = Some(modules);
     }
 
     /// Returns whether this generation is the last one, and no newer one is being fetched.
@@ -447,6 +462,7 @@ impl Keeper {
         if spec.serial >= tracked.spec.serial {
             tracked.spec = spec;
         }
+        tracked.is_superseded = is_superseded(&tracked.spec, self.modules.as_ref());
         tracked.token_slot.stamp(now);
         if tracked.waiters.len() >= self.limits.waiters {
             tracked.waiters.retain(|waiter| !waiter.is_closed());
@@ -641,7 +657,9 @@ impl Keeper {
             .keys
             .iter()
             .filter(|(_, tracked)| tracked.slot.waiting() == PhaseKind::Empty && tracked.idle())
-            .filter(|(_, tracked)| tracked.token_slot.last_used() < horizon && !tracked.awaits_opening(now))
+            .filter(|(_, tracked)| {
+                tracked.is_superseded || tracked.token_slot.last_used() < horizon && !tracked.awaits_opening(now)
+            })
             .map(|(key, _)| *key)
             .collect();
         for key in old {
@@ -732,6 +750,11 @@ impl Keeper {
         lines.sort_by(|a, b| (&a.provider, a.key).cmp(&(&b.provider, b.key)));
         TokenTable { lines }
     }
+}
+
+/// Returns whether a token is one of a secret that the config in force no longer has.
+fn is_superseded(spec: &TokenSpec, modules: Option<&KeyMap<()>>) -> bool {
+    spec.module.zip(modules).is_some_and(|(module, modules)| !modules.contains_key(&module))
 }
 
 fn crowded(inside: &str) -> Unavailable {

@@ -32,6 +32,8 @@ pub struct LedgerLine {
     pub key: TokenKey,
     /// Name of the provider that the token belongs to.
     pub provider: Arc<str>,
+    /// True if it is one of a former secret, which the config in force no longer has.
+    pub superseded: bool,
     /// Phase of the key's state machine, such as fetching or resting.
     pub phase: PhaseKind,
     /// The token that is being served.
@@ -81,8 +83,12 @@ pub struct ProviderTokens {
 }
 
 impl ProviderTokens {
-    /// Adds one key.
+    /// Adds one key. Of a superseded one only the fetches count.
     pub fn add(&mut self, line: LedgerLine) {
+        self.fetches.add(&line.fetches);
+        if line.superseded {
+            return;
+        }
         let first = |known: Option<u64>, at: Option<u64>| known.into_iter().chain(at).min();
         self.states |= 1 << line.state() as u8;
         self.keys += 1;
@@ -98,7 +104,6 @@ impl ProviderTokens {
         {
             self.last_failure = line.last_failure;
         }
-        self.fetches.add(&line.fetches);
     }
 
     /// Returns whether a key is in one of these states.
@@ -225,6 +230,7 @@ mod tests {
         let line = |phase, failing_since| LedgerLine {
             key: KeyBuilder::new("bank").finish(),
             provider: "bank".into(),
+            superseded: false,
             phase,
             token: None,
             rest: None,

@@ -71,7 +71,7 @@ pub use ledger::{
 pub use quotas::{CountedQuota, QuotaBook, QuotaClaims};
 pub use reload::{ReloadOutcome, ReloadRequest, ReloadScope, Reloaded, Reloading, Reloads};
 pub use stats::{StatsReceiver, StatsSender};
-pub use token_call::{AGENT, TokenCallReport, TokenTrialError, destination, token_spec, try_token};
+pub use token_call::{AGENT, TokenCallReport, TokenTrialError, destination, modules_in_force, token_spec, try_token};
 pub use token_handle::{Inbox, TokenHandle};
 pub use token_page::{TokenPage, TokenPageQuery, TokenSearch};
 pub use token_slot::TokenSlot;
@@ -161,6 +161,9 @@ pub trait FetchProcedure: Send + Sync {
 pub struct TokenSpec {
     /// Its name.
     pub key: TokenKey,
+    /// The key of the module that fetches it, before the values of route variables narrow it: another one once a secret
+    /// has changed. Absent for a user's token, whose consent outlives secrets.
+    pub module: Option<TokenKey>,
     /// Counts the configs: one of an earlier config never takes the place of one of a later config.
     pub serial: u64,
     /// Name of the provider, for logs, metrics and the admin API.

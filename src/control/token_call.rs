@@ -27,14 +27,14 @@ use crate::base::secret::{ExposeSecret, Fingerprint};
 use crate::base::time::{Clock, Now, Stopwatch, Within};
 use crate::base::vars::Vars;
 use crate::base::working_hours::WorkingHours;
-use crate::config::{ProviderConfig, Route};
+use crate::config::{ProviderConfig, Route, Snapshot};
 use crate::provider::{DpopServer, LoginProgress, Module, SignatureFailure, TokenRequest, date, is_whole, lacks_nonce};
 use crate::signing::signer::SigningError;
 use crate::store::{Error as StoreError, Store};
 use crate::token::call_budget::CallBudget;
 use crate::token::failure::{Class, Failure, FailureCause};
 use crate::token::grant::{CallCredentials, Grant};
-use crate::token::key::TokenKey;
+use crate::token::key::{KeyMap, TokenKey};
 use crate::upstream::{AskError, Destination};
 
 /// The `User-Agent` of the proxy's own calls, unless a profile or the config sets another.
@@ -48,11 +48,18 @@ pub(super) const MOST_GRANT: usize = 1024 * 1024;
 /// The rest when a request could not be signed: no provider was asked, and a key service tells by itself when it is back.
 const SIGNER_REST: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(1) };
 
+/// The keys of the modules by which a config's routes get tokens of applications, with current and with next credentials.
+pub fn modules_in_force(snapshot: &Snapshot) -> KeyMap<()> {
+    let routes = snapshot.routes.iter().flat_map(|route| [Some(route), route.next.as_ref()]).flatten();
+    routes.map(|route| (route.module.key(), ())).collect()
+}
+
 /// The token that a route of the config with this number needs for these variables.
 pub fn token_spec(route: &Arc<Route>, vars: Vars, clock: &Clock, serial: u64) -> Arc<TokenSpec> {
     let provider = route.provider.clone();
     Arc::new(TokenSpec {
         key: route.module.key_for(&vars),
+        module: Some(route.module.key()),
         serial,
         provider: provider.name.clone(),
         refresh_before: provider.refresh_before,

@@ -26,7 +26,6 @@ pub(super) enum KeeperMessage {
     CatchUp { key: TokenKey, generation: u64 },
     Contested { answer: oneshot::Sender<Vec<TokenKey>> },
     Discard { key: TokenKey, generation: u64 },
-    Forgive,
     IdleUsers { answer: oneshot::Sender<KeyMap<Duration>> },
     Ledger { answer: oneshot::Sender<TokenTable> },
     Line { key: String, answer: oneshot::Sender<Option<LedgerLine>> },
@@ -36,6 +35,7 @@ pub(super) enum KeeperMessage {
     Promoted { provider: Arc<str>, slot: CredentialSlot, is_change: bool },
     Purge { key: TokenKey, answer: oneshot::Sender<bool> },
     Refresh { key: TokenKey, answer: oneshot::Sender<bool> },
+    Reloaded { modules: KeyMap<()> },
     Refused { spec: Arc<TokenSpec>, generation: u64, replaced: bool, cause: Option<Context>, answer: TokenReply },
     RefusedAtBirth { key: TokenKey, generation: u64 },
     Shutdown,
@@ -221,9 +221,10 @@ impl TokenHandle {
         self.ask(|answer| KeeperMessage::Users { answer }).await.unwrap_or_default()
     }
 
-    /// The world has changed in a way that may have cured failures (a reload): all rests end.
-    pub fn forgive(&self) {
-        self.tell(KeeperMessage::Forgive);
+    /// Another config is in force, and these are the keys of its modules. It may have cured failures: all rests end. Keys of
+    /// modules that it does not have are forgotten, or superseded as long as their tokens are of use.
+    pub fn reloaded(&self, modules: KeyMap<()>) {
+        self.tell(KeeperMessage::Reloaded { modules });
     }
 
     /// The provider gave a token for these credentials after it had refused those of the other slot: calls use them from

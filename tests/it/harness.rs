@@ -11,6 +11,7 @@ use countersign::app::boot::{BootOptions, Running};
 use countersign::base::secret::{hex, sha256};
 use countersign::base::time::{Clock, Now};
 use countersign::config::{InMemory, Snapshot, build};
+use countersign::control::modules_in_force;
 use countersign::sim::{self, Bank, LeafSpec, Sim, SimAuthority, SimHandle};
 
 use crate::client::Client;
@@ -156,6 +157,11 @@ impl Harness {
         let Harness { running, log, .. } = self;
         drop(running);
         log.lines()
+    }
+
+    /// Ends all rests, as a reload of the same config does.
+    pub fn forgive(&self) {
+        self.running.leases.reloaded(modules_in_force(&self.running.reloads.current()));
     }
 
     /// `GET` on the admin listener.

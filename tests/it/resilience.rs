@@ -270,7 +270,7 @@ fn no_payment_is_made_twice_whatever_breaks() {
     converse(async {
         for (round, (what, faults)) in weather().into_iter().chain(weather()).enumerate() {
             // The key rests after some of it; nobody here wants to wait.
-            stage.running.leases.forgive();
+            stage.forgive();
             sim.set(faults);
             if round % 3 != 0 || what.contains("token endpoint") {
                 sim.revoke_all();

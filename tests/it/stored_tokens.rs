@@ -75,8 +75,7 @@ fn a_token_that_was_refused_is_not_found_by_the_next_life() {
     assert_eq!(call(&stage), 503);
     assert_eq!(sim.resource_calls(), calls, "what was refused is not sent again");
     sim.change(|faults| faults.token = SimFault::default());
-    let leases = stage.running.leases.clone();
-    converse(async { leases.forgive() });
+    stage.forgive();
     assert_eq!(call(&stage), 200);
     stage.stop();
 }

@@ -31,6 +31,9 @@ pub(crate) struct TokenView {
     pub provider: String,
     /// Phase of the token: `empty`, `fetching`, `live`, `renewing`, `holding`, `resting` or `settling`.
     pub state: &'static str,
+    /// True if it is one of a former secret: calls that began before may still take it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub superseded: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +66,7 @@ impl TokenView {
             key: line.key.to_string(),
             provider: line.provider.to_string(),
             state: line.state().as_str(),
+            superseded: line.superseded,
             generation: token.map(|token| token.generation),
             fingerprint: token.map(|token| token.fingerprint.to_string()),
             issued_at: token.map(|token| rfc3339(token.issued)),

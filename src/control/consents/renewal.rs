@@ -51,6 +51,7 @@ pub fn user_spec(
     let consents = provider.consents.as_ref()?;
     Some(Arc::new(TokenSpec {
         key: user.lease_key(consents.module.consent()?.realm()),
+        module: None,
         serial,
         provider: provider.name.clone(),
         refresh_before: consents.upkeep.refresh_before,

@@ -115,6 +115,18 @@ impl Observer for Notes {
     }
 }
 
+/// The key of the module of an account.
+fn module(account: &str) -> TokenKey {
+    let mut key = KeyBuilder::new("module");
+    key.field("account", account.as_bytes());
+    key.finish()
+}
+
+/// The modules of a config that has these accounts.
+fn in_force(accounts: &[&str]) -> KeyMap<()> {
+    accounts.iter().map(|account| (module(account), ())).collect()
+}
+
 struct KeeperHarness {
     bank: Arc<Bank>,
     manual: Arc<ManualClock>,
@@ -128,6 +140,7 @@ impl KeeperHarness {
         key.field("account", account.as_bytes());
         Arc::new(TokenSpec {
             key: key.finish(),
+            module: Some(module(account)),
             serial: 0,
             provider: "bank".into(),
             refresh_before: Duration::from_secs(60),
@@ -722,9 +735,49 @@ fn the_operator_refreshes_purges_and_forgives() {
         assert!(issued.token_slot.take(harness.manual.now()).is_none());
         harness.bank.next(failure(Class::Fatal));
         harness.need("a").await.expect_err("no token");
-        harness.leases.forgive();
+        harness.leases.reloaded(in_force(&["a"]));
         harness.need("a").await.expect("a token");
         assert_eq!(harness.bank.calls(), 4);
+    });
+}
+
+#[test]
+fn a_former_secret_is_not_told_as_a_failure_and_never_shown_again() {
+    run(Limits::default(), |harness| async move {
+        // Two secrets: one was wrong from the start, one has a token.
+        harness.bank.next(failure(Class::Fatal));
+        harness.need("wrong").await.expect_err("no token");
+        let served = harness.need("former").await.expect("a token");
+        harness.leases.reloaded(in_force(&["cured"]));
+        harness.need("cured").await.expect("a token");
+        let summary = harness.leases.summary().await;
+        let tokens = summary.get("bank").expect("a provider");
+        assert_eq!((tokens.keys, tokens.live, tokens.failing_since), (1, 1, None), "one secret is in force");
+        assert_eq!(tokens.last_failure, None);
+        let lines = harness.leases.ledger().await.lines;
+        let told: Vec<(TokenKey, bool)> = lines.iter().map(|line| (line.key, line.superseded)).collect();
+        assert_eq!(told.len(), 2, "what has no token is forgotten: {told:?}");
+        assert!(
+            told.contains(&(harness.spec("former").key, true)) && told.contains(&(harness.spec("cured").key, false))
+        );
+        // A request that began before takes its token; when that ends, no other is fetched.
+        assert!(served.token_slot.take(harness.manual.now()).is_some());
+        let calls = harness.bank.calls();
+        for _ in 0..4 {
+            harness.pass(LIFE.as_secs() / 4 + 1).await;
+            if let Some(slot) = harness.leases.at_hand(harness.spec("former").key).await {
+                let _used = slot.token_slot.take(harness.manual.now());
+            }
+        }
+        let key = |line: &LedgerLine| line.key == harness.spec("former").key;
+        assert!(!harness.leases.ledger().await.lines.iter().any(key), "forgotten with its token");
+        assert_eq!(harness.bank.calls() - calls, 0, "neither secret is used ahead of need");
+        // A request that is so old asks for it by itself: it counts as one of a former secret all the same.
+        harness.need("former").await.expect("a token");
+        assert!(harness.line("former").await.superseded);
+        // The secret comes back.
+        harness.leases.reloaded(in_force(&["cured", "former"]));
+        assert!(!harness.line("former").await.superseded);
     });
 }
 
@@ -1001,6 +1054,7 @@ fn news_of_a_users_record_reach_its_tokens_of_every_realm() {
             let bank = ScriptedSource { bank: Arc::clone(&harness.bank), account };
             Arc::new(TokenSpec {
                 key,
+                module: None,
                 serial,
                 provider,
                 refresh_before,

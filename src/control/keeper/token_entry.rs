@@ -54,6 +54,9 @@ pub(super) struct TokenEntry {
     /// Tokens that were known before it, the latest last. By the wall clock alone, one of them could look newer.
     superseded: VecDeque<Fingerprint>,
     tally: FetchCounts,
+    /// True if it is one of a secret that the config in force no longer has. Requests that began before may take its token;
+    /// no other is fetched ahead of need, since the bank has no use for the old secret.
+    pub(super) is_superseded: bool,
     /// Its place in the order of all keys; absent until it has one.
     pub(super) rank: Option<TokenRank>,
 }
@@ -96,6 +99,7 @@ impl TokenEntry {
             known: None,
             superseded: VecDeque::new(),
             tally: FetchCounts::default(),
+            is_superseded: false,
             rank: None,
         }
     }
@@ -161,7 +165,12 @@ impl TokenEntry {
 
     /// Returns whether a request has taken the current generation.
     pub(super) fn used(&self) -> bool {
-        self.token_slot.last_used() >= self.published
+        !self.is_superseded && self.token_slot.last_used() >= self.published
+    }
+
+    /// Returns whether it has a valid token.
+    pub(super) fn has_token(&self, now: Now) -> bool {
+        self.token_slot.load().as_ref().is_some_and(|lease| lease.valid(now))
     }
 
     pub(super) fn publish(
@@ -275,7 +284,8 @@ impl TokenEntry {
     /// Returns whether a token is to be fetched before the opening.
     pub(super) fn is_to_prewarm(&self, now: Now) -> bool {
         let opens_soon = |hours: &WorkingHours| hours.opens_in(now).is_some() && hours.fetches_in(now).is_none();
-        self.slot.waiting() == PhaseKind::Empty
+        !self.is_superseded
+            && self.slot.waiting() == PhaseKind::Empty
             && self.spec.procedure.hours().is_some_and(opens_soon)
             && self.awaits_opening(now)
     }
@@ -369,6 +379,7 @@ impl TokenEntry {
         LedgerLine {
             key,
             provider: Arc::clone(&self.spec.provider),
+            superseded: self.is_superseded,
             phase: self.slot.waiting(),
             token: self.token_slot.load().as_ref().filter(|lease| lease.valid(now)).map(|lease| LedgerToken {
                 generation: lease.generation,

@@ -21,7 +21,7 @@ use crate::base::vars::Vars;
 use crate::config::Snapshot;
 use crate::control::{
     ConsentHandle, ConsentService, Events, Keeper, Limits, Registry, Reloading, Reloads, Rests, TokenHandle, TokenSlot,
-    TokenSpec, Tracker, token_spec, user_spec,
+    TokenSpec, Tracker, modules_in_force, token_spec, user_spec,
 };
 use crate::observe::audit::Auditor;
 use crate::observe::metrics::Metrics;
@@ -228,7 +228,7 @@ impl Process {
 
     /// Ends all rests of the process, and removes them from the banks' records.
     pub(super) fn forgive(&self) {
-        self.leases.forgive();
+        self.leases.reloaded(modules_in_force(&snapshot(self.config.get())));
         self.rests.forgive();
         self.world.bank.borrow_mut().floors.retain(|(process, _), _| *process != self.number);
     }
