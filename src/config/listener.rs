@@ -140,6 +140,8 @@ pub(super) struct ReadListener {
     /// True if its TLS asks for clients' certificates.
     pub(super) asks_certificates: bool,
     pub(super) mode: Box<dyn ReadMode>,
+    /// It was reported that `mode` cannot be read, and what follows from it need not be.
+    pub(super) mode_unread: bool,
     pub(super) proxies: Vec<IpNet>,
     pub(super) access: ListenerAccess,
     /// The names in `clients`, in the order of the list in `access`.
@@ -242,6 +244,7 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
         Some(PermittedClients::Listed(words)) => (ListenerAccess::Listed(known.listed(&words, report)), words),
     };
     let names = names.into_iter().map(|name| name.text).collect();
+    let mode_unread = mode::is_unread(&fields);
     let read = (mode.read)(ModeKeys { fields: &fields, node, names, reader });
     fields.finish();
     let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
@@ -258,6 +261,7 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
         internal,
         asks_certificates,
         mode: read,
+        mode_unread,
         proxies,
         access,
         listed,

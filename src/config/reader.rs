@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -178,6 +179,21 @@ impl<'a> Reader<'a> {
         self.files.appendable(path)
     }
 
+    /// Reports a file that could not be appended to or created in its folder. `what` begins the sentence, as in "audit
+    /// records".
+    pub(super) fn demand_appendable(&self, what: &str, path: &Path, place: &Position) {
+        if let Err(error) = self.files.appendable(path) {
+            let title = format!("{what} cannot be written to `{}`: {}", path.display(), unwritable(&error));
+            place.error(self.report, title, "make the folder, writable for the user who runs countersign");
+        }
+    }
+
+    /// Checks whether a file at this path could be written to, or made together with its folders. The error continues a
+    /// sentence.
+    pub(super) fn creatable(&self, path: &Path) -> Result<(), String> {
+        self.files.creatable(path).map_err(|error| unwritable(&error))
+    }
+
     /// The bytes of a certificate and its chain: it ends when the first of them does.
     pub(super) fn public_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
         self.certificate_file(word, tls::first_expiry)
@@ -261,6 +277,7 @@ impl<'a> Reader<'a> {
                 let source = fields.opt::<SpannedText>("source").map(|source| SourceReference::read(source, &fields));
                 let places = ["env", "file", "command", "source"];
                 let named = places.iter().filter(|key| table.find(key).is_some()).count();
+                let has_unknown = fields.has_unknown();
                 fields.finish();
                 match (env, file, command) {
                     _ if named > 1 => {
@@ -272,6 +289,8 @@ impl<'a> Reader<'a> {
                     (None, Some(path), None) => self.file_value(&path, report),
                     (None, None, Some(command)) => self.command_value(command?, node, report),
                     (None, None, None) if source.is_some() => self.source_value(source?, node, report),
+                    // The unknown key is the mistake.
+                    _ if named == 0 && has_unknown => None,
                     _ if named == 0 => {
                         Position::of(node).error(report, "this says not where the value comes from", SOURCES_HELP);
                         None
@@ -653,6 +672,17 @@ pub(super) fn reason(error: &std::io::Error) -> String {
         std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
         std::io::ErrorKind::Other => error.to_string(),
         other => other.to_string(),
+    }
+}
+
+/// Describes the reason for which a file could not be written.
+fn unwritable(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "its folder does not exist".to_owned(),
+        ErrorKind::PermissionDenied => "this user may not write there".to_owned(),
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        ErrorKind::NotADirectory => "a file stands where its folder should be".to_owned(),
+        _ => reason(error),
     }
 }
 

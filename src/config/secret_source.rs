@@ -278,7 +278,7 @@ fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Rc<NamedSecretSou
         }
         Some(_) => vault(&fields, reader),
         None => {
-            fields.rest();
+            fields.accept_rest();
             None
         }
     };

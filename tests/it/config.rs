@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign::config::{self, AccessLogTarget, InMemory, ListenerAccess, Loaded, Snapshot};
 use countersign::route::{Caller, ClientId, Denied, RequestTarget};
-use countersign::syntax::{Diagnostic, Severity};
+use countersign::syntax::{Diagnostic, Diagnostics, Kind, Node, Severity, SourceText};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
@@ -79,6 +80,71 @@ key_sha256 = ["8f1d3c6b5a7e90241bd4c0f6a2e8751993d60b4c7fe2a815d03b9c6e47f1a258"
 path = "/other"
 provider = "other"
 "#;
+
+/// The keys in a text with their places, but for those in the headers of tables.
+fn keys_of(text: &str) -> Vec<(String, Range<usize>)> {
+    fn collect(node: &Node, found: &mut Vec<(String, Range<usize>)>) {
+        match &node.kind {
+            Kind::Table(table) => {
+                for entry in &table.entries {
+                    found.push((entry.key.clone(), entry.key_span.clone()));
+                    collect(&entry.value, found);
+                }
+            }
+            Kind::Array(items) => items.iter().for_each(|item| collect(item, found)),
+            Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) => {}
+        }
+    }
+    let mut found = Vec::new();
+    collect(&Node::parse(&SourceText::new("proxy.toml", text), &Diagnostics::new()), &mut found);
+    let is_in_a_header = |span: &Range<usize>| {
+        text[..span.start].rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with('['))
+    };
+    found.retain(|(_, span)| !is_in_a_header(span));
+    found
+}
+
+/// Keys of the examples that are no keys of countersign: whoever writes the file chooses them.
+const NAMES_OF_USERS: [&str; 3] = ["account", "account_id", "channel"];
+
+#[test]
+fn a_misspelt_key_is_one_mistake_at_its_place() {
+    let mut ca = rcgen::CertificateParams::default();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let key = rcgen::KeyPair::generate().expect("a key can be made");
+    let world = world()
+        .with_file("certs/ca.crt", ca.self_signed(&key).expect("a CA can be made").pem())
+        .with_file("certs/ca.key", key.serialize_pem())
+        .with_file("store.key", "A".repeat(43) + "=")
+        .with_env("PAYPAL_CLIENT_ID", "id")
+        .with_env("PAYPAL_CLIENT_SECRET", "s");
+    let errors = |text: &str| {
+        let (_, found) = config::build(Path::new("proxy.toml"), text, &world);
+        let errors = found.iter().filter(|found| found.severity == Severity::Error);
+        errors.map(Diagnostic::one_line).collect::<Vec<String>>()
+    };
+    let examples = ["many-banks", "forward", "users"].map(|name| read(&format!("examples/{name}.toml")));
+    let mut tried = 0;
+    for text in examples.into_iter().chain([SMALL.to_owned()]) {
+        assert_eq!(errors(&text), Vec::<String>::new());
+        for (key, span) in keys_of(&text) {
+            let (start, end) = key.split_at(key.len() - 2);
+            let typo = format!("{start}{}", end.chars().rev().collect::<String>());
+            let mut wrong = text.clone();
+            wrong.replace_range(span, &typo);
+            let told = errors(&wrong);
+            if typo != key && !NAMES_OF_USERS.contains(&&*key) {
+                tried += 1;
+                let is_told = |line: &String| {
+                    line.contains(&format!("unknown key `{typo}`")) && line.ends_with(&format!("did you mean `{key}`?"))
+                };
+                assert!(told.len() == 1 && told.iter().all(is_told), "{typo}: {told:#?}");
+            }
+        }
+    }
+    assert!(tried > 100, "only {tried}");
+}
 
 /// Of a line that is shown, stars hide secrets alone.
 #[test]
