@@ -23,7 +23,7 @@ use crate::tls::{self, ForeignForm, TlsConfigError};
 
 use super::files::Files;
 use super::profile_pack::PackFiles;
-use super::redact::is_variable;
+use super::redact::{expansion, is_variable};
 use super::secret_source::{self, NamedSecretSource, SourceReference};
 use super::service_key;
 use super::snapshot::CertificateEnd;
@@ -590,16 +590,6 @@ impl ReadValue for Reader<'_> {
     }
 }
 
-/// The variable that a text would have expanded in other programs: `$NAME` or `${NAME}`, perhaps with a default.
-fn expansion(text: &str) -> Option<&str> {
-    let name = text.strip_prefix('$')?;
-    let name = match name.strip_prefix('{') {
-        Some(braced) => braced.strip_suffix('}')?.split([':', '-']).next()?,
-        None => name,
-    };
-    (!name.is_empty() && is_variable(name)).then_some(name)
-}
-
 /// A secret as a source writes it: without a byte order mark, which some editors write, and without the last line break.
 /// `what` is the source, for messages.
 fn text_of(bytes: &[u8], what: &str, place: &Position, report: &Diagnostics) -> Option<(SecretString, bool)> {
@@ -697,22 +687,6 @@ mod tests {
             assert!(why.contains("UTF-16"), "{why}");
         }
         assert_eq!(utf8(b"[a]\0".to_vec()).as_deref(), Ok("[a]\0"));
-    }
-
-    #[test]
-    fn what_other_programs_would_expand_is_recognised() {
-        for (text, name) in [
-            ("$BANK_SECRET", Some("BANK_SECRET")),
-            ("${BANK_SECRET}", Some("BANK_SECRET")),
-            ("${BANK_SECRET:-none}", Some("BANK_SECRET")),
-            ("$ecret", None),
-            ("pa$$WORD", None),
-            ("$", None),
-            ("${}", None),
-            ("$1A", None),
-        ] {
-            assert_eq!(expansion(text), name, "{text}");
-        }
     }
 
     #[test]

@@ -83,6 +83,38 @@ fn a_check_finds_what_a_start_could_not_write() {
 }
 
 #[test]
+fn a_command_without_a_config_says_how_to_come_by_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for arguments in [
+        &["run"][..],
+        &["check"],
+        &["status"],
+        &["env"],
+        &["exec", "--", "true"],
+        &["token", "list"],
+        &["requests"],
+        &["events"],
+        &["reload"],
+        &["health"],
+        &["consent", "list"],
+        &["log-level"],
+        &["explain", "/bank"],
+        &["status", "-c", "elsewhere.toml"],
+    ] {
+        let mut command = command(arguments);
+        command.current_dir(folder.path()).env_remove("COUNTERSIGN_CONFIG");
+        let found = ended(command);
+        assert_ne!(found.code, 0, "{arguments:?}");
+        assert!(found.err.contains("`countersign init BANK` writes one"), "{arguments:?}: {found:?}");
+    }
+    fs::write(folder.path().join("proxy.toml"), "[admin]\n").expect("written");
+    let mut command = command(&["status"]);
+    command.current_dir(folder.path()).env_remove("COUNTERSIGN_CONFIG");
+    let found = ended(command);
+    assert!(found.code == 2 && !found.err.contains("init BANK"), "{found:?}");
+}
+
+#[test]
 fn words_are_coloured_where_that_is_asked_for() {
     let sim = bank(Bank::Scb);
     let (_folder, path) = folder(&sim, KEY, "127.0.0.1:0");

@@ -163,9 +163,48 @@ fn stars_stand_for_secrets_and_for_nothing_else() {
     assert!(told.contains("url = \"postgres://db.corp/x\""), "{told}");
     let told = shown(&format!("{SMALL}\n[store]\nurl = \"postgres://u:s3cr3t@db.corp/x\"\n"));
     assert!(told.contains("url = \"postgres://********@db.corp/x\""), "{told}");
+    let told = shown(&SMALL.replace("key_sha256", "key_sha265"));
+    assert!(told.contains(hash), "{told}");
+    let told = shown(&SMALL.replace("{ env = \"SECRET\" }", "{ evn = \"SECRET\" } # the vault's"));
+    assert!(told.contains("{ evn = \"SECRET\" } # the vault's"), "{told}");
+    let told = shown(&SMALL.replace("{ env = \"SECRET\" }", "{ evn = \"s3cr3t\" }"));
+    assert!(told.contains("{ evn = \"******\" }"), "{told}");
+    let jwt = "jtw = { issuer = \"https://id.corp\", audience = \"a\", subject = \"s\" }";
+    let told = shown(&format!("{SMALL}\n[client.ci]\n{jwt}\n"));
+    assert!(told.contains(jwt), "{told}");
     let jwt = "jwt = { issuer = \"no url\", audience = \"a\", subject = \"s\" }";
     let told = shown(&format!("{SMALL}\n[client.ci]\n{jwt}\n"));
     assert!(told.contains(jwt), "{told}");
+}
+
+#[test]
+fn a_certificate_for_other_addresses_alone_is_warned_of() {
+    let warned = |san: &[&str], listener: &str| {
+        let names: Vec<String> = san.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
+        let world =
+            world().with_file("own.crt", made.cert.pem()).with_file("own.key", made.signing_key.serialize_pem());
+        let tls = "tls = { cert = \"own.crt\", key = \"own.key\" }";
+        let text = SMALL.replace("bind = \"127.0.0.1:0\"", &format!("{listener}\n{tls}"));
+        let (snapshot, found) = config::build(Path::new("proxy.toml"), &text, &world);
+        assert!(snapshot.is_some(), "{}", lines(&found));
+        lines(&found)
+    };
+    let told = warned(&["10.0.0.5", "10.0.0.6"], "bind = \"10.0.0.7:8443\"");
+    assert!(told.contains("`own.crt` is not for 10.0.0.7, where this listens, but for 10.0.0.5, 10.0.0.6"), "{told}");
+    for (san, listener) in [
+        (&["10.0.0.5", "10.0.0.7"][..], "bind = \"10.0.0.7:8443\""),
+        // Clients call it by its name.
+        (&["gateway.corp"], "bind = \"10.0.0.7:8443\""),
+        (&["gateway.corp", "10.0.0.5"], "bind = \"10.0.0.7:8443\""),
+        (&["10.0.0.5"], "bind = \"0.0.0.0:8443\""),
+        (&["10.0.0.5"], "bind = \"127.0.0.1:8443\""),
+        // They call the balancer, or the names that are listed.
+        (&["10.0.0.5"], "bind = \"10.0.0.7:8443\"\nproxy_protocol = [\"10.0.0.5/32\"]"),
+        (&["10.0.0.5"], "bind = \"10.0.0.7:8443\"\nnames = [\"10.0.0.5\"]"),
+    ] {
+        assert_eq!(warned(san, listener), "", "{san:?}, {listener}");
+    }
 }
 
 /// Each bad file has, beside it, all that must be said about it. `COUNTERSIGN_BLESS=1` writes what is said now.
