@@ -148,8 +148,7 @@ fn is_harmless(key: &str, value: &str) -> bool {
         quoted(inner).filter(|_| ends)
     };
     let by_name = member("env").is_some_and(|name| is_variable(&name)) || member("file").is_some();
-    let path =
-        matches!(key, "ca_key" | "client_key" | "key" | "token_endpoint" | "token_url") || key.ends_with("_file");
+    let path = matches!(key, "ca_key" | "client_key" | "key" | "token_endpoint" | "token_url");
     let url = key.rsplit('_').next().is_some_and(|part| part.len() > 1 && is_nearly(part, "url"));
     let is_url = |text: &str| text.starts_with("https://") && !text.contains(['@', '?']);
     let is_meant = |text: String| {
@@ -231,8 +230,9 @@ pub(super) fn secret_parts(text: &str, from: usize, key: &str) -> (Vec<Range<usi
                 let value = text.get(content.clone()).unwrap_or_default();
                 if depth > 0 && is_key(end) {
                     key = value.to_ascii_lowercase();
-                } else if !is_public(&key, value) && !(has_source && key == "name" && is_path_of_words(value)) {
-                    spans.push(content);
+                } else {
+                    let is_remote_name = has_source && key == "name" && is_path_of_words(value);
+                    spans.extend((!is_public(&key, value) && !is_remote_name).then_some(content));
                 }
                 at = end;
                 if depth == 0 {

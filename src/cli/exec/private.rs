@@ -1,8 +1,8 @@
 //! The proxy that `exec` starts if none is running: the config's forward listener, for the lifetime of one command.
 //!
 //! It listens on loopback only, on a free port that the system chooses. Unless the listener admits anyone, the command
-//! authenticates with a key that is generated for it and passed to it only. Warnings go to standard error, unless it is quiet; access lines
-//! go only to a file that the config names.
+//! authenticates with a key that is generated for it and passed to it only. Warnings go to standard error, unless it is
+//! quiet; access lines go only to a file that the config names.
 
 use std::path::Path;
 use std::time::Duration;
