@@ -226,7 +226,8 @@ fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
 /// `[admin]` of a config. The rest of the file is not looked at: who asks needs no secrets.
 fn configured(path: &Path, ca: Option<&Path>) -> Result<AdminAddress, String> {
     let shown = path.display();
-    let table = sketch(path, &MachineFiles).map_err(|error| format!("{error}; or use `--admin URL`"))?;
+    let named = |error| config_path::with_first_config(format!("{error}; or use `--admin URL`"), path);
+    let table = sketch(path, &MachineFiles).map_err(named)?;
     let admin = table.get("admin");
     let bind = admin.and_then(|admin| admin.get("bind")).and_then(toml::Value::as_str);
     let bind = bind.ok_or_else(|| format!("{shown} has no [admin] with a `bind`; add it, or use `--admin URL`"))?;

@@ -9,18 +9,12 @@ use tracing::Level;
 
 use super::check_live::{self, Finding, Mark, TrialObserver, TrialOptions, TrialReport as Tried, TrialSubject};
 use super::color::{self, Tone};
-use super::{complain, print};
+use super::{complain, config_path, print};
 use crate::base::counted::counted;
 use crate::base::time::Clock;
-use crate::config::{
-    Loaded, MachineFiles, STANDARD_INPUT_PATH, Snapshot, displayed_path, load, load_without_mistaken_providers,
-};
+use crate::config::{Loaded, MachineFiles, Snapshot, displayed_path, load, load_without_mistaken_providers};
 use crate::observe::journal::for_stderr;
 use crate::syntax::{Diagnostic, Severity};
-
-/// How to come by a first config.
-const FIRST_CONFIG: &str =
-    "none yet? `countersign init BANK` writes one for a bank, `countersign sim --write .` one for simulated banks";
 
 /// The form of what `check` prints.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -179,11 +173,11 @@ pub fn load_quietly(path: &Path) -> Result<Snapshot, ExitCode> {
     }
 }
 
-/// Loads the config for a command that needs it, or reports why not.
-pub fn load_or_report(path: &Path) -> Result<Snapshot, ExitCode> {
+/// Loads the config for a command that needs it, or reports why not. Warnings are told unless `output` is quiet.
+pub fn load_or_report(path: &Path, output: CheckOutput) -> Result<Snapshot, ExitCode> {
     let loaded = load(path, &MachineFiles);
     let status = loaded.exit_status();
-    report(path, loaded, CheckOutput::Text).map_err(|()| ExitCode::from(status))
+    report(path, loaded, output).map_err(|()| ExitCode::from(status))
 }
 
 #[expect(clippy::print_stderr, reason = "mistakes are shown to a person on standard error")]
@@ -211,9 +205,7 @@ fn report(path: &Path, loaded: Loaded, output: CheckOutput) -> Result<Snapshot, 
             Err(())
         }
         Loaded::Unreadable(why) => {
-            // On standard input there is no file that could be missing.
-            let is_missing = path != Path::new(STANDARD_INPUT_PATH) && path.try_exists().is_ok_and(|exists| !exists);
-            complain(&if is_missing { format!("{why}; {FIRST_CONFIG}") } else { why });
+            complain(&config_path::with_first_config(why, path));
             Err(())
         }
     }

@@ -1,8 +1,10 @@
 //! The path of the config where a command names none.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+use crate::config::STANDARD_INPUT_PATH;
 
 /// Name of the environment variable that names the config.
 const VARIABLE: &str = "COUNTERSIGN_CONFIG";
@@ -50,6 +52,17 @@ pub(super) fn usual() -> PathBuf {
 pub(super) fn named() -> Option<PathBuf> {
     let by_environment = || std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     before().or_else(by_environment)
+}
+
+/// How to come by a first config.
+const FIRST_CONFIG: &str =
+    "none yet? `countersign init BANK` writes one for a bank, `countersign sim --write .` one for simulated banks";
+
+/// The reason for which a config cannot be read, and how to come by a first one where there is no file at all.
+pub(super) fn with_first_config(why: String, path: &Path) -> String {
+    // On standard input there is no file that could be missing.
+    let is_missing = path != Path::new(STANDARD_INPUT_PATH) && path.try_exists().is_ok_and(|exists| !exists);
+    if is_missing { format!("{why}; {FIRST_CONFIG}") } else { why }
 }
 
 #[cfg(test)]

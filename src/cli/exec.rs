@@ -67,7 +67,7 @@ fn attempt(arguments: &ExecArguments) -> Result<ExitCode, String> {
     let Some(config) = wanted.config().filter(|_| wanted.proxy.is_none()) else {
         return Err(format!("nothing listens at {}: start `countersign run` there first", gateway.url()));
     };
-    match Private::start(&config, wanted.client.as_deref(), gateway)? {
+    match Private::start(&config, wanted, gateway)? {
         Some(private) => Ok(through(&private.gateway, wanted, &arguments.command)),
         None => Ok(ExitCode::from(FAILED)),
     }

@@ -299,7 +299,8 @@ impl InitPlan {
         let bank = &self.bank;
         let mut text = format!(
             "# countersign: an application calls {}/{bank}/…, and the bank receives the call with its credentials.\n\
-             # `countersign check` reports every mistake; all keys are explained in docs/config.md.\n\n\
+             # `countersign check` reports every mistake; all keys are explained in docs/config.md. For completion in editors:\n\
+             # `countersign schema > proxy.schema.json`, and `#:schema ./proxy.schema.json` as the first line here.\n\n\
              [[listener]]\nname = \"gateway\"\nbind = \"{}\"\n",
             url(arguments),
             arguments.bind

@@ -218,6 +218,10 @@ impl Files for UnsetVariables {
         MachineFiles.appendable(path)
     }
 
+    fn creatable(&self, path: &Path) -> std::io::Result<()> {
+        MachineFiles.creatable(path)
+    }
+
     fn list(&self, folder: &Path) -> std::io::Result<Vec<PathBuf>> {
         MachineFiles.list(folder)
     }

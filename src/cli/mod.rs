@@ -297,14 +297,25 @@ static RESULT_LOST: AtomicBool = AtomicBool::new(false);
 /// Runs the command line of this process. A result that could not be written is a failure, even if all else succeeded.
 pub fn main() -> ExitCode {
     config_path::note_global(std::env::args_os());
-    let matches = command_line().get_matches();
-    let arguments = match read_arguments(&matches) {
-        Ok(arguments) => arguments,
-        Err(error) => error.exit(),
+    let code = match command_line().try_get_matches().and_then(|matches| read_arguments(&matches)) {
+        Ok(arguments) => {
+            arguments.color.choose();
+            run_command(arguments.command)
+        }
+        Err(error) => explain_arguments(&error),
     };
-    arguments.color.choose();
-    let code = run_command(arguments.command);
     if RESULT_LOST.load(Ordering::Relaxed) { ExitCode::from(1) } else { code }
+}
+
+/// Prints what is wrong with the arguments, or the help or the version that they ask for. Returns the exit code.
+fn explain_arguments(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // There is nowhere left to say that it cannot be said.
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    written(error.print().and_then(|()| io::stdout().flush()));
+    ExitCode::SUCCESS
 }
 
 /// The arguments; a `-c` before a command that reads no config, or that names one itself, is an error.
@@ -415,7 +426,12 @@ fn tell(done: Result<String, (String, u8)>) -> ExitCode {
 /// command with 1, and is reported once.
 fn print(text: &str) {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Takes note of a result that was written to standard output, or was not.
+fn written(done: io::Result<()>) {
+    match done {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             if !RESULT_LOST.swap(true, Ordering::Relaxed) {
                 complain(&format!("the result cannot be written to standard output: {error}"));

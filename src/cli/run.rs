@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::check::CheckOutput;
 use super::{check, complain};
 use crate::app::boot::{BootOptions, Running};
 use crate::app::inherited::Inherited;
@@ -83,7 +84,7 @@ pub fn run(path: &Path, log: LogOverride) -> ExitCode {
         }
     };
     let image = UpgradeImage::of_this_process();
-    let snapshot = match check::load_or_report(path) {
+    let snapshot = match check::load_or_report(path, CheckOutput::Text) {
         Ok(snapshot) => snapshot.with_log(&log),
         Err(code) => return code,
     };

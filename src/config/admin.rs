@@ -126,7 +126,8 @@ pub(super) fn read(root: &Fields<'_>, listeners: &[ReadListener], reader: &Reade
     let fields = Fields::new(node, "[admin]", reader.report);
     let bind = listener::bind(&fields, "\"127.0.0.1:9901\"");
     let anywhere = bind.map(Bind::Tcp);
-    let around = TlsReadContext { what: "[admin]", names: &[], bind: anywhere.as_ref(), h2: false, reader };
+    let around =
+        TlsReadContext { what: "[admin]", names: &[], bind: anywhere.as_ref(), is_relayed: false, h2: false, reader };
     let tls_node = fields.take("tls");
     let tls = tls_node.and_then(|node| listener::server_tls(node, &around)).unwrap_or_default();
     let open = open(&fields);

@@ -1,6 +1,5 @@
 //! `[audit]`: where calls and actions are recorded.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::base::secret::ExposeSecret;
@@ -9,7 +8,7 @@ use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Fields, Node};
 
 use super::log::{AccessLogTarget, LogConfig};
-use super::reader::{Reader, reason};
+use super::reader::Reader;
 use super::schema::{MAY, MUST, SchemaSection, SchemaShape};
 use super::spanned_text::{Position, SpannedText, choice};
 
@@ -53,15 +52,8 @@ pub(super) fn read(root: &Fields<'_>, log: &LogConfig, reader: &Reader<'_>) -> O
         if log.access == AccessLogTarget::File(path.clone()) {
             let title = "the access log is the same file, and would break the chain";
             word.place.error(reader.report, title, "give each a file of its own");
-        } else if let Err(error) = reader.appendable(path) {
-            let why = match error.kind() {
-                ErrorKind::NotFound => "its folder does not exist".to_owned(),
-                ErrorKind::PermissionDenied => "this user may not write there".to_owned(),
-                ErrorKind::IsADirectory => "it is a folder".to_owned(),
-                _ => reason(&error),
-            };
-            let title = format!("audit records cannot be written to `{}`: {why}", path.display());
-            word.place.error(reader.report, title, "make the folder, writable for the user who runs countersign");
+        } else {
+            reader.demand_appendable("audit records", path, &word.place);
         }
     }
     let key = fields.take("key");

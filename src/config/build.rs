@@ -259,7 +259,8 @@ fn judge_users(
     store: &Storage,
     report: &Diagnostics,
 ) {
-    let forgetful = !store.settings.outlives() && !store.ephemeral;
+    // What is wrong with the store was told.
+    let forgetful = !store.settings.outlives() && !store.ephemeral && !store.unread;
     for route in routes.iter().filter(|route| route.keys.user.is_some()) {
         if forgetful {
             let title = format!(
@@ -269,7 +270,8 @@ fn judge_users(
             let help = "add `[store] url = \"file:var/countersign.redb\"` with `keys`, or say `ephemeral = true` there";
             route.head.error(report, title, help);
         }
-        if !known.clients.all.iter().any(|client| client.users != Users::Only(Vec::new())) {
+        let no_client = known.clients.all.iter().all(|client| client.users == Users::Only(Vec::new()));
+        if no_client && !report.has_misspelt("users") {
             let title = format!("route `{}` calls for users, but no client may", route.keys.name);
             route.head.error(report, title, "add `users = [\"*\"]` to a [client.NAME]");
         }

@@ -173,7 +173,8 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> KnownClients {
             let title = format!("[client.{}] can never be recognised", entry.key);
             let help =
                 "give it `key_sha256`, `certificate`, `uids` or `jwt`, or `networks` with `networks_only = true`";
-            name.place.error(reader.report, title, help);
+            let keys = ["key_sha256", "certificate", "uids", "jwt", "networks_only"];
+            fields.lacks(&keys, entry.key_span.clone(), (title, String::new(), help.to_owned()));
         }
         let vars = bounds(&fields);
         let users = users(&fields);

@@ -70,11 +70,11 @@ pub(super) fn read(node: &Node, profile: Option<&Arc<Profile>>, report: &Diagnos
         Some(profile) => {
             let title = format!("the profile `{}` knows no users", profile.name());
             Position::head(node).error(report, title, "remove `consent`");
-            fields.rest();
+            fields.accept_rest();
             None
         }
         None => {
-            fields.rest();
+            fields.accept_rest();
             None
         }
     };

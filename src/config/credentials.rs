@@ -278,7 +278,9 @@ pub(super) fn unix_path(word: &SpannedText, written: &str, reader: &Reader<'_>) 
         ("abstract sockets have no permissions", "write the path of a file: `unix:/run/countersign.sock`".to_owned())
     } else if path.as_os_str().len() > LONGEST {
         ("the path is too long for a socket", format!("{LONGEST} bytes are the most"))
-    } else if reader.appendable(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+    } else if let Err(error) = reader.appendable(&path)
+        && let ErrorKind::NotFound | ErrorKind::NotADirectory = error.kind()
+    {
         ("the folder of this socket does not exist", "make it, writable for the user who runs countersign".to_owned())
     } else {
         return Some(path);

@@ -37,6 +37,12 @@ pub trait Files {
         Ok(())
     }
 
+    /// Checks whether a file at this path could be written to, or made together with its folders. Succeeds if that cannot
+    /// be determined.
+    fn creatable(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Lists the files in a folder, links included, folders not. Returns an error if the implementation has no folders.
     fn list(&self, _folder: &Path) -> io::Result<Vec<PathBuf>> {
         Err(io::ErrorKind::Unsupported.into())
@@ -96,15 +102,22 @@ impl Files for MachineFiles {
     }
 
     fn appendable(&self, path: &Path) -> io::Result<()> {
-        match path.metadata() {
-            Ok(known) if known.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-            Ok(_) => Ok(access(path, Access::WRITE_OK)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
-            }
-            Err(error) => Err(error),
+        match writable(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => takes_files(folder_of(path)),
+            known => known,
         }
+    }
+
+    fn creatable(&self, path: &Path) -> io::Result<()> {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let mut answer = writable(path);
+        let mut rest = path;
+        // The nearest folder that is there has to take the first that is not.
+        while answer.as_ref().is_err_and(is_missing) && rest != folder_of(rest) {
+            rest = folder_of(rest);
+            answer = takes_files(rest);
+        }
+        answer
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -138,6 +151,27 @@ impl Files for MachineFiles {
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+}
+
+/// Checks whether what is at this path is a file that this user may write to.
+fn writable(path: &Path) -> io::Result<()> {
+    if path.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(access(path, Access::WRITE_OK)?)
+}
+
+/// Checks whether this user may make files in a folder.
+fn takes_files(folder: &Path) -> io::Result<()> {
+    if !folder.metadata()?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// The folder that a path lies in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Returns whether opening this path would wait for somebody to write: a named pipe. One that a shell opened for us, as
@@ -223,6 +257,20 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
+
+    #[test]
+    fn a_file_can_be_made_where_its_folders_can() {
+        let folder = std::env::temp_dir().join(format!("countersign-creatable-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("file"), "x").expect("a file");
+        let kind = |path: &str| MachineFiles.creatable(&folder.join(path)).map_err(|error| error.kind());
+        let here = ["file", "new", "a/b/new", "file/new", "file/a/new", "."].map(kind);
+        let missing = MachineFiles.appendable(&folder.join("a/new")).map_err(|error| error.kind());
+        std::fs::remove_dir_all(&folder).expect("the folder goes");
+        let no_folder = Err(io::ErrorKind::NotADirectory);
+        assert_eq!(here, [Ok(()), Ok(()), Ok(()), no_folder, no_folder, Err(io::ErrorKind::IsADirectory)]);
+        assert_eq!(missing, Err(io::ErrorKind::NotFound));
+    }
 
     #[test]
     fn a_named_pipe_is_refused_at_once_and_an_open_one_is_read() {

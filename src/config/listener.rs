@@ -146,6 +146,8 @@ pub(super) struct ReadListener {
     /// True if its TLS asks for clients' certificates.
     pub(super) asks_certificates: bool,
     pub(super) mode: Box<dyn ReadMode>,
+    /// It was reported that `mode` cannot be read, and what follows from it need not be.
+    pub(super) mode_unread: bool,
     pub(super) proxies: Vec<IpNet>,
     pub(super) access: ListenerAccess,
     /// The names in `clients`, in the order of the list in `access`.
@@ -211,8 +213,9 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
     let bind = bind_anywhere(&fields, reader);
     let names = names(&fields);
     let tls_node = fields.take("tls");
-    let around =
-        TlsReadContext { what: "[[listener]]", names: &names, bind: bind.as_ref(), h2: mode.offers_h2, reader };
+    let is_relayed = fields.take("proxy_protocol").is_some();
+    let (what, bind_read) = ("[[listener]]", bind.as_ref());
+    let around = TlsReadContext { what, names: &names, bind: bind_read, is_relayed, h2: mode.offers_h2, reader };
     let tls = tls_node.and_then(|node| server_tls(node, &around)).unwrap_or_default();
     let plaintext = choice(&fields, "plaintext", &[("allowed", ())]).is_some();
     if let (Some(Bind::Tcp(bind)), None, false) = (&bind, tls_node, plaintext)
@@ -248,6 +251,7 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
         Some(PermittedClients::Listed(words)) => (ListenerAccess::Listed(known.listed(&words, report)), words),
     };
     let names = names.into_iter().map(|name| name.text).collect();
+    let mode_unread = mode::is_unread(&fields);
     let read = (mode.read)(ModeKeys { fields: &fields, node, names, reader });
     fields.finish();
     let fallback = || bind.as_ref().map_or("listener".to_owned(), ToString::to_string);
@@ -264,6 +268,7 @@ fn read_one(node: &Node, known: &KnownClients, reader: &Reader<'_>) -> ReadListe
         internal,
         asks_certificates,
         mode: read,
+        mode_unread,
         proxies,
         access,
         listed,
@@ -321,13 +326,15 @@ pub(super) struct TlsReadContext<'a> {
     pub(super) what: &'a str,
     pub(super) names: &'a [SpannedText],
     pub(super) bind: Option<&'a Bind>,
+    /// True if clients call a balancer at another address.
+    pub(super) is_relayed: bool,
     pub(super) h2: bool,
     pub(super) reader: &'a Reader<'a>,
 }
 
 /// Reads `tls` of what listens.
 pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<ReadTls> {
-    let TlsReadContext { what, names, bind, h2, reader } = *around;
+    let TlsReadContext { what, names, bind, is_relayed, h2, reader } = *around;
     if let Some(word) = node.as_str() {
         if word != "internal" {
             let help = "write `{ cert = \"…\", key = \"…\" }`, or `\"internal\"`: a certificate of our own CA";
@@ -361,6 +368,9 @@ pub(super) fn server_tls(node: &Node, around: &TlsReadContext<'_>) -> Option<Rea
     fields.finish();
     if let Some((identity, _)) = &identity {
         judge_names(cert.as_ref(), identity, names, reader.report);
+        if let (Some(Bind::Tcp(bind)), [], Some(word), false) = (bind, names, &cert, is_relayed) {
+            judge_address(word, identity, bind.ip().to_canonical(), reader.report);
+        }
     }
     let mut read = ReadTls { asks_certificates: ca_node.is_some(), ..ReadTls::default() };
     let pem = match client_ca {
@@ -410,6 +420,23 @@ fn judge_names(cert: Option<&SpannedText>, identity: &Identity, names: &[Spanned
         let title = format!("the certificate{file} is not for `{}`, but for {known}", name.text);
         let help = "clients will refuse it: order a certificate with this name, or take the name out";
         name.place.warning(report, title, help);
+    }
+}
+
+/// Warns of an address at which no client can accept the certificate: it is for other addresses alone. One with host names
+/// is for those who know the listener by them.
+fn judge_address(cert: &SpannedText, identity: &Identity, bind: IpAddr, report: &Diagnostics) {
+    let Some(own) = identity.chain.first().filter(|_| !bind.is_unspecified() && !bind.is_loopback()) else { return };
+    let known = tls::paper(own).map(|paper| paper.names).unwrap_or_default();
+    let has_hosts = known.iter().any(|name| name.parse::<IpAddr>().is_err());
+    if !known.is_empty() && !has_hosts && tls::is_for_host(own, &bind.to_string()) == Some(false) {
+        let title = format!(
+            "the certificate `{}` is not for {bind}, where this listens, but for {}",
+            cert.text,
+            known.join(", ")
+        );
+        let help = "clients that call this address will refuse it: order a certificate with it, or with a host name";
+        cert.place.warning(report, title, help);
     }
 }
 

@@ -93,7 +93,11 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> LogConfig {
                 let help = "write `\"stderr\"`, `\"off\"` or the path of a file";
                 word.place.error(reader.report, "access lines cannot go there", help);
             }
-            path => log.access = AccessLogTarget::File(reader.resolve(path)),
+            path => {
+                let path = reader.resolve(path);
+                reader.demand_appendable("access lines", &path, &word.place);
+                log.access = AccessLogTarget::File(path);
+            }
         },
     }
     fields.finish();

@@ -449,7 +449,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         Some(profile) => profile.read_settings(&fields, reader),
         None => {
             // The names of its settings are unknown without a profile.
-            fields.rest();
+            fields.accept_rest();
             None
         }
     };
@@ -467,6 +467,7 @@ fn read_one(entry: &TableEntry, known: &KnownClients, reader: &Reader<'_>) -> Re
         // Its settings are unknown, and what is wrong with the present profile was told.
         fields.take("shadow_profile");
     }
+    let token_url_unread = token_url_unread || fields.is_misspelt("token_url");
     fields.finish();
     let name = entry.key.as_str().into();
     ReadProvider {
@@ -532,7 +533,8 @@ fn base_url(fields: &Fields<'_>, profile: Option<&Arc<Profile>>, report: &Diagno
                 let known = profile.map(|profile| profile.environments()).unwrap_or_default();
                 match known.first() {
                     Some(first) => {
-                        fields.missing("base_url", &format!("\"https://…\"` or `environment = \"{first}\""));
+                        let example = format!("\"https://…\"` or `environment = \"{first}\"");
+                        fields.missing_one_of(&["base_url", "environment"], &example);
                     }
                     None => fields.missing("base_url", "\"https://api.bank.example\""),
                 }

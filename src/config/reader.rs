@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::tls::{self, ForeignForm, TlsConfigError};
 
 use super::files::Files;
 use super::profile_pack::PackFiles;
-use super::redact::is_variable;
+use super::redact::{expansion, is_variable};
 use super::secret_source::{self, NamedSecretSource, SourceReference};
 use super::service_key;
 use super::snapshot::CertificateEnd;
@@ -178,6 +179,21 @@ impl<'a> Reader<'a> {
         self.files.appendable(path)
     }
 
+    /// Reports a file that could not be appended to or created in its folder. `what` begins the sentence, as in "audit
+    /// records".
+    pub(super) fn demand_appendable(&self, what: &str, path: &Path, place: &Position) {
+        if let Err(error) = self.files.appendable(path) {
+            let title = format!("{what} cannot be written to `{}`: {}", path.display(), unwritable(&error));
+            place.error(self.report, title, "make the folder, writable for the user who runs countersign");
+        }
+    }
+
+    /// Checks whether a file at this path could be written to, or made together with its folders. The error continues a
+    /// sentence.
+    pub(super) fn creatable(&self, path: &Path) -> Result<(), String> {
+        self.files.creatable(path).map_err(|error| unwritable(&error))
+    }
+
     /// The bytes of a certificate and its chain: it ends when the first of them does.
     pub(super) fn public_file(&self, word: &SpannedText) -> Option<Vec<u8>> {
         self.certificate_file(word, tls::first_expiry)
@@ -269,6 +285,7 @@ impl<'a> Reader<'a> {
                 let source = source.map(|source| SourceReference::read(&source, &fields, self));
                 let places = ["env", "file", "command", "source"];
                 let named = places.iter().filter(|key| table.find(key).is_some()).count();
+                let has_unknown = fields.has_unknown();
                 fields.finish();
                 match (env, file, command) {
                     _ if named > 1 => {
@@ -280,6 +297,8 @@ impl<'a> Reader<'a> {
                     (None, Some(path), None) => self.file_value(&path, report),
                     (None, None, Some(command)) => self.command_value(command?, node, report),
                     (None, None, None) if source.is_some() => self.source_value(&source??, node, report),
+                    // The unknown key is the mistake.
+                    _ if named == 0 && has_unknown => None,
                     _ if named == 0 => {
                         Position::of(node).error(report, "this says not where the value comes from", SOURCES_HELP);
                         None
@@ -584,16 +603,6 @@ impl ReadValue for Reader<'_> {
     }
 }
 
-/// The variable that a text would have expanded in other programs: `$NAME` or `${NAME}`, perhaps with a default.
-fn expansion(text: &str) -> Option<&str> {
-    let name = text.strip_prefix('$')?;
-    let name = match name.strip_prefix('{') {
-        Some(braced) => braced.strip_suffix('}')?.split([':', '-']).next()?,
-        None => name,
-    };
-    (!name.is_empty() && is_variable(name)).then_some(name)
-}
-
 /// A secret as a source writes it: without a byte order mark, which some editors write, and without the last line break.
 /// `what` is the source, for messages.
 fn text_of(bytes: &[u8], what: &str, place: &Position, report: &Diagnostics) -> Option<(SecretString, bool)> {
@@ -669,6 +678,17 @@ pub(super) fn reason(error: &std::io::Error) -> String {
     }
 }
 
+/// Describes the reason for which a file could not be written.
+fn unwritable(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "its folder does not exist".to_owned(),
+        ErrorKind::PermissionDenied => "this user may not write there".to_owned(),
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        ErrorKind::NotADirectory => "a file stands where its folder should be".to_owned(),
+        _ => reason(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -680,22 +700,6 @@ mod tests {
             assert!(why.contains("UTF-16"), "{why}");
         }
         assert_eq!(utf8(b"[a]\0".to_vec()).as_deref(), Ok("[a]\0"));
-    }
-
-    #[test]
-    fn what_other_programs_would_expand_is_recognised() {
-        for (text, name) in [
-            ("$BANK_SECRET", Some("BANK_SECRET")),
-            ("${BANK_SECRET}", Some("BANK_SECRET")),
-            ("${BANK_SECRET:-none}", Some("BANK_SECRET")),
-            ("$ecret", None),
-            ("pa$$WORD", None),
-            ("$", None),
-            ("${}", None),
-            ("$1A", None),
-        ] {
-            assert_eq!(expansion(text), name, "{text}");
-        }
     }
 
     #[test]

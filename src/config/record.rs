@@ -51,7 +51,12 @@ pub(super) fn read_record(fields: &Fields<'_>, reader: &Reader<'_>) -> Option<Re
         word.place.error(report, "`folder` is empty", "write a path, as in `\"recordings\"`");
         return None;
     }
+    let folder = reader.resolve(&word.text);
+    if let Err(why) = reader.creatable(&folder.join("recording.toml")) {
+        let title = format!("nothing can be recorded in `{}`: {why}", word.text);
+        word.place.warning(report, title, "let the user who runs countersign write there, or name another folder");
+    }
     let title = format!("traffic is recorded in `{}`, with stand-ins for what is secret", word.text);
     Position::head(node).warning(report, title, "remove `record` and reload when the recording is done");
-    Some(RecordSettings { folder: reader.resolve(&word.text), per_call, exchanges, keep })
+    Some(RecordSettings { folder, per_call, exchanges, keep })
 }

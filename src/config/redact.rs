@@ -53,18 +53,25 @@ const WORDS: [&str; 5] = ["authorization", "key", "password", "secret", "token"]
 const PLAIN_KEYS: [&str; 3] = ["key_exchange", "public_key", "token_budget"];
 
 /// Keys of a `[client]` whose values are not secret.
-const OPEN: [&str; 6] = ["certificate", "jwt", "networks", "networks_only", "uids", "users"];
+const OPEN: [&str; 8] = ["certificate", "consent_group", "jwt", "networks", "networks_only", "uids", "users", "vars"];
+
+/// Returns whether a key is this word, or nearly so.
+fn is_nearly(key: &str, word: &str) -> bool {
+    strsim::osa_distance(key, word) <= 1
+}
 
 /// The values of keys that speak of a secret, and what stands before the `@` of a URL.
 fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
-    let (mut in_client, mut in_token) = (false, false);
+    let (mut in_client, mut in_named_client, mut in_token) = (false, false, false);
+    let has_long_strings = text.contains("\"\"\"") || text.contains("'''");
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         if let Some(header) = line.trim_start().strip_prefix('[') {
             let name = header.trim_start_matches('[').trim_start();
             let is_jwt = name.split(']').next().is_some_and(|name| name.trim_end().ends_with(".jwt"));
             in_client = name.strip_prefix("client").is_some_and(|rest| rest.starts_with(['.', ']', ' '])) && !is_jwt;
+            in_named_client = in_client && name.starts_with("client.");
             in_token = name.replace([' ', '"'], "").starts_with("admin.token");
         }
         for (at, separator) in line.match_indices(['=', ':']) {
@@ -73,8 +80,10 @@ fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
             let key = key_before(before);
             // What a client's `jwt` names is public; a text in the place of that table may be a token.
             let first = key.split('.').next().unwrap_or_default();
-            let is_open = OPEN.contains(&first) && (key != "jwt" || after.trim_start().starts_with('{'));
-            let client = in_client && !is_open;
+            // Below `[client]` itself, a key is the name of a client, whatever the word.
+            let is_open_key = in_named_client && OPEN.iter().any(|open| is_nearly(first, open));
+            let is_open = is_open_key && (!is_nearly(&key, "jwt") || after.trim_start().starts_with('{'));
+            let client = in_client && !is_open && (has_long_strings || !is_in_string(line, at));
             let token = in_token && key != "role";
             let open = (client || token) && (separator == "=" || !parsed) && !before.contains('{') && !key.is_empty();
             let from = start + at + 1;
@@ -93,6 +102,22 @@ fn suspicious(text: &str, parsed: bool) -> Vec<Range<usize>> {
         start += line.len();
     }
     spans
+}
+
+/// Returns whether a place in a line is within a string that begins on it.
+fn is_in_string(line: &str, at: usize) -> bool {
+    let (mut quote, mut escaped) = (None, false);
+    for char in line.get(..at).unwrap_or_default().chars() {
+        match (quote, char) {
+            (None, '"' | '\'') => quote = Some(char),
+            (None, '#') => return false,
+            (Some(_), _) if escaped => escaped = false,
+            (Some('"'), '\\') => escaped = true,
+            (Some(open), _) if open == char => quote = None,
+            (None | Some(_), _) => {}
+        }
+    }
+    quote.is_some()
 }
 
 /// Returns whether a key contains one of [`WORDS`], perhaps misspelt.
@@ -124,7 +149,12 @@ fn is_harmless(key: &str, value: &str) -> bool {
     };
     let by_name = member("env").is_some_and(|name| is_variable(&name)) || member("file").is_some();
     let path = matches!(key, "ca_key" | "client_key" | "key" | "token_endpoint" | "token_url");
-    by_name || (path && quoted(value).is_some_and(|text| is_path(&text)))
+    let url = key.rsplit('_').next().is_some_and(|part| part.len() > 1 && is_nearly(part, "url"));
+    let is_url = |text: &str| text.starts_with("https://") && !text.contains(['@', '?']);
+    let is_meant = |text: String| {
+        (path && is_path(&text)) || (url && is_url(&text)) || (key.ends_with("_file") && is_path_of_words(&text))
+    };
+    by_name || quoted(value).is_some_and(is_meant)
 }
 
 /// Returns whether a text can be the name of an environment variable, in capitals; a secret written in its place seldom
@@ -133,6 +163,16 @@ pub(super) fn is_variable(text: &str) -> bool {
     !text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && text == text.to_ascii_uppercase()
+}
+
+/// The variable that a text would have expanded in other programs: `$NAME` or `${NAME}`, perhaps with a default.
+pub(super) fn expansion(text: &str) -> Option<&str> {
+    let name = text.strip_prefix('$')?;
+    let name = match name.strip_prefix('{') {
+        Some(braced) => braced.strip_suffix('}')?.split([':', '-']).next()?,
+        None => name,
+    };
+    (!name.is_empty() && is_variable(name)).then_some(name)
 }
 
 /// Returns the end of the value that begins after `from` in a text that is not well-formed: that of its line, or of the
@@ -167,6 +207,7 @@ pub(super) fn secret_parts(text: &str, from: usize, key: &str) -> (Vec<Range<usi
     let is_key =
         |at: usize| text.get(at..).is_some_and(|rest| rest.trim_start_matches([' ', '\t', '.']).starts_with('='));
     let (mut spans, mut key, mut at, mut depth) = (Vec::new(), key.to_owned(), from, 0_usize);
+    let mut has_source = false;
     let end = loop {
         match at_byte(at) {
             None => break at,
@@ -189,8 +230,9 @@ pub(super) fn secret_parts(text: &str, from: usize, key: &str) -> (Vec<Range<usi
                 let value = text.get(content.clone()).unwrap_or_default();
                 if depth > 0 && is_key(end) {
                     key = value.to_ascii_lowercase();
-                } else if !is_public(&key, value) {
-                    spans.push(content);
+                } else {
+                    let is_remote_name = has_source && key == "name" && is_path_of_words(value);
+                    spans.extend((!is_public(&key, value) && !is_remote_name).then_some(content));
                 }
                 at = end;
                 if depth == 0 {
@@ -208,6 +250,7 @@ pub(super) fn secret_parts(text: &str, from: usize, key: &str) -> (Vec<Range<usi
                 let end = at + word.len().max(1);
                 if depth > 0 && is_key(end) {
                     key = text.get(at..end).unwrap_or_default().to_ascii_lowercase();
+                    has_source |= key == "source";
                 } else {
                     spans.push(at..end);
                 }
@@ -259,14 +302,27 @@ fn line_end(text: &str, at: usize) -> usize {
     text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |more| at + more)
 }
 
-/// Returns whether a string of this key is no secret: where one comes from, or a hash.
+/// Returns whether a string of this key is no secret: it says where one comes from, or is a hash. The key may be misspelt.
 fn is_public(key: &str, value: &str) -> bool {
+    let digest = value.strip_prefix("sha256:");
+    let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if expansion(value).is_some() || digest.is_some_and(is_hash) {
+        return true;
+    }
     match key {
-        "env" => is_variable(value),
         "file" => true,
-        "key_sha256" => value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "source" => is_wordy_secret(value),
+        "path" => is_path_of_words(value),
+        _ if key.contains("sha256") || is_nearly(key, "key_sha256") => is_hash(value),
+        _ if is_nearly(key, "env") => is_variable(value),
+        _ if is_nearly(key, "file") => is_path_of_words(value),
         _ => false,
     }
+}
+
+/// Returns whether a text is a path whose parts are words. A secret has other parts, or none.
+fn is_path_of_words(text: &str) -> bool {
+    text.contains(['.', '/']) && !text.contains('+') && is_wordy_secret(&text.replace(['#', ':'], "/"))
 }
 
 /// A longer word in a comment may be a key.
@@ -277,8 +333,9 @@ const LONGEST_WORD: usize = 16;
 fn secret_comment(text: &str, start: usize, end: usize) -> Option<Range<usize>> {
     let words = text.get(start..end)?.trim_start_matches('#');
     let is_word = |word: &str| {
-        let word = word.trim_matches([',', ';', ':', '.', '(', ')', '!', '?']);
-        word.is_empty() || (word.len() <= LONGEST_WORD && !word.starts_with("csk_") && is_wordy_secret(word))
+        let word = word.trim_matches([',', ';', ':', '.', '(', ')', '!', '?', '"', '`', '\'', '—', '…']);
+        let part = |part: &str| part.is_empty() || part.chars().all(char::is_alphabetic) || is_wordy_secret(part);
+        word.len() <= LONGEST_WORD && !word.starts_with("csk_") && word.split(['\'', '’']).all(part)
     };
     let readable = words.split_whitespace().all(is_word);
     (!readable).then_some(end - words.len()..end)
@@ -359,6 +416,22 @@ mod tests {
             ("[client.erp]\njwt = \"ey\"", "[client.erp]\njwt = \"**\""),
             ("[client.erp]\nkey_sha256 = [\"zz\"] # the old one", "[client.erp]\nkey_sha256 = [\"**\"] # the old one"),
             (hashes.as_str(), shown_hashes.as_str()),
+            ("[client.erp]\ncertificat = \"CN=erp\"", "[client.erp]\ncertificat = \"CN=erp\""),
+            ("[client.erp]\njtw = \"ey\"", "[client.erp]\njtw = \"**\""),
+            ("[client]\nuser = \"k\"", "[client]\nuser = \"*\""),
+            ("[client]\nusers = \"k\"", "[client]\nusers = \"*\""),
+            ("password_file = \"aGVsbG8/d29yGQ\"", "password_file = \"**************\""),
+            ("[client.erp]\nkye = \"a=b\" # it's = c", "[client.erp]\nkye = \"***\" #*********"),
+            ("x = \"password=abc\"", "x = \"password=****"),
+            ("client_secret = { evn = \"s3cret\" }", "client_secret = { evn = \"******\" }"),
+            ("client_secret = { flie = \"s3cret\" }", "client_secret = { flie = \"******\" }"),
+            (
+                "client_secret = { path = \"aGVsbG8/d29y+bGQx.Zm9vYmFyYmF6\" }",
+                "client_secret = { path = \"******************************\" }",
+            ),
+            ("client_secret = { name = \"a/b\" }", "client_secret = { name = \"***\" }"),
+            ("token_ulr = \"https://u:p@bank/token\"", "token_ulr = \"**********************\""),
+            ("client_secret = \"$3cret\"", "client_secret = \"******\""),
             ("key_sha256 = [\"z\"] # csk_dGhlIGtleTEy", "key_sha256 = [\"*\"] #*****************"),
             ("key_sha256 = [\"z\"] # abcdefghijklmnopqr", "key_sha256 = [\"*\"] #*******************"),
         ] {
@@ -370,6 +443,17 @@ mod tests {
             "client_secret = { file = \"a/b\" }",
             "tls = { cert = \"a.crt\", key = \"a.key\" }",
             "token_url = \"ftp://bank/token\"",
+            "token_ulr = \"https://bank/token\"",
+            "client_secret = { evn = \"BANK_SECRET\" } # the vault's, \"neu\" — see Bücher",
+            "client_secret = { env = \"BANK_SECRET\", file = \"secrets/bank.txt\" }",
+            "client_secret = { flie = \"secrets/bank.txt\" }",
+            "client_secret = { source = \"vault\", name = \"secret/bank#key\" }",
+            "client_secret = \"${BANK_SECRET}\"",
+            "[client.erp]\njtw = { issuer = \"https://id.corp\", audience = \"a\", subject = \"s\" }",
+            "[client.erp]\njwt = { issuer = \"https://id.corp\", token_file = \"/run/token\" }",
+            "[client.erp]\nuser = [\"alice\"]\nnetwork = [\"10.0.0.0/8\"]\nconsent_group = \"a b\"",
+            "[client.erp]\nkey_sha265 = [\"8f1d3c6b5a7e90241bd4c0f6a2e8751993d60b4c7fe2a815d03b9c6e47f1a258\"]",
+            "[client.erp]\nsha256 = [\"sha256:8f1d3c6b5a7e90241bd4c0f6a2e8751993d60b4c7fe2a815d03b9c6e47f1a258\"]",
             "[client.erp]\nnetworks = [\"10.0.0.1/8\"]",
             "[client.erp]\njwt = { issuer = \"https://id.corp\", audience = \"a\", subject = \"s\" } # CI",
             "[client.erp.jwt]\nissuer = \"https://id.corp\"",
@@ -380,6 +464,22 @@ mod tests {
             assert_eq!(redact(plain, true), plain);
         }
     }
+    #[test]
+    fn what_other_programs_would_expand_is_recognised() {
+        for (text, name) in [
+            ("$BANK_SECRET", Some("BANK_SECRET")),
+            ("${BANK_SECRET}", Some("BANK_SECRET")),
+            ("${BANK_SECRET:-none}", Some("BANK_SECRET")),
+            ("$ecret", None),
+            ("pa$$WORD", None),
+            ("$", None),
+            ("${}", None),
+            ("$1A", None),
+        ] {
+            assert_eq!(expansion(text), name, "{text}");
+        }
+    }
+
     #[test]
     fn of_a_url_its_credentials_and_its_query_are_secret() {
         let redact = |url: &str| {

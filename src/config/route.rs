@@ -513,7 +513,8 @@ fn served_on(fields: &Fields<'_>, listeners: &[ReadListener], bare: bool) -> Vec
 /// Returns whether the route is only for listeners that need no path and no host, of which at least one must exist.
 fn is_bare(fields: &Fields<'_>, listeners: &[ReadListener]) -> bool {
     let has = |key| fields.node().as_table().is_some_and(|table| table.find(key).is_some());
-    let serves_bare = |listener: &ReadListener| listener.mode.refuses_route(&listener.name, true).is_none();
+    let serves_bare =
+        |listener: &ReadListener| listener.mode_unread || listener.mode.refuses_route(&listener.name, true).is_none();
     !has("path") && !has("host") && listeners.iter().any(serves_bare)
 }
 
@@ -675,7 +676,8 @@ fn route_modules(
     let defined = |name: &str| vars.iter().any(|var| **var.name() == *name);
     // A variable that failed to be read was reported; its name counts all the same.
     let written = fields.take("vars").and_then(Node::as_table);
-    for (name, span) in &used {
+    let is_unread = written.is_none() && (fields.take("vars").is_some() || fields.is_misspelt("vars"));
+    for (name, span) in used.iter().filter(|_| !is_unread) {
         if !defined(name) && written.is_none_or(|table| table.find(name).is_none()) {
             let title = format!("route `{route}` defines no variable `{name}`");
             let help = format!("add `vars = {{ {name} = {{ header = \"x-{name}\" }} }}` to that [[route]]");

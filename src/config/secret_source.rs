@@ -318,7 +318,7 @@ fn read_one(entry: &TableEntry, reader: &Reader<'_>) -> Option<Rc<NamedSecretSou
         Some("spiffe") => spiffe(&fields, reader).map(ServerSettings::Spiffe),
         Some(word) => http_source(word, &fields, reader),
         None => {
-            fields.rest();
+            fields.accept_rest();
             None
         }
     };

@@ -244,6 +244,10 @@ impl Files for AsRead<'_> {
     fn appendable(&self, path: &Path) -> io::Result<()> {
         self.files.appendable(path)
     }
+
+    fn creatable(&self, path: &Path) -> io::Result<()> {
+        self.files.creatable(path)
+    }
 }
 
 /// Record of everything read so far, from which `Sources` are made.

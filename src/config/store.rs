@@ -31,6 +31,8 @@ pub struct Storage {
     pub id: [u8; 32],
     /// True if a store that does not outlive the process may keep records that should, such as users' consents.
     pub ephemeral: bool,
+    /// True if a mistake was reported, so that nothing follows from what is absent here.
+    pub(super) unread: bool,
     /// Keys that a key service has unwrapped: while this lives, they are not asked for again.
     pub unwrapped: Vec<Arc<UnwrappedKey>>,
 }
@@ -110,6 +112,7 @@ const MOST_REPLICAS: u64 = 16;
 pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
     let mut storage = Storage::default();
     let Some(node) = root.take("store") else { return storage };
+    let errors = reader.report.errors();
     let fields = Fields::new(node, "[store]", reader.report);
     let url = match fields.opt::<SpannedText>("url") {
         Some(word) => read_url(&word, reader),
@@ -133,6 +136,7 @@ pub(super) fn read(root: &Fields<'_>, reader: &Reader<'_>) -> Storage {
         }
     }
     fields.finish();
+    storage.unread = reader.report.errors() > errors;
     storage
 }
 
@@ -397,7 +401,16 @@ fn settings(
     };
     match url {
         StoreUrl::Memory => Some(StoreSettings::Memory),
-        StoreUrl::File(path) => Some(StoreSettings::File { path: reader.resolve(&path), ring }),
+        StoreUrl::File(path) => {
+            let path = reader.resolve(&path);
+            if let (Err(why), Some(node)) = (reader.creatable(&path), fields.take("url")) {
+                let title = format!("the store cannot be kept in `{}`: {why}", path.display());
+                let help = "let the user who runs countersign write there, or name another file";
+                Position::of(node).error(reader.report, title, help);
+                return None;
+            }
+            Some(StoreSettings::File { path, ring })
+        }
         StoreUrl::Redis { tls, topology, database } => {
             if !tls {
                 refuse(fields, &["tls"], "write `rediss` instead of `redis` for TLS");

@@ -15,7 +15,7 @@ use crate::signing::algorithm::SigningAlgorithm;
 use crate::signing::key_material::KeyMaterial;
 use crate::signing::public_key_set::PublicKeySet;
 use crate::signing::signer::Signer;
-use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText, TableEntry};
+use crate::syntax::{Diagnostic, Diagnostics, Fields, Node, Severity, SourceText, TableEntry, suggest};
 
 /// The content of a file that a setting names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -248,7 +248,9 @@ impl Setting {
         let mut members = Vec::new();
         let mut whole = node.as_table().is_some();
         for entry in fields.rest() {
-            let is_var = entry.value.as_table().is_some_and(|table| table.find("var").is_some());
+            // A misspelt one, too: what reads other values knows no `var`.
+            let is_named = |inner: &TableEntry| suggest(&inner.key, MEMBER_SOURCES) == Some("var");
+            let is_var = entry.value.as_table().is_some_and(|table| table.entries.iter().any(is_named));
             let member = if is_var {
                 let inner = Fields::new(&entry.value, format!("`{}.{}`", self.name, entry.key), report);
                 let name = inner.opt::<String>("var");
@@ -348,6 +350,9 @@ pub(super) fn redacted(source: &Arc<SourceText>, span: &Range<usize>) -> Arc<Sou
 pub(super) fn header_safe(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b' '..=b'~')) && text.trim_matches(' ').len() == text.len()
 }
+
+/// The keys that say where the value of a member comes from.
+const MEMBER_SOURCES: [&str; 5] = ["command", "env", "file", "source", "var"];
 
 /// The values that one `[provider.NAME]` gives to its profile's settings.
 #[derive(Clone, Debug, Default)]

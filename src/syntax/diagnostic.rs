@@ -91,6 +91,8 @@ impl Diagnostic {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     found: RefCell<Vec<Diagnostic>>,
+    /// The keys that unknown ones are likely meant to be.
+    misspelt: RefCell<Vec<String>>,
 }
 
 impl Diagnostics {
@@ -128,9 +130,22 @@ impl Diagnostics {
         self.push(Diagnostic { severity: Severity::Warning, source, span, title, label, help });
     }
 
-    /// Takes back the mistakes with this title in this text, because a better one tells the cause.
-    pub fn withdraw(&self, source: &Arc<SourceText>, title: &str) {
-        self.found.borrow_mut().retain(|found| found.title != title || !Arc::ptr_eq(&found.source, source));
+    /// Takes back the mistakes with this title at this place, because a better one tells the cause.
+    pub(super) fn withdraw(&self, source: &Arc<SourceText>, span: &Range<usize>, title: &str) {
+        let is_meant =
+            |found: &Diagnostic| found.title == title && found.span == *span && Arc::ptr_eq(&found.source, source);
+        self.found.borrow_mut().retain(|found| !is_meant(found));
+    }
+
+    /// Takes note of an unknown key that is likely meant to be `key`.
+    pub(super) fn note_misspelt(&self, key: &str) {
+        self.misspelt.borrow_mut().push(key.to_owned());
+    }
+
+    /// Returns whether a table has an unknown key that is likely meant to be `key`: what follows from the lack of it need
+    /// not be told.
+    pub fn has_misspelt(&self, key: &str) -> bool {
+        self.misspelt.borrow().iter().any(|misspelt| misspelt == key)
     }
 
     /// Adds what another reading of the same texts found, but for what is known already.

@@ -24,9 +24,16 @@ pub struct Fields<'a> {
     /// The name of this table in messages: `[[route]]`, `[provider.scb]`.
     what: String,
     known: RefCell<Vec<String>>,
-    /// Keys that were reported as missing.
-    missing: RefCell<Vec<String>>,
+    missing: RefCell<Vec<MissingKey>>,
     report: &'a Diagnostics,
+}
+
+/// A mistake that was reported because keys are missing.
+struct MissingKey {
+    /// Any of these would do.
+    keys: Vec<String>,
+    span: Range<usize>,
+    title: String,
 }
 
 static EMPTY: Table = Table { entries: Vec::new() };
@@ -76,17 +83,40 @@ impl<'a> Fields<'a> {
 
     /// Reports that `key` is missing.
     pub fn missing(&self, key: &str, example: &str) {
-        self.missing.borrow_mut().push(key.to_owned());
-        self.error(
-            self.head(),
-            self.lack_of(key),
-            format!("`{key}` is missing here"),
-            Some(format!("add `{key} = {example}`")),
-        );
+        self.missing_one_of(&[key], example);
     }
 
-    fn lack_of(&self, key: &str) -> String {
-        format!("{} has no `{key}`", self.what)
+    /// Reports that the first of these keys is missing, where any of them would do.
+    pub fn missing_one_of(&self, keys: &[&str], example: &str) {
+        let key = keys.first().copied().unwrap_or_default();
+        let title = format!("{} has no `{key}`", self.what);
+        let label = format!("`{key}` is missing here");
+        self.lacks(keys, self.head(), (title, label, format!("add `{key} = {example}`")));
+    }
+
+    /// Reports a mistake of this table that any of `keys` would mend. If one of them is there, but misspelt, `finish` takes
+    /// it back: the misspelt key is the one mistake. `text` is title, label and help.
+    pub fn lacks(&self, keys: &[&str], span: Range<usize>, text: (String, String, String)) {
+        let (title, label, help) = text;
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        self.missing.borrow_mut().push(MissingKey { keys, span: span.clone(), title: title.clone() });
+        self.error(span, title, label, Some(help));
+    }
+
+    /// Returns whether a key that nobody has taken is likely meant to be `key`.
+    pub fn is_misspelt(&self, key: &str) -> bool {
+        let known = self.known.borrow();
+        let nearest = |entry: &TableEntry| suggest(&entry.key, known.iter().map(String::as_str)) == Some(key);
+        self.unknown(&known).any(nearest)
+    }
+
+    /// Returns whether there are keys that nobody has taken.
+    pub fn has_unknown(&self) -> bool {
+        self.unknown(&self.known.borrow()).next().is_some()
+    }
+
+    fn unknown(&self, known: &[String]) -> impl Iterator<Item = &'a TableEntry> {
+        self.table.entries.iter().filter(|entry| !known.contains(&entry.key))
     }
 
     /// Reports an error about `span` in this table's file.
@@ -117,21 +147,36 @@ impl<'a> Fields<'a> {
     /// All entries that no key was taken for, in the order of the file. They count as known from now on.
     pub fn rest(&self) -> Vec<&'a TableEntry> {
         let mut known = self.known.borrow_mut();
-        let rest: Vec<&TableEntry> = self.table.entries.iter().filter(|entry| !known.contains(&entry.key)).collect();
+        let rest: Vec<&TableEntry> = self.unknown(&known).collect();
         known.extend(rest.iter().map(|entry| entry.key.clone()));
         rest
+    }
+
+    /// Accepts all entries that no key was taken for, but for what is likely a missing key, misspelt: the names of the
+    /// others are unknown.
+    pub fn accept_rest(&self) {
+        let meant = |entry: &&TableEntry| {
+            let missing = self.missing.borrow();
+            let keys = missing.iter().flat_map(|missing| missing.keys.iter().map(String::as_str));
+            suggest(&entry.key, keys).is_none()
+        };
+        let mut known = self.known.borrow_mut();
+        let rest: Vec<String> = self.unknown(&known).filter(meant).map(|entry| entry.key.clone()).collect();
+        known.extend(rest);
     }
 
     /// Reports every key that was never taken, with the nearest known one.
     pub fn finish(self) {
         let known = self.known.borrow();
-        for entry in self.table.entries.iter().filter(|entry| !known.contains(&entry.key)) {
+        for entry in self.unknown(&known) {
             let near = suggest(&entry.key, known.iter().map(String::as_str));
             let help = match near {
                 Some(near) => {
-                    if self.missing.borrow().iter().any(|missing| missing == near) {
+                    self.report.note_misspelt(near);
+                    let missing = self.missing.borrow();
+                    for missing in missing.iter().filter(|missing| missing.keys.iter().any(|key| key == near)) {
                         // The misspelt key is the missing one: one mistake.
-                        self.report.withdraw(&self.node.source, &self.lack_of(near));
+                        self.report.withdraw(&self.node.source, &missing.span, &missing.title);
                     }
                     format!("did you mean `{near}`?")
                 }

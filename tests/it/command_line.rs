@@ -41,6 +41,80 @@ fn a_quiet_check_tells_mistakes_alone() {
 }
 
 #[test]
+fn a_check_finds_what_a_start_could_not_write() {
+    let sim = bank(Bank::Scb);
+    let (folder, path) = folder(&sim, KEY, "127.0.0.1:0");
+    let good = fs::read_to_string(&path).expect("a config");
+    fs::write(folder.path().join("file"), "").expect("a file");
+    fs::write(folder.path().join("store.key"), format!("{}=", "A".repeat(43))).expect("a key");
+    let store = |place: &str| format!("[store]\nurl = \"file:{place}\"\nkeys = [{{ file = \"store.key\" }}]\n");
+    let record =
+        |place: &str| good.replace("[provider.scb]\n", &format!("[provider.scb]\nrecord.folder = \"{place}\"\n"));
+    let log = |place: &str| format!("[log]\naccess = \"{place}\"\n");
+    let found = |text: &str| {
+        fs::write(&path, text).expect("written");
+        told(&["check", &path])
+    };
+    for (more, line, told) in [
+        (store("file/store.redb"), "url = ", "the store cannot be kept in"),
+        (store("file/var/store.redb"), "url = ", "a file stands where its folder should be"),
+        (store("."), "url = ", "it is a folder"),
+        (log("file/access.log"), "access = ", "access lines cannot be written to"),
+        (log("missing/access.log"), "access = ", "its folder does not exist"),
+    ] {
+        let found = found(&format!("{good}\n{more}"));
+        assert!(found.code == 1 && found.err.contains(told) && found.err.contains(line), "{more}: {found:?}");
+        assert!(
+            found.err.contains("for the user who runs countersign") || found.err.contains("let the user"),
+            "{found:?}"
+        );
+        // A start says the same.
+        let run = crate::commands::told(&["run", "-c", &path]);
+        assert!(run.code == 1 && run.err.contains(told), "{run:?}");
+    }
+    // A start goes on without the recording.
+    let warned = found(&record("file"));
+    assert!(warned.code == 0 && warned.err.contains("nothing can be recorded in `file`"), "{warned:?}");
+    for more in [store("var/deep/store.redb"), log("access.log")] {
+        let found = found(&format!("{good}\n{more}"));
+        assert_eq!(found.code, 0, "{found:?}");
+    }
+    assert!(!folder.path().join("var").exists(), "a check makes nothing");
+}
+
+#[test]
+fn a_command_without_a_config_says_how_to_come_by_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for arguments in [
+        &["run"][..],
+        &["check"],
+        &["status"],
+        &["env"],
+        &["exec", "--", "true"],
+        &["token", "list"],
+        &["requests"],
+        &["events"],
+        &["reload"],
+        &["health"],
+        &["consent", "list"],
+        &["log-level"],
+        &["explain", "/bank"],
+        &["status", "-c", "elsewhere.toml"],
+    ] {
+        let mut command = command(arguments);
+        command.current_dir(folder.path()).env_remove("COUNTERSIGN_CONFIG");
+        let found = ended(command);
+        assert_ne!(found.code, 0, "{arguments:?}");
+        assert!(found.err.contains("`countersign init BANK` writes one"), "{arguments:?}: {found:?}");
+    }
+    fs::write(folder.path().join("proxy.toml"), "[admin]\n").expect("written");
+    let mut command = command(&["status"]);
+    command.current_dir(folder.path()).env_remove("COUNTERSIGN_CONFIG");
+    let found = ended(command);
+    assert!(found.code == 2 && !found.err.contains("init BANK"), "{found:?}");
+}
+
+#[test]
 fn words_are_coloured_where_that_is_asked_for() {
     let sim = bank(Bank::Scb);
     let (_folder, path) = folder(&sim, KEY, "127.0.0.1:0");

@@ -259,7 +259,18 @@ fn a_config_is_named_by_its_path_by_the_environment_or_comes_from_standard_input
 #[cfg(target_os = "linux")]
 #[test]
 fn a_result_that_cannot_be_written_is_a_failure() {
-    for arguments in [&["key", "new", "erp"][..], &["profiles"], &["profiles", "scb"], &["schema"], &["man"]] {
+    for arguments in [
+        &["key", "new", "erp"][..],
+        &["profiles"],
+        &["profiles", "scb"],
+        &["schema"],
+        &["man"],
+        &["--help"],
+        &["-h"],
+        &["help", "run"],
+        &["run", "--help"],
+        &["--version"],
+    ] {
         let mut full = command(arguments);
         full.stdout(fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there"));
         let found = full.stderr(Stdio::piped()).output().expect("it runs");
@@ -588,6 +599,9 @@ fn init_writes_what_check_takes_and_a_call_passes() {
     }
     let config = dir.join("proxy.toml");
     let path = config.to_str().expect("text");
+    // Editors would complain of a schema that is not there.
+    let text = fs::read_to_string(&config).expect("a config");
+    assert!(text.contains("`#:schema ./proxy.schema.json`") && !text.contains("\n#:schema"), "{text}");
     assert_eq!(told(&["check", path]).code, 1, "the secrets are not there yet");
     let with_secrets = |arguments: &[&str]| {
         let mut command = command(arguments);

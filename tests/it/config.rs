@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign::config::{self, AccessLogTarget, InMemory, ListenerAccess, Loaded, Snapshot};
 use countersign::route::{Caller, ClientId, Denied, RequestTarget};
-use countersign::syntax::{Diagnostic, Severity};
+use countersign::syntax::{Diagnostic, Diagnostics, Kind, Node, Severity, SourceText};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
@@ -80,6 +81,71 @@ path = "/other"
 provider = "other"
 "#;
 
+/// The keys in a text with their places, but for those in the headers of tables.
+fn keys_of(text: &str) -> Vec<(String, Range<usize>)> {
+    fn collect(node: &Node, found: &mut Vec<(String, Range<usize>)>) {
+        match &node.kind {
+            Kind::Table(table) => {
+                for entry in &table.entries {
+                    found.push((entry.key.clone(), entry.key_span.clone()));
+                    collect(&entry.value, found);
+                }
+            }
+            Kind::Array(items) => items.iter().for_each(|item| collect(item, found)),
+            Kind::Boolean(_) | Kind::Float(_) | Kind::Integer(_) | Kind::String(_) => {}
+        }
+    }
+    let mut found = Vec::new();
+    collect(&Node::parse(&SourceText::new("proxy.toml", text), &Diagnostics::new()), &mut found);
+    let is_in_a_header = |span: &Range<usize>| {
+        text[..span.start].rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with('['))
+    };
+    found.retain(|(_, span)| !is_in_a_header(span));
+    found
+}
+
+/// Keys of the examples that are no keys of countersign: whoever writes the file chooses them.
+const NAMES_OF_USERS: [&str; 3] = ["account", "account_id", "channel"];
+
+#[test]
+fn a_misspelt_key_is_one_mistake_at_its_place() {
+    let mut ca = rcgen::CertificateParams::default();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let key = rcgen::KeyPair::generate().expect("a key can be made");
+    let world = world()
+        .with_file("certs/ca.crt", ca.self_signed(&key).expect("a CA can be made").pem())
+        .with_file("certs/ca.key", key.serialize_pem())
+        .with_file("store.key", "A".repeat(43) + "=")
+        .with_env("PAYPAL_CLIENT_ID", "id")
+        .with_env("PAYPAL_CLIENT_SECRET", "s");
+    let errors = |text: &str| {
+        let (_, found) = config::build(Path::new("proxy.toml"), text, &world);
+        let errors = found.iter().filter(|found| found.severity == Severity::Error);
+        errors.map(Diagnostic::one_line).collect::<Vec<String>>()
+    };
+    let examples = ["many-banks", "forward", "users"].map(|name| read(&format!("examples/{name}.toml")));
+    let mut tried = 0;
+    for text in examples.into_iter().chain([SMALL.to_owned()]) {
+        assert_eq!(errors(&text), Vec::<String>::new());
+        for (key, span) in keys_of(&text) {
+            let (start, end) = key.split_at(key.len() - 2);
+            let typo = format!("{start}{}", end.chars().rev().collect::<String>());
+            let mut wrong = text.clone();
+            wrong.replace_range(span, &typo);
+            let told = errors(&wrong);
+            if typo != key && !NAMES_OF_USERS.contains(&&*key) {
+                tried += 1;
+                let is_told = |line: &String| {
+                    line.contains(&format!("unknown key `{typo}`")) && line.ends_with(&format!("did you mean `{key}`?"))
+                };
+                assert!(told.len() == 1 && told.iter().all(is_told), "{typo}: {told:#?}");
+            }
+        }
+    }
+    assert!(tried > 100, "only {tried}");
+}
+
 /// Of a line that is shown, stars hide secrets alone.
 #[test]
 fn stars_stand_for_secrets_and_for_nothing_else() {
@@ -97,9 +163,48 @@ fn stars_stand_for_secrets_and_for_nothing_else() {
     assert!(told.contains("url = \"postgres://db.corp/x\""), "{told}");
     let told = shown(&format!("{SMALL}\n[store]\nurl = \"postgres://u:s3cr3t@db.corp/x\"\n"));
     assert!(told.contains("url = \"postgres://********@db.corp/x\""), "{told}");
+    let told = shown(&SMALL.replace("key_sha256", "key_sha265"));
+    assert!(told.contains(hash), "{told}");
+    let told = shown(&SMALL.replace("{ env = \"SECRET\" }", "{ evn = \"SECRET\" } # the vault's"));
+    assert!(told.contains("{ evn = \"SECRET\" } # the vault's"), "{told}");
+    let told = shown(&SMALL.replace("{ env = \"SECRET\" }", "{ evn = \"s3cr3t\" }"));
+    assert!(told.contains("{ evn = \"******\" }"), "{told}");
+    let jwt = "jtw = { issuer = \"https://id.corp\", audience = \"a\", subject = \"s\" }";
+    let told = shown(&format!("{SMALL}\n[client.ci]\n{jwt}\n"));
+    assert!(told.contains(jwt), "{told}");
     let jwt = "jwt = { issuer = \"no url\", audience = \"a\", subject = \"s\" }";
     let told = shown(&format!("{SMALL}\n[client.ci]\n{jwt}\n"));
     assert!(told.contains(jwt), "{told}");
+}
+
+#[test]
+fn a_certificate_for_other_addresses_alone_is_warned_of() {
+    let warned = |san: &[&str], listener: &str| {
+        let names: Vec<String> = san.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
+        let world =
+            world().with_file("own.crt", made.cert.pem()).with_file("own.key", made.signing_key.serialize_pem());
+        let tls = "tls = { cert = \"own.crt\", key = \"own.key\" }";
+        let text = SMALL.replace("bind = \"127.0.0.1:0\"", &format!("{listener}\n{tls}"));
+        let (snapshot, found) = config::build(Path::new("proxy.toml"), &text, &world);
+        assert!(snapshot.is_some(), "{}", lines(&found));
+        lines(&found)
+    };
+    let told = warned(&["10.0.0.5", "10.0.0.6"], "bind = \"10.0.0.7:8443\"");
+    assert!(told.contains("`own.crt` is not for 10.0.0.7, where this listens, but for 10.0.0.5, 10.0.0.6"), "{told}");
+    for (san, listener) in [
+        (&["10.0.0.5", "10.0.0.7"][..], "bind = \"10.0.0.7:8443\""),
+        // Clients call it by its name.
+        (&["gateway.corp"], "bind = \"10.0.0.7:8443\""),
+        (&["gateway.corp", "10.0.0.5"], "bind = \"10.0.0.7:8443\""),
+        (&["10.0.0.5"], "bind = \"0.0.0.0:8443\""),
+        (&["10.0.0.5"], "bind = \"127.0.0.1:8443\""),
+        // They call the balancer, or the names that are listed.
+        (&["10.0.0.5"], "bind = \"10.0.0.7:8443\"\nproxy_protocol = [\"10.0.0.5/32\"]"),
+        (&["10.0.0.5"], "bind = \"10.0.0.7:8443\"\nnames = [\"10.0.0.5\"]"),
+    ] {
+        assert_eq!(warned(san, listener), "", "{san:?}, {listener}");
+    }
 }
 
 /// Each bad file has, beside it, all that must be said about it. `COUNTERSIGN_BLESS=1` writes what is said now.

@@ -457,6 +457,25 @@ fn the_trust_steps_cover_every_client_and_change_nothing() {
 }
 
 #[test]
+fn a_quiet_command_is_told_nothing_that_the_config_warns_of() {
+    let place = Place::with_ca();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a socket").local_addr().expect("an address").port();
+    let config = CONFIG.replace("PORT", &free.to_string()).replace("SURELY_NOT_SET", "SECRET");
+    let (config, _) = config.split_once("[provider.local]").expect("two providers");
+    let more = "[[route]]\nprovider = \"scb\"\n[client.erp]\nkey_sha256 = [\"8f1d3c6b5a7e90241bd4c0f6a2e8751993d60b4c7fe2a815d03b9c6e47f1a258\"]\n";
+    let config = config.replace("{ file = \"/surely/not/there\" }", "{ env = \"SECRET\" }");
+    // A warning of the config, which a proxy of the command's own reads as a whole.
+    fs::write(place.path("proxy.toml"), config + more + "[audit]\nto = \"audit.log\"\n").expect("written");
+    let told = place.command(&["exec", "--client", "erp", "--", "true"]).env("SECRET", "x").output().expect("it runs");
+    assert!(told.status.success() && err(&told).contains("the audit log has no key"), "{}", err(&told));
+    let quiet = place.command(&["exec", "-q", "--client", "erp", "--", "true"]).env("SECRET", "x").output();
+    let quiet = quiet.expect("it runs");
+    assert!(quiet.status.success() && err(&quiet).is_empty(), "{}", err(&quiet));
+    let printed = place.command(&["env", "-q"]).output().expect("it runs");
+    assert!(printed.status.success() && err(&printed).is_empty(), "{}", err(&printed));
+}
+
+#[test]
 fn a_command_sees_the_variables_and_leaves_nothing_behind() {
     let place = Place::with_ca();
     let script = r#"

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use toml::{Table, Value};
 
 use crate::base::origin::BaseUrl;
+use crate::cli::config_path;
 use crate::config::{Files as _, MachineFiles, sketch, sketched_pack};
 use crate::provider::Profile;
 use crate::syntax::{Diagnostics, SourceText};
@@ -41,7 +42,8 @@ pub struct ForwardSketch {
 impl ConfigSketch {
     /// Reads the config file at `path`. The error is for a person.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let table = sketch(path, &MachineFiles).map_err(|error| format!("{error}; name another file with `-c`"))?;
+        let named = |error| config_path::with_first_config(format!("{error}; name another file with `-c`"), path);
+        let table = sketch(path, &MachineFiles).map_err(named)?;
         Ok(Self::of(&table, path.parent().unwrap_or(Path::new(""))))
     }
 

@@ -34,7 +34,7 @@ pub struct ForwardArguments {
     /// A file that holds the client's key and nothing else
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Say nothing of what the command may stumble over
+    /// Say nothing of what the command may stumble over, nor of what the config warns of
     #[arg(short, long)]
     pub quiet: bool,
     /// URL of the forward listener; default: the address in the config
@@ -110,7 +110,10 @@ impl Gateway {
         let sketch = match &config {
             Some(path) => ConfigSketch::read(path)?,
             None if through.ca.is_some() && through.proxy.is_some() => ConfigSketch::default(),
-            None => return Err("there is no proxy.toml here; name the config file with `-c`".to_owned()),
+            None => {
+                let why = "there is no proxy.toml here; name the config file with `-c`".to_owned();
+                return Err(config_path::with_first_config(why, &config_path::usual()));
+            }
         };
         let shown = config.unwrap_or_default();
         let forward = sketch.forward.as_ref();

@@ -1,8 +1,8 @@
 //! The proxy that `exec` starts if none is running: the config's forward listener, for the lifetime of one command.
 //!
 //! It listens on loopback only, on a free port that the system chooses. Unless the listener admits anyone, the command
-//! authenticates with a key that is generated for it and passed to it only. Warnings go to standard error; access lines
-//! go only to a file that the config names.
+//! authenticates with a key that is generated for it and passed to it only. Warnings go to standard error, unless it is
+//! quiet; access lines go only to a file that the config names.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use secrecy::SecretString;
 
-use super::gateway::Gateway;
+use super::gateway::{ForwardArguments, Gateway};
 use crate::app::boot::{BootOptions, Running};
 use crate::base::secret::{hex, sha256};
-use crate::cli::check;
+use crate::cli::check::{self, CheckOutput};
 use crate::config::{ListenerAccess, Snapshot};
 use crate::observe::logging;
 use crate::route::ClientId;
@@ -31,15 +31,16 @@ pub struct Private {
 impl Private {
     /// Starts one from this config. `gateway` is what the config says of its forward listener. `None`: there is none,
     /// and it was said why.
-    pub fn start(config: &Path, client: Option<&str>, gateway: Gateway) -> Result<Option<Self>, String> {
-        let Ok(mut snapshot) = check::load_or_report(config) else { return Ok(None) };
-        logging::start_logging("warn", true).map_err(|error| error.to_string())?;
+    pub fn start(config: &Path, wanted: &ForwardArguments, gateway: Gateway) -> Result<Option<Self>, String> {
+        let (output, level) = if wanted.quiet { (CheckOutput::Quiet, "error") } else { (CheckOutput::Text, "warn") };
+        let Ok(mut snapshot) = check::load_or_report(config, output) else { return Ok(None) };
+        logging::start_logging(level, true).map_err(|error| error.to_string())?;
         let listener = snapshot.keep_forward_listener().ok_or("the config has no forward listener")?;
         let (name, asks) = (listener.name.clone(), listener.access != ListenerAccess::Anyone);
         if snapshot.audit.as_ref().is_some_and(|audit| audit.path.is_none()) {
             return Err("[audit] goes to standard output, which is the command's: name a file".to_owned());
         }
-        let credentials = if asks { Some(admit(&mut snapshot, client)?) } else { None };
+        let credentials = if asks { Some(admit(&mut snapshot, wanted.client.as_deref())?) } else { None };
         let running = Running::start(snapshot, BootOptions::default()).map_err(|error| error.to_string())?;
         let address = running.address(&name).ok_or("the proxy has no address")?;
         let gateway =

@@ -82,6 +82,12 @@ pub(in crate::config) const MODES: [ModeKind; WORDS.len()] = [callback::KIND, fo
 /// The mode of a listener without the key `mode`.
 pub(super) const DEFAULT: ModeKind = reverse::KIND;
 
+/// Returns whether `mode` is misspelt, or none of the words: the keys of a listener say nothing wrong then.
+pub(super) fn is_unread(fields: &Fields<'_>) -> bool {
+    let is_unknown = |node: &Node| node.as_str().is_none_or(|word| !WORDS.contains(&word));
+    fields.is_misspelt("mode") || fields.take("mode").is_some_and(is_unknown)
+}
+
 /// The key `mode` in the schema.
 pub(super) const KEY: SchemaKey = (
     "mode",

@@ -45,8 +45,9 @@ pub(in crate::config) const INTERCEPT_KEYS: [SchemaKey; 2] = [
 
 /// Reports keys that only a forward listener may have, in a listener of another mode.
 pub(super) fn refuse_keys(fields: &Fields<'_>) {
+    let is_unread = super::is_unread(fields);
     for (key, ..) in KEYS {
-        if let Some(node) = fields.take(key) {
+        if let Some(node) = fields.take(key).filter(|_| !is_unread) {
             let help = "add `mode = \"forward\"`, or remove it";
             Position::of(node).error(fields.report(), format!("`{key}` is for forward listeners"), help);
         }
