@@ -443,11 +443,13 @@ fn log_rotation_from_outside_is_followed_by_sighup() {
 
 /// Waits for up to two seconds: that is how soon a lost log is noticed.
 async fn within_two_seconds(what: &str, holds: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(2), "{what}");
+    for _ in 0..100 {
+        if holds() {
+            return;
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    panic!("{what}");
 }
 
 async fn admin_text(address: SocketAddr, path: &str) -> String {
