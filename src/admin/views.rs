@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::request_filter::RequestFilter;
 use super::view::{
-    CertificateView, ConfigFileView, ConfigSectionView, ConfigView, ConsentsView, Counts, FailureView, Fetches,
-    HoursView, KeyServiceView, ListenerView, ProviderView, ProvidersView, ReloadView, RequestDetailView, RequestView,
-    RequestsView, RouteView, RoutesView, SecretSourceView, ShadowView, StatusClasses, StatusView, StoreView,
-    TokensView,
+    AuditView, CertificateView, ConfigFileView, ConfigSectionView, ConfigView, ConsentsView, Counts, FailureView,
+    Fetches, HoursView, KeyServiceView, ListenerView, ProviderView, ProvidersView, ReloadView, RequestDetailView,
+    RequestView, RequestsView, RouteView, RoutesView, SecretSourceView, ShadowView, StatusClasses, StatusView,
+    StoreView, TokensView,
 };
 use super::{Admin, request_cause};
 use crate::base::time::{Now, rfc3339};
@@ -59,6 +59,7 @@ impl Admin {
                 healthy: unhealthy.is_none(),
                 error: unhealthy.map(|error| error.to_string()),
             },
+            audit: self.audit.report().map(AuditView::of),
             certificates: certificates.into_iter().map(|end| CertificateView::of(end, now)).collect(),
             key_services: KeyServices::of_process().reports().into_iter().map(KeyServiceView::of).collect(),
             secret_sources: SecretSources::of_process().reports().into_iter().map(SecretSourceView::of).collect(),

@@ -28,8 +28,9 @@ pub enum AuditCommand {
 
 #[derive(Args, Debug)]
 pub struct VerifyArguments {
-    /// Its files, the oldest first: they are one chain; of a file named alone, those that were rotated count, too
-    #[arg(required = true, value_name = "FILE")]
+    /// Its files, the oldest first: they are one chain; of a file named alone, those that were rotated count, too.
+    /// Without any, the file of the config
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Look at the named files alone, without those that were rotated
     #[arg(long)]
@@ -40,7 +41,7 @@ pub struct VerifyArguments {
     /// An environment variable with the key; may be repeated
     #[arg(long, value_name = "NAME")]
     key_env: Vec<String>,
-    /// Take the key of this config, too
+    /// Take the key of this config, too, and its file if none is named
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// A head that the log told of: the record of this number must be there, with this hash; may be repeated
@@ -64,11 +65,11 @@ fn anchor(text: &str) -> Result<Anchor, String> {
 
 /// 0: whole; 1: broken; 2: it cannot be judged.
 fn verify(arguments: &VerifyArguments) -> ExitCode {
-    let keys = match keys(arguments) {
-        Ok(keys) => keys,
+    let (files, keys) = match material(arguments) {
+        Ok(material) => material,
         Err(code) => return code,
     };
-    match look_through(arguments, keys) {
+    match look_through(arguments, &files, keys) {
         Ok(whole) => {
             if arguments.json {
                 print(&format!("{}\n", view(&whole)));
@@ -98,9 +99,13 @@ fn verify(arguments: &VerifyArguments) -> ExitCode {
     }
 }
 
-fn look_through(arguments: &VerifyArguments, keys: Vec<Arc<ChainKey>>) -> Result<WholeChain, ChainVerdict> {
+fn look_through(
+    arguments: &VerifyArguments,
+    files: &[PathBuf],
+    keys: Vec<Arc<ChainKey>>,
+) -> Result<WholeChain, ChainVerdict> {
     let mut verifier = ChainVerifier::new(keys, arguments.head.clone());
-    let files = chain_files(&arguments.files, arguments.alone);
+    let files = chain_files(files, arguments.alone);
     if files.is_empty() {
         return Err(ChainVerdict::Unjudged("no file has such a name: name the audit log itself".to_owned()));
     }
@@ -137,7 +142,8 @@ fn rotated(log: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn keys(arguments: &VerifyArguments) -> Result<Vec<Arc<ChainKey>>, ExitCode> {
+/// The files that are named, or that of the config, and the keys.
+fn material(arguments: &VerifyArguments) -> Result<(Vec<PathBuf>, Vec<Arc<ChainKey>>), ExitCode> {
     let refuse = |why: String| {
         complain(&why);
         ExitCode::from(2)
@@ -152,13 +158,19 @@ fn keys(arguments: &VerifyArguments) -> Result<Vec<Arc<ChainKey>>, ExitCode> {
         let key = key.ok_or_else(|| refuse("the environment variable of --key-env is not set, or empty".to_owned()))?;
         keys.push(Arc::new(ChainKey::new(&SecretString::from(key))));
     }
-    if let Some(config) = &arguments.config.clone().or_else(config_path::before) {
-        match load_quietly(config)?.audit.as_ref().map(|audit| &audit.seal) {
-            Some(Seal::Keyed(key)) => keys.push(key.clone()),
-            Some(Seal::Plain) | None => {}
-        }
+    let mut files = arguments.files.clone();
+    let named = arguments.config.clone().or_else(config_path::before);
+    let Some(config) = named.or_else(|| files.is_empty().then(config_path::usual)) else { return Ok((files, keys)) };
+    let audit = load_quietly(&config)?.audit.clone();
+    if files.is_empty() {
+        let path = audit.as_ref().and_then(|audit| audit.path.clone());
+        let none = || refuse(format!("{} names no file as `to` of [audit]: name the log's files", config.display()));
+        files.push(path.ok_or_else(none)?);
     }
-    Ok(keys)
+    if let Some(Seal::Keyed(key)) = audit.map(|audit| audit.seal) {
+        keys.push(key);
+    }
+    Ok((files, keys))
 }
 
 /// One newline at its end is dropped, as in a config.

@@ -5,8 +5,8 @@
 /// Help after the options of `audit verify`.
 pub(super) const AUDIT_EXAMPLES: &str = "\
 Examples:
-  countersign audit verify audit.log --key-file secrets/audit.key
-  countersign audit verify audit.log -c proxy.toml --json
+  countersign audit verify -c proxy.toml
+  countersign audit verify audit.log --key-file secrets/audit.key --json
 
 Exit codes:
   0  the chain is whole

@@ -245,6 +245,9 @@ enum Command {
         /// Address at which that proxy.toml listens [default: 127.0.0.1:8080, or any free port if that is taken]
         #[arg(long, value_name = "ADDRESS", requires = "write")]
         bind: Option<SocketAddr>,
+        /// Profile of the bank that FILE describes, for that proxy.toml
+        #[arg(long, value_name = "PATH", requires = "write", value_hint = ValueHint::FilePath)]
+        profile: Option<PathBuf>,
         /// Print the answer as JSON, on one line, once the banks can be called
         #[arg(long)]
         json: bool,
@@ -392,8 +395,8 @@ fn run_command(command: Command) -> ExitCode {
             run::run(&config, LogOverride { format, level: log_level })
         }
         Command::Schema => completions::schema(),
-        Command::Sim { names, from, write, bind, json } => {
-            sim::run_sim(&names, from.as_deref(), &sim::SimOutput { write, bind, json })
+        Command::Sim { names, from, write, bind, profile, json } => {
+            sim::run_sim(&names, from.as_deref(), &sim::SimOutput { write, profile, bind, json })
         }
         Command::Status { admin_listener, watch: None } => status::run(&admin_listener),
         Command::Status { admin_listener, watch: Some(seconds) } => status::watch(&admin_listener, seconds),

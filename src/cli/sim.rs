@@ -14,6 +14,7 @@ use super::run::wait_for_the_end;
 use super::{complain, print};
 use crate::base::secret::{ExposeSecret, SecretString};
 use crate::base::time::Clock;
+use crate::provider::Profile;
 use crate::sim::{Bank, Sim, SimAuthority, SimHandle, SimMemory, SimOptions};
 
 /// The first line of a config that this command wrote, and may replace.
@@ -27,6 +28,8 @@ const MEMORY: &str = "sim-memory.json";
 pub struct SimOutput {
     /// The folder for a ready config.
     pub write: Option<PathBuf>,
+    /// The profile of the bank that comes without one.
+    pub profile: Option<PathBuf>,
     /// The address at which that config listens.
     pub bind: Option<SocketAddr>,
     /// One document on one line, for a program.
@@ -57,6 +60,13 @@ pub fn run_sim(names: &[String], from: Option<&Path>, output: &SimOutput) -> Exi
     if banks.is_empty() {
         banks.extend(Bank::ALL);
     }
+    let without_profile = banks.iter().filter(|bank| lacks_profile(bank)).count();
+    if output.profile.is_some() && without_profile != 1 {
+        complain(&format!(
+            "`--profile` is for one FILE whose bank has no built-in profile, and here are {without_profile} of them"
+        ));
+        return ExitCode::from(2);
+    }
     if let Some(foreign) = write.map(|folder| folder.join("proxy.toml")).filter(|file| !may_be_replaced(file)) {
         complain(&format!(
             "{} is not a file that `sim` wrote, so it stays as it is; name another folder with `--write`",
@@ -80,7 +90,11 @@ fn recorded_banks(path: &Path) -> Result<Vec<Bank>, String> {
     profiles.sort_unstable();
     profiles.dedup();
     if let Some((file, _)) = read.iter().find(|(_, found)| found.profile.is_empty()) {
-        return Err(format!("{} was not recorded, so it does not say what it answers to", file.display()));
+        return Err(format!(
+            "{} was not recorded, so it does not say what it answers to: record the bank (docs/record.md), or write a \
+             simulator of it (docs/simulators.md)",
+            file.display()
+        ));
     }
     let bank = |profile: &&str| {
         let own: Vec<_> = read.iter().map(|(_, found)| found).filter(|found| found.profile == *profile).collect();
@@ -101,7 +115,21 @@ fn bank(name: &str) -> Result<Bank, String> {
     }
     let text = fs::read_to_string(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("bank");
-    Bank::of_file(stem, &text).map_err(|error| format!("{name} describes no bank: {error}"))
+    Bank::of_file(stem, &text).map_err(|error| match is_profile(&text) {
+        true => format!("{name} is a profile; a simulator is another file (docs/simulators.md)"),
+        false => format!("{name} describes no bank: {error}"),
+    })
+}
+
+/// Returns whether a text is that of a profile: it has sections that no file of a simulator has.
+fn is_profile(text: &str) -> bool {
+    let table = toml::from_str::<toml::Table>(text).unwrap_or_default();
+    ["extends", "name", "refusal", "request"].iter().any(|key| table.contains_key(*key))
+}
+
+/// Returns whether no profile that comes with countersign is called like the bank.
+fn lacks_profile(bank: &Bank) -> bool {
+    Profile::builtin(bank.name()).is_none()
 }
 
 /// Reads what the last simulators of a folder drew, so that those that start now are the same banks.
@@ -127,13 +155,15 @@ struct WrittenConfig {
     file: PathBuf,
     bind: SocketAddr,
     admin: SocketAddr,
+    /// Banks whose profile has to be named before the config holds.
+    without_profile: Vec<String>,
 }
 
 fn serve(sims: &[SimHandle], output: &SimOutput, memory: &SimMemory) -> io::Result<()> {
     let settings: String = sims.iter().map(|sim| sim.settings_toml() + "\n").collect();
     let ca = sims.first().map(SimHandle::ca_pem).unwrap_or_default();
     let written = match &output.write {
-        Some(folder) => Some(write_config(sims, folder, output.bind, &ca, memory)?),
+        Some(folder) => Some(write_config(sims, folder, output, &ca, memory)?),
         None => None,
     };
     if output.json {
@@ -148,11 +178,11 @@ fn serve(sims: &[SimHandle], output: &SimOutput, memory: &SimMemory) -> io::Resu
 fn write_config(
     sims: &[SimHandle],
     folder: &Path,
-    bind: Option<SocketAddr>,
+    output: &SimOutput,
     ca: &str,
     memory: &SimMemory,
 ) -> io::Result<WrittenConfig> {
-    let bind = bind.map_or_else(|| proxy_address("proxy/listener", 8080, memory), Ok)?;
+    let bind = output.bind.map_or_else(|| proxy_address("proxy/listener", 8080, memory), Ok)?;
     let admin = match bind.port() {
         0 => (Ipv4Addr::LOCALHOST, 0).into(),
         _ => proxy_address("proxy/admin", 9901, memory)?,
@@ -162,11 +192,17 @@ fn write_config(
         memory.note("proxy/admin", admin.to_string());
     }
     let file = folder.join("proxy.toml");
+    // A relative path would count from the folder of the config.
+    let profile = output.profile.as_ref().map(std::path::absolute).transpose()?;
+    let profile = profile.map(|path| path.display().to_string());
     fs::create_dir_all(folder)?;
     fs::write(folder.join("sim-ca.crt"), ca)?;
     let mut config = MARK.to_owned() + &listener(sims, bind, admin);
     for sim in sims {
-        let (settings, files) = sim.settings_and_files();
+        let (mut settings, files) = sim.settings_and_files();
+        if let (Some(profile), true) = (&profile, lacks_profile(&sim.bank())) {
+            settings = settings.replacen(&profile_line(sim.bank().name()), &profile_line(profile), 1);
+        }
         config += &(settings + "\n");
         for (name, content) in files {
             write_private(&folder.join(name), content.expose_secret())?;
@@ -174,7 +210,14 @@ fn write_config(
     }
     write_private(&folder.join(MEMORY), memory.write().expose_secret())?;
     write_private(&file, &config)?;
-    Ok(WrittenConfig { file, bind, admin })
+    let nameless = sims.iter().map(SimHandle::bank).filter(|bank| profile.is_none() && lacks_profile(bank));
+    let without_profile = nameless.map(|bank| bank.name().to_owned()).collect();
+    Ok(WrittenConfig { file, bind, admin, without_profile })
+}
+
+/// The line of a `[provider.NAME]` that names its profile.
+fn profile_line(profile: &str) -> String {
+    format!("profile = {}\n", toml::Value::String(profile.to_owned()))
 }
 
 fn as_text(sims: &[SimHandle], written: Option<&WrittenConfig>, settings: &str, ca: &str) -> String {
@@ -188,7 +231,15 @@ fn as_text(sims: &[SimHandle], written: Option<&WrittenConfig>, settings: &str, 
     }
     text += "\n";
     match written {
-        Some(WrittenConfig { file, bind, admin }) => {
+        Some(WrittenConfig { file, bind, admin, without_profile }) => {
+            for name in without_profile {
+                let _ = writeln!(
+                    text,
+                    "\nNo built-in profile is called `{name}`: end this, and start it with `--profile PATH`; or name the \
+                     profile's path at `profile =` of [provider.{name}] in {}.",
+                    file.display()
+                );
+            }
             let _ = writeln!(text, "\nIn another terminal:\n\n  countersign run -c {}", file.display());
             if let (Some(first), true) = (sims.first(), bind.port() != 0) {
                 let _ = writeln!(text, "  curl -i http://{bind}/{}/echo/hello", first.bank().name());

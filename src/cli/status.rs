@@ -123,6 +123,17 @@ fn told(status: &Value, providers: &Value, now: Now, color: bool) -> String {
             let _ = writeln!(text, "store {}, {unhealthy}: {error}", word(store, "kind"));
         }
     }
+    if let Some(audit) = status.get("audit") {
+        let head = word(audit, "head").split_once(':').map_or("-", |(seq, _)| seq);
+        let failing = audit.get("failing") == Some(&Value::Bool(true));
+        let failing =
+            if failing { format!(", {}", Tone::Bad.paint("CANNOT BE WRITTEN", color)) } else { String::new() };
+        let lost = match number(audit, "files_lost") {
+            0 => String::new(),
+            _ => format!(", {}: the log says when", Tone::Bad.paint("WAS DELETED OR REPLACED", color)),
+        };
+        let _ = writeln!(text, "audit log {}, up to record {head}{failing}{lost}", word(audit, "to"));
+    }
     let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
     let listeners: Vec<Vec<String>> = list(status, "listeners")
         .iter()
@@ -241,6 +252,7 @@ mod tests {
         let status = json!({
             "version": "1.2.3", "instance": "00ff00ff", "uptime_seconds": 3700, "draining": false,
             "config_digest": "0123456789abcdef", "store": { "kind": "memory" },
+            "audit": { "to": "var/audit.log", "head": "4711:9f2c", "failing": true, "files_lost": 1 },
             "log_level": { "level": "debug", "configured": "info", "until": "2024-02-29T00:10:00.000Z", "by": "admin:oncall" },
             "last_reload": { "outcome": "refused", "at": "2024-02-28T23:59:00.000Z", "by": "signal", "error": "line 3" },
             "listeners": [{ "name": "gateway", "mode": "reverse", "address": "127.0.0.1:1", "tls": true }],
@@ -275,6 +287,7 @@ mod tests {
             "countersign 1.2.3, instance 00ff00ff, up 1 h 1 min\n",
             "config 0123456789ab, refused 1 min ago (2024-02-28T23:59:00Z) by signal\n",
             "was refused:\nline 3\n",
+            "audit log var/audit.log, up to record 4711, CANNOT BE WRITTEN, WAS DELETED OR REPLACED: the log says when\n",
             "log level debug, by admin:oncall; info again in 10 min (2024-02-29T00:10:00Z)\n",
             "gateway   reverse  127.0.0.1:1  yes\n",
             "scb       scb      resting  0 of 1       in 30 s (2024-02-29T00:00:30Z)  401 with code=9300; set the clock\n",

@@ -14,6 +14,7 @@ use crate::route::{Allow, Opens, PathRules, Rate, Reserved, RouteRule, Var, conf
 use crate::syntax::byte_size::ByteSize;
 use crate::syntax::{Diagnostics, Fields, Kind, Node, suggest};
 use crate::token::credential_slots::by_slot;
+use crate::token::grant::CallPlace;
 
 use super::client::KnownClients;
 use super::listener::{ReadListener, tables};
@@ -735,6 +736,9 @@ fn headers(fields: &Fields<'_>, module: Option<&Module>, reader: &Reader<'_>) ->
             position.error(report, format!("`{name}` belongs to the connection, not to a route"), "remove it");
         } else if module.is_some_and(|module| module.strips(&name)) {
             position.error(report, format!("`{name}` is the profile's to set"), "remove it");
+        } else if CallPlace::Header(name.clone()).names_payment() {
+            let title = format!("every payment would have the same `{name}`: the bank would take all for one");
+            position.error(report, title, "remove it: the application sends one with each payment");
         } else if headers.iter().any(|(known, _)| *known == name) {
             position.error(report, format!("`{name}` is set twice"), "header names have no upper and lower case");
         }

@@ -300,6 +300,42 @@ fn times_ids_and_schemes_of_a_request_are_told_from_constants() {
 }
 
 #[test]
+fn the_key_of_a_payment_is_another_one_for_each() {
+    const ONE: &str = "85230887-e643-4fa4-84b2-4e56709c4ac4";
+    let profile = |header: &str, first: &str, second: &str| {
+        let call = |value: &str| {
+            format!(
+                "\n\ncurl https://bank.example/v1/payments -H 'Authorization: Bearer <token>' -H '{header}: {value}' -d '{{}}'\n"
+            )
+        };
+        let notes = format!(
+            "curl https://bank.example/oauth/token -u <id>:<secret> -d grant_type=client_credentials\n\n\
+             {{\"access_token\":\"<token>\",\"expires_in\":60}}{}{}",
+            call(first),
+            call(second)
+        );
+        let bank = learned(&notes);
+        held(&bank);
+        bank.profile().expect("a profile")
+    };
+    let headers =
+        ["Idempotency-Key", "X-Idempotency-ID", "X-Client-IdempotencyKey", "idempotency_token", "PayPal-Request-Id"];
+    for header in headers {
+        for (first, second) in
+            [(ONE, ONE), (ONE, "95230887-e643-4fa4-84b2-4e56709c4ac4"), ("<uuid>", "<key>"), ("p-1", "p-1")]
+        {
+            let text = profile(header, first, second);
+            assert!(
+                text.contains("fresh  = \"call\"") && text.contains("client = \"keep\""),
+                "{header} {first}\n{text}"
+            );
+            let settings: Vec<&str> = text.lines().filter(|line| line.starts_with("[settings")).collect();
+            assert_eq!(settings, ["[settings.id]", "[settings.secret]"], "{header} {first}\n{text}");
+        }
+    }
+}
+
+#[test]
 fn units_and_sparse_answers_are_read_and_marked() {
     let answer = |answer: &str| {
         let notes = format!(

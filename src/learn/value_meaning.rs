@@ -121,7 +121,7 @@ fn is_identity_name(name: &str) -> bool {
 
 /// Returns whether a name says that its value is another one in each message.
 pub(super) fn is_fresh_name(name: &str) -> bool {
-    const WORDS: [&str; 22] = [
+    const WORDS: [&str; 21] = [
         "request",
         "req",
         "message",
@@ -143,10 +143,9 @@ pub(super) fn is_fresh_name(name: &str) -> bool {
         "unique",
         "external",
         "conversation",
-        "idempotency",
     ];
     let words = name_words(name);
-    let is_named = words.iter().any(|word| WORDS.contains(&word.as_str())) || squashed(name).contains("idempoten");
+    let is_named = words.iter().any(|word| WORDS.contains(&word.as_str()));
     let is_person =
         words.iter().any(|word| ["client", "consumer", "user", "app", "owner", "partner"].contains(&word.as_str()));
     is_named && !is_person
@@ -158,14 +157,14 @@ pub(super) fn is_trace_name(name: &str) -> bool {
     const WORDS: [&str; 10] =
         ["request", "req", "message", "msg", "msgid", "trace", "traceid", "correlation", "span", "interaction"];
     let words = name_words(name);
-    let names_payment =
-        HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| CallPlace::Header(name).names_payment());
-    !names_payment
+    !names_payment(name)
         && words.iter().any(|word| WORDS.contains(&word.as_str()))
-        && !words
-            .iter()
-            .any(|word| ["reference", "ref", "payment", "transaction", "idempotency"].contains(&word.as_str()))
-        && !squashed(name).contains("idempoten")
+        && !words.iter().any(|word| ["reference", "ref", "payment", "transaction"].contains(&word.as_str()))
+}
+
+/// Returns whether a name says that the bank knows a payment by the value.
+fn names_payment(name: &str) -> bool {
+    HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| CallPlace::Header(name).names_payment())
 }
 
 fn is_time_name(name: &str) -> bool {
@@ -220,7 +219,8 @@ impl ValueMeanings {
 
     /// The meaning of the value at the header or field `name`. `section`: the place in the profile, for remarks.
     pub(super) fn of(&mut self, name: &str, value: &str, place: ValuePlace, section: &'static str) -> LearnedText {
-        if asks_for_uuid(value) || (is_fresh_name(name) && !is_secret_name(name)) {
+        // The name of a payment's identity may hold "key" or "client": it is another one for each payment even so.
+        if asks_for_uuid(value) || names_payment(name) || (is_fresh_name(name) && !is_secret_name(name)) {
             return self.fresh_id(name, value, place, section);
         }
         if is_time_name(name)

@@ -97,6 +97,8 @@ metrics! {
         "recording_changes", "Differences between an answer and the recording of its call";
     audit_records: Counter = "audit_records", "Audit records that are on the disk";
     audit_lost: Counter = "audit_records_lost", "Audit records that were lost";
+    audit_files_lost: Counter =
+        "audit_files_lost", "Audit logs that were deleted or replaced while they were written to";
     audit_failing: Gauge = "audit_failing", "1 while audit records cannot be written";
 }
 
@@ -131,13 +133,15 @@ pub struct RecordingMeters {
     pub changes: Counter,
 }
 
-/// The metrics of the audit log: two counters and a gauge.
+/// The metrics of the audit log.
 #[derive(Clone, Debug, Default)]
 pub struct AuditMeters {
     /// Records that are on the disk.
     pub records: Counter,
     /// Records that were lost before they were written.
     pub lost: Counter,
+    /// Files that were deleted or replaced while they were written to.
+    pub files_lost: Counter,
     /// 1 while records cannot be written.
     pub failing: Gauge,
 }
@@ -454,8 +458,13 @@ impl Metrics {
 
     /// Returns handles to the audit log's metrics.
     pub fn audit(&self) -> AuditMeters {
-        let MetricTable { audit_records, audit_lost, audit_failing, .. } = &self.table;
-        AuditMeters { records: audit_records.clone(), lost: audit_lost.clone(), failing: audit_failing.clone() }
+        let MetricTable { audit_records, audit_lost, audit_files_lost, audit_failing, .. } = &self.table;
+        AuditMeters {
+            records: audit_records.clone(),
+            lost: audit_lost.clone(),
+            files_lost: audit_files_lost.clone(),
+            failing: audit_failing.clone(),
+        }
     }
 
     /// The gauge of one listener's open connections.

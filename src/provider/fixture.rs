@@ -434,6 +434,11 @@ impl ReadValue for Beside {
         }
     }
 
+    /// All values are made up, and stand in the conversation itself.
+    fn secret_example(&self, _: &str) -> String {
+        "\"any text\"".to_owned()
+    }
+
     /// Certificates of tests do not expire.
     fn unix_seconds(&self) -> u64 {
         0

@@ -187,6 +187,15 @@ impl InjectionRules {
         self.rules.iter().filter(is_renewed).map(|rule| &rule.place)
     }
 
+    /// The places of a payment's identity that only the time of a call tells apart.
+    pub(super) fn timed_identities(&self) -> impl Iterator<Item = &CallPlace> {
+        let is_timed = |rule: &&InjectionRule| {
+            let value = &rule.value;
+            rule.place.names_payment() && value.has_time() && !value.has_id() && value.vars().next().is_none()
+        };
+        self.rules.iter().filter(is_timed).map(|rule| &rule.place)
+    }
+
     /// The route variables that it names.
     pub(super) fn vars(&self) -> impl Iterator<Item = &Arc<str>> {
         let signed = self.sign.iter().flat_map(SignatureRule::templates);
@@ -409,6 +418,14 @@ impl InjectionRule {
             let title = format!("the replay would have another `{place}`: the bank would take it for another payment");
             let help = "declare the value with `fresh = \"call\"`, or say `replay_id = \"keep\"`".to_owned();
             node.error(report, title, "it changes with each attempt", Some(help));
+        }
+        if place.names_payment() && !varies {
+            let title = format!("every payment would have the same `{place}`: the bank would take all for one");
+            let help =
+                "make an id for each call: declare `[ids.NAME]` with `kind = \"uuid\"` and `fresh = \"call\"`, write \
+                        `{id.NAME}` here, and have the client's own stay by `client = \"keep\"`"
+                    .to_owned();
+            node.error(report, title, "it never changes", Some(help));
         }
         Some(Self { place, value, basic, client })
     }

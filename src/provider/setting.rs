@@ -48,6 +48,11 @@ pub trait ReadValue {
         None
     }
 
+    /// Returns what a missing secret looks like, for the help about it.
+    fn secret_example(&self, name: &str) -> String {
+        format!("{{ env = \"{}\" }}", name.to_ascii_uppercase())
+    }
+
     /// Returns the time by which certificates are judged, in seconds since 1970.
     fn unix_seconds(&self) -> u64;
 }
@@ -324,12 +329,12 @@ impl Setting {
         self.kind == SettingKind::Table
     }
 
-    fn example(&self) -> String {
+    fn example(&self, read: &dyn ReadValue) -> String {
         match (self.kind, self.secret) {
             (SettingKind::Key, _) => "{ file = \"sign.pem\" }".to_owned(),
             (SettingKind::PublicKey, _) => "{ file = \"bank.pem\" }".to_owned(),
             (SettingKind::Table, _) => "{ name = \"value\" }".to_owned(),
-            (SettingKind::Text, true) => format!("{{ env = \"{}\" }}", self.name.to_ascii_uppercase()),
+            (SettingKind::Text, true) => read.secret_example(&self.name),
             (SettingKind::Text, false) => "\"…\"".to_owned(),
         }
     }
@@ -393,7 +398,7 @@ impl Settings {
                     Some(default) => Some(SettingValue::Text(SecretString::from(default.as_str()))),
                     None if setting.optional => continue,
                     None => {
-                        fields.missing(&setting.name, &setting.example());
+                        fields.missing(&setting.name, &setting.example(read));
                         None
                     }
                 },

@@ -568,7 +568,10 @@ fn the_document_says_what_is_answered() {
         "hours = {{ zone = \"UTC\", open = [\"daily 00:00-24:00\"], holidays = [\"{}\"] }}",
         holiday.get(..10).expect("a day")
     );
-    let stage = Plan::default().with(&sim, "scb", &hours, "").with(&sim, "other", "", route).start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let audit = format!("[audit]\nto = \"{}\"\n", folder.path().join("audit.log").display());
+    let plan = Plan { config: audit, ..Plan::default() };
+    let stage = plan.with(&sim, "scb", &hours, "").with(&sim, "other", "", route).start();
     converse(async {
         let way = local(&stage);
         let document = way.json("/api/v1/openapi.json", "").await;

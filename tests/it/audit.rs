@@ -441,6 +441,77 @@ fn log_rotation_from_outside_is_followed_by_sighup() {
     assert_eq!((&whole["whole"], &whole["files"], &whole["calls"]), (&json!(true), &json!(2), &json!(2)), "{ended:?}");
 }
 
+/// Waits for up to two seconds: that is how soon a lost log is noticed.
+async fn within_two_seconds(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..100 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what}");
+}
+
+async fn admin_text(address: SocketAddr, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let ask = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
+    answer
+}
+
+#[test]
+fn a_log_that_is_deleted_or_replaced_is_noticed_and_the_gap_shows() {
+    let replaced = |files: &AuditFiles| {
+        // What `sed -i` and editors do: another file with one record altered takes the name.
+        let text = fs::read_to_string(files.log()).expect("text").replacen("/scb/echo/x", "/scb/echo/y", 1);
+        let other = files.0.path().join("other");
+        fs::write(&other, text).expect("written");
+        fs::rename(other, files.log()).expect("renamed");
+    };
+    let deleted = |files: &AuditFiles| fs::remove_file(files.log()).expect("removed");
+    for (deed, flaw) in [(&deleted as &dyn Fn(&AuditFiles), "missing"), (&replaced, "altered")] {
+        let files = AuditFiles::new();
+        let sim = bank(Bank::Scb);
+        furnish(&files, &sim, "audit.log");
+        let config = fs::read_to_string(files.0.path().join("proxy.toml")).expect("text");
+        let config = format!("{config}[admin]\nbind = \"127.0.0.1:0\"\n");
+        fs::write(files.0.path().join("proxy.toml"), config).expect("written");
+        converse(async {
+            let process = Process::start(&["run"], files.0.path());
+            let (gateway, admin) = (process.address("gateway").await, process.address("admin").await);
+            plain_call(gateway).await;
+            plain_call(gateway).await;
+            while files.of_kind("call").len() < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(admin_text(admin, "/metrics").await.contains("countersign_audit_files_lost_total 0"));
+            deed(&files);
+            within_two_seconds("a new file", || {
+                fs::read_to_string(files.log()).is_ok_and(|text| text.contains("\"why\":\"lost\""))
+            })
+            .await;
+            within_two_seconds("a line in the log", || process.stderr().contains("was deleted or replaced")).await;
+            assert!(admin_text(admin, "/metrics").await.contains("countersign_audit_files_lost_total 1"));
+            let status = admin_text(admin, "/api/v1/status").await;
+            assert!(status.contains("\"files_lost\": 1") && status.contains("\"failing\": false"), "{status}");
+            // Calls go on, and are recorded.
+            plain_call(gateway).await;
+            process.finish(&mut crate::secrets::Outputs::default());
+        });
+        assert_eq!(files.of_kind("call").len(), 1, "the third one");
+        let ended = Command::new(env!("CARGO_BIN_EXE_countersign"))
+            .args(["audit", "verify", "-c", "proxy.toml", "--json"])
+            .current_dir(files.0.path())
+            .output()
+            .expect("it runs");
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        let verdict: Value = serde_json::from_slice(&ended.stdout).expect("JSON");
+        assert_eq!((&verdict["whole"], &verdict["broken"]["flaw"]), (&json!(false), &json!(flaw)), "{verdict}");
+    }
+}
+
 #[test]
 fn standard_output_may_be_the_log() {
     let files = AuditFiles::new();
@@ -536,6 +607,12 @@ fn the_pages_own_python_agrees() {
     assert_eq!(said.trim(), format!("whole, up to {}", files.whole()["head"].as_str().expect("a head")));
     assert!(!python(Path::new("-")).status.success(), "not without the key");
     let text = fs::read(files.log()).expect("bytes");
+    // Without its first record, and with one that says that those before it were lost.
+    let first = text.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+    fs::write(files.log(), &text[first..]).expect("written");
+    let headless = python(&key);
+    assert_eq!((headless.status.code(), headless.stdout.len()), (Some(1), 0), "{headless:?}");
+    assert!(String::from_utf8_lossy(&headless.stderr).ends_with(":1: broken\n"), "{headless:?}");
     for at in (0..text.len()).step_by(text.len() / 12) {
         let mut altered = text.clone();
         altered[at] ^= 1;

@@ -544,6 +544,47 @@ fn sim_replaces_its_own_config_and_no_other() {
 }
 
 #[test]
+fn a_bank_of_ones_own_is_simulated_with_its_profile() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
+    let (bank, profile, place) = (at("my-bank.toml"), at("delta.toml"), at("sims"));
+    fs::write(
+        &bank,
+        "[settings]\nclient_id = \"{hex32}\"\nclient_secret = { secret = \"{hex32}\" }\n[token]\npath = \"/oauth/token\"\n\
+         answer = { json = { access_token = \"{token}\", expires_in = \"{life}\" } }\n[call]\n\
+         token = { header = \"authorization\", value = \"Bearer {token}\" }\n\
+         refused = { status = 401 }\nanswer = { json = { ok = true } }\n",
+    )
+    .expect("written");
+    fs::write(&profile, "name = \"my-bank\"\nextends = \"oauth2\"\n[token.request]\npath = \"/oauth/token\"\n")
+        .expect("written");
+    let started = |more: &[&str]| {
+        let mut sims = command(&[&["sim", &bank, "--write", &place, "--bind", "127.0.0.1:0"], more].concat());
+        let mut sims = Ending(sims.stdout(Stdio::piped()).spawn().expect("it starts"));
+        let mut printed = BufReader::new(sims.0.stdout.take().expect("piped"));
+        let mut said = String::new();
+        while !said.contains("countersign run -c ") {
+            assert!(printed.read_line(&mut said).expect("text") > 0, "{said}");
+        }
+        said
+    };
+    let said = started(&[]);
+    assert!(said.contains("No built-in profile is called `my-bank`") && said.contains("--profile PATH"), "{said}");
+    let said = started(&["--profile", &profile]);
+    assert!(!said.contains("No built-in profile"), "{said}");
+    let config = fs::read_to_string(folder.path().join("sims/proxy.toml")).expect("text");
+    assert!(config.contains(&format!("profile = \"{profile}\"")), "{config}");
+    for (arguments, why) in [
+        (&["sim", &profile][..], "is a profile; a simulator is another file (docs/simulators.md)"),
+        (&["sim", "scb", "--write", &place, "--profile", &profile], "`--profile` is for one FILE"),
+        (&["sim", "--from", "tests/fixtures/provider/scb"], "write a simulator of it (docs/simulators.md)"),
+    ] {
+        let found = told(arguments);
+        assert!(found.code == 2 && found.err.contains(why), "{found:?}");
+    }
+}
+
+#[test]
 fn demo_shows_every_bank_that_is_simulated() {
     let names: Vec<&str> = Bank::known().map(Bank::name).collect();
     assert!(names.len() >= 50, "{names:?}");
@@ -1076,6 +1117,8 @@ fn a_profile_of_ones_own_is_played_with_the_folder_beside_it() {
             "answer 1: 99 is no HTTP status",
         ),
         ("secret_key = \"hush-hush\"", "secret_kye = \"x\"", "secret_kye"),
+        // The step that mends it holds here: no environment is read.
+        (", secret_key = \"hush-hush\"", "", "`secret_key = \"any text\"`"),
         ("about ", "abuot ", "abuot"),
     ];
     for (from, to, what) in spoilt {

@@ -119,5 +119,11 @@ fn lint_passes_what_is_built_in_and_tells_of_a_doubtful_rule() {
     let shown: serde_json::Value =
         serde_json::from_slice(&told(&["profiles", "lint", path, "--json"]).stdout).expect("JSON");
     assert_eq!(shown["ok"], false);
+    let constant = "name = \"bad\"\nextends = \"oauth2\"\n[settings.payment_key]\nsecret = true\n[request]\n\
+                    inject = [{ header = \"Idempotency-Key\", value = \"{payment_key}\" }]\n";
+    fs::write(path, constant).expect("written");
+    let linted = told(&["profiles", "lint", path]);
+    assert_eq!(linted.status.code(), Some(1), "{}", text(&linted));
+    assert!(text(&linted).contains("every payment would have the same `idempotency-key`"), "{}", text(&linted));
     assert_eq!(told(&["profiles", "lint", "/no/such.toml"]).status.code(), Some(2));
 }

@@ -7,6 +7,7 @@ use crate::base::time::{Now, rfc3339};
 use crate::config::CertificateEnd;
 use crate::control::{ReloadOutcome, Reloaded};
 use crate::key_service::ServiceReport;
+use crate::observe::audit::AuditReport;
 use crate::secret_source::SourceReport;
 
 /// The response body of `GET /api/v1/status`.
@@ -28,6 +29,9 @@ pub(crate) struct StatusView {
     pub listeners: Vec<ListenerView>,
     pub counts: Counts,
     pub store: StoreView,
+    /// The audit log; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditView>,
     /// Those that end first come first.
     pub certificates: Vec<CertificateView>,
     /// Tokens and key management services that hold keys.
@@ -175,6 +179,27 @@ pub(crate) struct StoreView {
     /// Reason for which it is not healthy; absent if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct AuditView {
+    /// The file, or `standard output`.
+    pub to: String,
+    /// Number and head of the last record that this process has on the disk; absent while there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// True while records cannot be written.
+    pub failing: bool,
+    /// Files that were deleted or replaced while this process wrote to them.
+    pub files_lost: u64,
+}
+
+impl AuditView {
+    pub(crate) fn of(report: AuditReport) -> Self {
+        let AuditReport { to, head, failing, files_lost } = report;
+        Self { to, head: head.map(|head| head.to_string()), failing, files_lost }
+    }
 }
 
 /// A certificate file of the config, and its expiry.

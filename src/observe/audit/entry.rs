@@ -20,6 +20,8 @@ const LONGEST_PATH: usize = 8 * 1024;
 /// The same for why something failed.
 const LONGEST_OUTCOME: usize = 4 * 1024;
 
+/// [`OpenReason::Lost`] as records say it.
+pub const LOST: &str = "lost";
 /// The first record of every file.
 pub const OPEN: &str = "open";
 /// Says that a torn piece of a record stands before it.
@@ -33,6 +35,8 @@ pub enum OpenReason {
     Broken,
     /// Another key is in force.
     Key,
+    /// The file before it was deleted or replaced while it was written to.
+    Lost,
     /// The file before it was moved away, or another path is configured.
     Moved,
     /// There was no file to continue, or it was empty.

@@ -50,6 +50,19 @@ impl std::fmt::Debug for Pipe {
     }
 }
 
+/// Where the file is that records are appended to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Whereabouts {
+    /// It has no name any more: it was deleted, or another file was put in its place.
+    Lost,
+    /// It has another name than its path: it was renamed, as log rotation does.
+    Moved,
+    /// At its path, or it is a destination that has none.
+    Place,
+    /// The path cannot be looked at.
+    Unknown,
+}
+
 /// The content of a log when it is opened.
 #[derive(Debug, Eq, PartialEq)]
 pub enum OpenedLog {
@@ -137,15 +150,20 @@ impl LogSink {
         }
     }
 
-    /// Returns whether the path leads to another file by now, or to none.
-    pub fn moved(&self) -> bool {
+    /// Looks whether the path still leads to the file: two calls of the system.
+    pub fn whereabouts(&self) -> Whereabouts {
         let (file, path) = match self {
             LogSink::File(pages) => (&pages.file, &pages.path),
             LogSink::Stream(Pipe::Device(file, path)) => (file, path),
-            LogSink::Stream(Pipe::Stdout(_)) => return false,
+            LogSink::Stream(Pipe::Stdout(_)) => return Whereabouts::Place,
         };
-        let (Ok(ours), Ok(there)) = (file.metadata(), path.metadata()) else { return true };
-        (ours.dev(), ours.ino()) != (there.dev(), there.ino())
+        let Ok(ours) = file.metadata() else { return Whereabouts::Unknown };
+        match path.metadata() {
+            Ok(there) if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) => Whereabouts::Place,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Whereabouts::Unknown,
+            Ok(_) | Err(_) if ours.nlink() == 0 => Whereabouts::Lost,
+            Ok(_) | Err(_) => Whereabouts::Moved,
+        }
     }
 
     /// A piece of a record at its end, that nothing tells of yet.

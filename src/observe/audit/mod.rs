@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use uuid::Uuid;
 
 pub use chain::{ChainKey, Head, Seal};
@@ -32,6 +32,7 @@ pub use lines::AuditLines;
 pub use writer::is_mark_of_rotation;
 
 use self::entry::RecordEncoder;
+use self::verify::Anchor;
 use self::writer::Writer;
 use super::gather::Outlet;
 use super::metrics::AuditMeters;
@@ -60,6 +61,19 @@ impl AuditSettings {
     }
 }
 
+/// The state of an audit log, for people.
+#[derive(Clone, Debug)]
+pub struct AuditReport {
+    /// The file, or `standard output`.
+    pub to: String,
+    /// The last record that this process has on the disk.
+    pub head: Option<Anchor>,
+    /// True while records cannot be written.
+    pub failing: bool,
+    /// Files that were deleted or replaced while this process wrote to them.
+    pub files_lost: u64,
+}
+
 /// The state of the writer, shared with all threads that report records.
 #[derive(Debug, Default)]
 struct State {
@@ -71,6 +85,8 @@ struct State {
     queued: AtomicU64,
     /// Records that were lost since the last one that says so.
     lost: AtomicU64,
+    /// The last record that this process has on the disk.
+    reached: ArcSwapOption<Anchor>,
 }
 
 /// A message to the writer's thread.
@@ -90,6 +106,8 @@ struct WriterHandle {
     state: Arc<State>,
     encoder: RecordEncoder,
     seal: ArcSwap<Seal>,
+    /// The destination, as text for people.
+    to: ArcSwap<String>,
     clock: Clock,
     meters: AuditMeters,
 }
@@ -112,12 +130,13 @@ impl Auditor {
         state.goes_on.store(settings.goes_on, Ordering::Relaxed);
         let encoder = RecordEncoder { instance: Uuid::now_v7() };
         let seal = ArcSwap::from_pointee(settings.seal.clone());
+        let to = ArcSwap::from_pointee(settings.to());
         let mut writer = Writer::open(settings, encoder, clock.clone(), state.clone(), meters.clone())?;
         // The first record is written before any call can arrive, so that it is known by then whether records can be
         // written.
         writer.begin_with(encoder.start(clock.now(), config));
         let thread = std::thread::Builder::new().name("audit-log".to_owned()).spawn(move || writer.run(&receiver))?;
-        let handle = WriterHandle { sender, state, encoder, seal, clock, meters };
+        let handle = WriterHandle { sender, state, encoder, seal, to, clock, meters };
         Ok((Self(Some(Arc::new(handle))), thread))
     }
 
@@ -126,6 +145,16 @@ impl Auditor {
     #[inline]
     pub fn ready(&self) -> bool {
         self.0.as_ref().is_none_or(|handle| handle.ready())
+    }
+
+    /// The state of the log; `None` without one.
+    pub fn report(&self) -> Option<AuditReport> {
+        self.0.as_ref().map(|handle| AuditReport {
+            to: handle.to.load().to_string(),
+            head: handle.state.reached.load().as_deref().copied(),
+            failing: handle.meters.failing.get() != 0,
+            files_lost: handle.meters.files_lost.get(),
+        })
     }
 
     /// Records an action; does nothing without a log.
@@ -155,6 +184,7 @@ impl Auditor {
         if let Some(handle) = &self.0 {
             handle.state.goes_on.store(settings.goes_on, Ordering::Relaxed);
             handle.seal.store(Arc::new(settings.seal.clone()));
+            handle.to.store(Arc::new(settings.to()));
         }
         self.send(WriterMessage::Apply(settings));
     }

@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use super::verify::{Anchor, ChainFlaw, ChainVerdict, ChainVerifier, WholeChain};
+use super::verify::{Anchor, Break, ChainFlaw, ChainVerdict, ChainVerifier, WholeChain};
 use super::*;
 use crate::base::secret::SecretString;
 
@@ -188,6 +188,60 @@ fn a_file_that_was_moved_away_is_followed_by_another() {
     assert_eq!(kinds(&moved), ["open", "start", "action", "action"]);
     assert_eq!(kinds(&path), ["open", "action", "stop"]);
     assert_eq!(check(&[&moved, &path], &["a key"]).unwrap().records, 7);
+}
+
+#[test]
+fn a_file_that_is_renamed_is_followed_without_a_word_and_a_lost_one_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, moved) = (folder.path().join("audit.log"), folder.path().join("moved"));
+    let run = Run::start(settings(&path));
+    run.note("one");
+    run.until(|run| run.meters.records.get() == 3);
+    fs::rename(&path, &moved).unwrap();
+    run.until(|_| path.metadata().is_ok_and(|file| file.len() > 0));
+    assert_eq!((run.meters.files_lost.get(), run.meters.failing.get()), (0, 0), "that is log rotation");
+    run.note("two");
+    run.until(|run| run.meters.records.get() == 5);
+    assert_eq!(check(&[&moved, &path], &["a key"]).unwrap().records, 5);
+    let kept = folder.path().join("backup");
+    fs::copy(&path, &kept).unwrap();
+    fs::remove_file(&path).unwrap();
+    run.until(|_| path.metadata().is_ok_and(|file| file.len() > 0));
+    assert_eq!((run.meters.files_lost.get(), run.audit.report().unwrap().files_lost), (1, 1));
+    assert!(run.audit.ready(), "what comes is recorded");
+    run.note("three");
+    drop(run);
+    let missing = |verdict| matches!(verdict, Err(ChainVerdict::Broken(Break { flaw: ChainFlaw::Missing, .. })));
+    assert!(missing(check(&[&path], &["a key"])));
+    assert!(missing(check(&[&moved, &path], &["a key"])));
+    assert_eq!(check(&[&moved, &kept, &path], &["a key"]).unwrap().records, 8, "a backup mends it");
+    // Another flaw is named before this one.
+    let text = fs::read_to_string(&path).unwrap().replace("three", "tree");
+    fs::write(&path, text).unwrap();
+    assert!(
+        matches!(check(&[&path], &["a key"]), Err(ChainVerdict::Broken(found)) if found.flaw == ChainFlaw::Altered)
+    );
+}
+
+#[test]
+fn a_log_that_is_lost_at_the_end_is_told_of_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.log");
+    let run = Run::start(settings(&path));
+    fs::remove_file(&path).unwrap();
+    let meters = run.meters.clone();
+    drop(run);
+    assert_eq!((kinds(&path), meters.files_lost.get()), (vec!["open".to_owned(), "stop".to_owned()], 1));
+    // While no new file can be begun, nobody may call.
+    let inner = folder.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    let run = Run::start(settings(&inner.join("audit.log")));
+    fs::remove_dir_all(&inner).unwrap();
+    run.until(|run| !run.audit.ready());
+    fs::create_dir(&inner).unwrap();
+    run.until(|run| run.audit.ready());
+    assert_eq!(run.meters.files_lost.get(), 1);
+    assert!(fs::read_to_string(inner.join("audit.log")).unwrap().contains("\"why\":\"lost\""));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use serde::Deserialize;
 
 use super::chain::{ChainKey, Head, RecordParts, Seal};
-use super::entry::{FORMAT, OPEN, RECOVERED, Torn};
+use super::entry::{FORMAT, LOST, OPEN, RECOVERED, Torn};
 use crate::base::secret::hex;
 
 /// No record is longer, in bytes.
@@ -130,6 +130,8 @@ pub struct ChainVerifier {
     pieces: Option<ChainFiles>,
     /// File and line of the last record.
     place: (String, u64),
+    /// The records before the first file are missing, and were no operator's to delete.
+    lost: Option<Break>,
 }
 
 struct ChainFiles {
@@ -145,6 +147,8 @@ struct ReadOpen {
     method: String,
     #[serde(default)]
     key: Option<String>,
+    #[serde(default)]
+    why: Option<String>,
     before: String,
     #[serde(default)]
     torn: Option<Torn>,
@@ -182,7 +186,7 @@ impl ChainFiles {
 impl ChainVerifier {
     /// Starts with nothing read. Each keyed file names its key, so there may be several.
     pub fn new(keys: Vec<Arc<ChainKey>>, anchors: Vec<Anchor>) -> Self {
-        Self { keys, anchors, so_far: None, pieces: None, place: (String::new(), 0) }
+        Self { keys, anchors, so_far: None, pieces: None, place: (String::new(), 0), lost: None }
     }
 
     /// Reads the next file of the chain.
@@ -225,6 +229,10 @@ impl ChainVerifier {
         if let Some(pieces) = self.pieces.take() {
             let told = "it ends in a piece of a record: a crash left it, or somebody is writing just now";
             return Err(self.broken(&pieces.file, pieces.line, ChainFlaw::Torn, told));
+        }
+        // Any other flaw comes first: this one stays for as long as the file is kept.
+        if let Some(lost) = self.lost.take() {
+            return Err(ChainVerdict::Broken(lost));
         }
         let Some(whole) = self.so_far.take() else {
             return Err(ChainVerdict::Unjudged("no file was given".to_owned()));
@@ -303,6 +311,12 @@ impl ChainVerifier {
             }
         } else if parts.seq == 0 {
             return Err(bad("the first record is not as it was"));
+        } else if open.why.as_deref() == Some(LOST) {
+            let (file, last) = (name.to_owned(), parts.seq - 1);
+            let told = format!(
+                "the file before it was deleted or replaced while it was written to: records up to {last} are missing"
+            );
+            self.lost = Some(Break { file, line: 1, seq: parts.seq, flaw: ChainFlaw::Missing, told });
         }
         let keyed = seal.key().is_some();
         let so_far = self.so_far.get_or_insert(WholeChain {

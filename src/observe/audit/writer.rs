@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::chain::{Chain, Head, RecordParts};
 use super::entry::{OPEN, OpenReason, RECOVERED, RecordEncoder, Torn};
-use super::log_sink::{LogEnd, LogSink, OpenedLog, aside};
+use super::log_sink::{LogEnd, LogSink, OpenedLog, Whereabouts, aside};
 use super::verify::Anchor;
 use super::{AuditSettings, State, WriterMessage};
 use crate::base::time::{Clock, Now};
@@ -23,6 +23,8 @@ use crate::observe::metrics::AuditMeters;
 const DRAFT: usize = 1 << 20;
 /// Interval at which records that could not be written are tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// Interval at which it is looked whether the file is still at its path.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The log is told of the chain's head this often, or after this many records.
 const HEAD_INTERVAL: Duration = Duration::from_secs(60);
 const HEAD_RECORDS: u64 = 10_000;
@@ -42,6 +44,10 @@ pub(super) struct Writer {
     /// Number of the last record whose head was logged, and the time at which it was.
     reported: (u64, Now),
     failing: bool,
+    /// The time at which the file was last looked for at its path.
+    looked: Now,
+    /// The file was lost, and no record says so yet.
+    lost: bool,
     /// After a failed turn, the size at which it is tried again.
     rotate_at: u64,
 }
@@ -92,7 +98,8 @@ impl Writer {
         meters: AuditMeters,
     ) -> io::Result<Self> {
         let chain = Chain::after(settings.seal.clone(), 0, Head::ZERO);
-        let reported = (0, clock.now());
+        let looked = clock.now();
+        let reported = (0, looked);
         let draft = PendingBatch::empty(&chain);
         let queue = VecDeque::new();
         let mut writer = Self {
@@ -107,6 +114,8 @@ impl Writer {
             draft,
             reported,
             failing: false,
+            looked,
+            lost: false,
             rotate_at: 0,
         };
         writer.resume(None)?;
@@ -123,7 +132,7 @@ impl Writer {
     /// Writes records until it receives a stop message, or until all senders are dropped.
     pub(super) fn run(mut self, receiver: &Receiver<WriterMessage>) {
         loop {
-            let patience = if self.failing { RETRY } else { HEAD_INTERVAL };
+            let patience = if self.failing { RETRY } else { LOOK_INTERVAL };
             let mut next = match receiver.recv_timeout(patience) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -145,6 +154,9 @@ impl Writer {
                 }
             }
             self.flush();
+            if self.clock.now().since(self.looked) >= LOOK_INTERVAL {
+                self.stay_in_place();
+            }
             self.report_head(false);
         }
         self.stop(receiver);
@@ -156,6 +168,8 @@ impl Writer {
                 self.queue.push_back(batch);
             }
         }
+        self.flush();
+        self.stay_in_place();
         self.enqueue(self.encoder.stop(self.clock.now()));
         self.flush();
         if self.failing {
@@ -235,6 +249,7 @@ impl Writer {
         self.meters.records.inc_by(self.draft.records);
         self.state.queued.fetch_sub(self.draft.weight, Ordering::Relaxed);
         self.draft = PendingBatch::empty(&self.chain);
+        self.state.reached.store(Some(Arc::new(self.reached())));
         if self.failing {
             self.failing = false;
             self.state.failing.store(false, Ordering::Relaxed);
@@ -263,7 +278,7 @@ impl Writer {
     /// After a failure: whether the path leads somewhere else by now, where writing may go on.
     fn replace_file(&mut self) -> bool {
         match &self.sink {
-            Some(sink) if !sink.moved() => false,
+            Some(sink) if sink.whereabouts() == Whereabouts::Place => false,
             Some(_) | None => self.change().is_ok(),
         }
     }
@@ -271,11 +286,40 @@ impl Writer {
     /// Looks whether the file was moved away.
     fn look(&mut self) {
         self.flush();
-        if self.sink.as_ref().is_none_or(LogSink::moved)
-            && let Err(error) = self.change()
-        {
+        if self.sink.as_ref().is_none_or(|sink| sink.whereabouts() != Whereabouts::Place) {
+            self.follow();
+        }
+    }
+
+    /// Goes on at the path if the file is not there any more. A path that cannot be looked at does no harm to a file that
+    /// can be written.
+    fn stay_in_place(&mut self) {
+        self.looked = self.clock.now();
+        let Some(sink) = &self.sink else { return };
+        if matches!(sink.whereabouts(), Whereabouts::Lost | Whereabouts::Moved) {
+            self.follow();
+            self.flush();
+        }
+    }
+
+    /// Changes to the file to which the path leads, or fails until it can.
+    fn follow(&mut self) {
+        if let Err(error) = self.change() {
             self.failed(&error);
         }
+    }
+
+    /// Tells that the file was deleted or replaced.
+    fn lose(&mut self) {
+        self.lost = true;
+        self.meters.files_lost.inc();
+        let last = self.reached();
+        tracing::error!(
+            to = %self.settings.to(),
+            %last,
+            "the audit log was deleted or replaced while it was written to: its records up to `last` are lost, and a new \
+             file begins; find out who did it, and put the file back from a backup under another name"
+        );
     }
 
     /// Another `[audit]` is in force.
@@ -283,13 +327,16 @@ impl Writer {
         self.flush();
         let same = self.settings.path == settings.path && self.settings.seal.key() == settings.seal.key();
         self.settings = settings;
-        if !same && let Err(error) = self.change() {
-            self.failed(&error);
+        if !same {
+            self.follow();
         }
     }
 
     /// Leaves the current file and opens the one to which the path leads now.
     fn change(&mut self) -> io::Result<()> {
+        if self.sink.as_ref().is_some_and(|sink| sink.whereabouts() == Whereabouts::Lost) {
+            self.lose();
+        }
         let torn = self.sink.as_ref().and_then(LogSink::torn);
         let (reached, left) = self.draft.cut();
         let weight = self.draft.weight;
@@ -312,10 +359,17 @@ impl Writer {
             Some(_) | None => (None, None),
         };
         let path = self.settings.path.clone().unwrap_or_default();
+        let goes_on = if self.lost { OpenReason::Lost } else { OpenReason::Moved };
         match found {
             OpenedLog::Empty => {
                 self.sink = Some(sink);
-                self.begin(if held.is_some() { OpenReason::Moved } else { OpenReason::New }, torn.as_ref());
+                self.begin(if held.is_some() { goes_on } else { OpenReason::New }, torn.as_ref());
+            }
+            // Put in the place of the file, with its last record: it may be altered anywhere before that.
+            OpenedLog::Ours { seq, head, .. } if self.lost && held == Some((seq, head)) => {
+                drop(sink);
+                aside(&path, &numbered(seq))?;
+                self.open_new(OpenReason::Lost, torn.as_ref())?;
             }
             OpenedLog::Ours { seq, head, end } if held.is_none_or(|held| held == (seq, head)) => {
                 self.sink = Some(sink);
@@ -330,12 +384,12 @@ impl Writer {
                 };
                 aside(&path, &numbered(seq))?;
                 self.adopt(seq, head);
-                self.open_new(OpenReason::Key, torn.as_ref())?;
+                self.open_new(if self.lost { goes_on } else { OpenReason::Key }, torn.as_ref())?;
             }
             OpenedLog::Broken | OpenedLog::Ours { .. } | OpenedLog::OtherKey { .. } => {
                 drop(sink);
                 let kept = aside(&path, "broken")?;
-                let why = if held.is_some() { OpenReason::Moved } else { OpenReason::Broken };
+                let why = if held.is_some() { goes_on } else { OpenReason::Broken };
                 tracing::error!(
                     kept = %kept.display(),
                     "the audit log did not end with a record of this chain; it was kept, and a new file begins"
@@ -380,6 +434,7 @@ impl Writer {
 
     /// The first record of a file.
     fn begin(&mut self, why: OpenReason, torn: Option<&Torn>) {
+        self.lost = false;
         let record = self.encoder.open(self.clock.now(), &self.settings.seal, why, &self.chain.head(), torn);
         self.seal_line(&record);
     }
@@ -390,6 +445,11 @@ impl Writer {
 
     /// The file is full: it is moved aside, and another one begins.
     fn rotate(&mut self, size: u64, most: u64) {
+        // What is at the path may be another file by now.
+        if self.sink.as_ref().is_some_and(|sink| sink.whereabouts() != Whereabouts::Place) {
+            self.follow();
+            return;
+        }
         let path = self.settings.path.clone().unwrap_or_default();
         self.report_head(true);
         match aside(&path, &numbered(self.chain.last())) {
@@ -408,15 +468,20 @@ impl Writer {
         }
     }
 
+    /// The last record that is on the disk.
+    const fn reached(&self) -> Anchor {
+        let (seq, head) = self.draft.from;
+        Anchor { seq, head }
+    }
+
     /// Tells the log how far the chain is: who removes records at its end is found out by it.
     fn report_head(&mut self, now: bool) {
         let (last, at) = self.reported;
-        let (seq, head) = self.draft.from;
+        let Anchor { seq, .. } = self.reached();
         let new = seq.saturating_sub(last);
         let moment = self.clock.now();
         if new >= HEAD_RECORDS || new > 0 && (now || moment.since(at) >= HEAD_INTERVAL) {
-            let head = Anchor { seq, head };
-            tracing::info!(to = %self.settings.to(), %head, "audit chain");
+            tracing::info!(to = %self.settings.to(), head = %self.reached(), "audit chain");
             self.reported = (seq, moment);
         }
     }

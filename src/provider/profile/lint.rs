@@ -45,7 +45,7 @@ impl Profile {
     /// Looks the profile through. Findings with a `reason` were considered by whoever wrote it.
     pub fn lint(&self) -> Vec<LintFinding> {
         let mut found = self.unsafe_refusals();
-        found.extend(self.renewed_identities());
+        found.extend(self.doubtful_identities());
         found.extend(self.endless_tokens());
         found.extend(self.unconfirmed_facts());
         found.extend(self.shown_secrets());
@@ -68,25 +68,26 @@ impl Profile {
         found
     }
 
-    /// Ids that a replay renews, although the bank may know a payment by them.
-    fn renewed_identities(&self) -> Vec<LintFinding> {
+    /// Ids that a replay renews, although the bank may know a payment by them, and payments that only a time tells apart.
+    fn doubtful_identities(&self) -> Vec<LintFinding> {
         let orders = [
             ("request", Some(&self.orders)),
             ("consent.request", self.consent.as_ref().map(|consent| &consent.orders)),
         ];
         let mut found = Vec::new();
-        for (table, orders) in orders {
-            for place in
-                orders.into_iter().flat_map(|orders| orders.renewed_ids()).filter(|place| may_name_payment(place))
-            {
-                found.push(LintFinding {
-                    place: table.to_owned(),
-                    about: format!(
-                        "the replay has another `{place}`: if the bank knows a payment by it, it may be made twice; \
-                         declare the id with `fresh = \"call\"`"
-                    ),
-                    reason: None,
-                });
+        for (table, orders) in orders.into_iter().filter_map(|(table, orders)| Some((table, orders?))) {
+            let mut tell = |about: String| found.push(LintFinding { place: table.to_owned(), about, reason: None });
+            for place in orders.renewed_ids().filter(|place| may_name_payment(place)) {
+                tell(format!(
+                    "the replay has another `{place}`: if the bank knows a payment by it, it may be made twice; declare \
+                     the id with `fresh = \"call\"`"
+                ));
+            }
+            for place in orders.timed_identities() {
+                tell(format!(
+                    "two payments at the same moment have the same `{place}`, and the bank makes one of them: put an \
+                     `{{id.NAME}}` with `fresh = \"call\"` into it"
+                ));
             }
         }
         found.dedup();
@@ -292,6 +293,10 @@ mod tests {
         );
         assert!(found(&renewed)[0].contains("`x-transaction-id`"), "{:?}", found(&renewed));
         assert_eq!(found(&renewed).len(), 1);
+        let times = format!("{LIFE}\n[times.call]\nformat = \"epoch\"\nfresh = \"call\"");
+        let timed = found(&profile(&times, "{ header = \"idempotency-key\", value = \"{time.call}\" }"));
+        assert_eq!(timed.len(), 1, "{timed:?}");
+        assert!(timed[0].starts_with("request: two payments at the same moment"), "{timed:?}");
         assert!(found(&profile("", ""))[0].starts_with("token.response: no life"));
         assert_eq!(found(&profile("default_ttl = \"5m\"", "")).len(), 0);
         let open = |note: &str| {

@@ -288,7 +288,6 @@ fn a_payment_keeps_its_identity_on_the_replay() {
         ("{id.once}", "renew", true),
         ("{time.day}{id.once}", "renew", false),
         ("{time.call}-{id.once}", "renew", true),
-        ("{id}", "renew", true),
     ] {
         for name in ["header = \"idempotency-key\"", "query = \"x_IdempotencyId\"", "header = \"PayPal-Request-Id\""] {
             let (is_query, draws) = (name.starts_with("query"), value == "{uuid}");
@@ -300,6 +299,31 @@ fn a_payment_keeps_its_identity_on_the_replay() {
         }
     }
     assert!(injecting("{ header = \"x-request-id\", value = \"{id.each}\" }", "").is_empty());
+}
+
+#[test]
+fn no_two_payments_have_one_identity() {
+    for (value, is_fine) in [
+        ("{id}", false),
+        ("{key}", false),
+        ("{token}", false),
+        ("always", false),
+        ("{id}-always", false),
+        ("{var.order}", true),
+        ("{time.call}", true),
+        ("{id}-{id.once}", true),
+    ] {
+        for name in ["header = \"idempotency-key\"", "query = \"x_IdempotencyId\"", "header = \"PayPal-Request-Id\""] {
+            let found = injecting(&format!("{{ {name}, value = \"{value}\" }}"), "");
+            let told = found.iter().any(|line| line.contains("every payment would have the same"));
+            assert_eq!(!told, is_fine, "{name} {value}: {found:?}");
+            assert_eq!(found.is_empty(), is_fine, "{name} {value}: {found:?}");
+        }
+    }
+    // A client's own that is kept is no way out: the others are one payment even so.
+    let kept = injecting("{ header = \"idempotency-key\", value = \"x\", client = \"keep\", pattern = \".+\" }", "");
+    assert!(kept.iter().any(|line| line.contains("every payment would have the same")), "{kept:?}");
+    assert!(injecting("{ header = \"x-partner-id\", value = \"{id}\" }", "").is_empty());
 }
 
 #[test]

@@ -105,12 +105,12 @@ struct Blamed {
 }
 
 /// Lists what is wrong now: banks without tokens, key services that are gone, secrets that cannot be read, a store out of
-/// reach, an audit log that cannot be written, a refused config, certificates that have ended or are about to.
+/// reach, an audit log that cannot be written or was lost, a refused config, certificates that have ended or are
+/// about to.
 fn problems(
     status: &StatusView,
     providers: &[ProviderView],
     errors: &[(&ErrorKind, u64)],
-    is_audit_failing: bool,
     now: Now,
 ) -> Vec<CurrentProblem> {
     let mut problems = Vec::new();
@@ -185,10 +185,17 @@ fn problems(
         let name = format!("secret source {}", source.name);
         problems.push(CurrentProblem::new(&name, badge, detail, "alert-CountersignSecretsNotRead"));
     }
-    if is_audit_failing {
-        let badge = StatusBadge::new("bad", "Not written");
-        let detail = "audit records cannot be written; the log has the reason".to_owned();
-        problems.push(CurrentProblem::new("audit log", badge, detail, "alert-CountersignAuditFailing"));
+    if let Some(audit) = &status.audit {
+        let mut tell = |word, detail: String| {
+            let badge = StatusBadge::new("bad", word);
+            problems.push(CurrentProblem::new("audit log", badge, detail, "alert-CountersignAuditFailing"));
+        };
+        if audit.failing {
+            tell("Not written", "audit records cannot be written; the log has the reason".to_owned());
+        }
+        if audit.files_lost > 0 {
+            tell("Lost", format!("{} was deleted or replaced while it was written to; the log says when", audit.to));
+        }
     }
     if let Some(error) = &status.store.error {
         let badge = StatusBadge::new("bad", "Out of reach");
@@ -256,9 +263,8 @@ fn frequent_errors(request_stats: &RequestStats, now: Now) -> Vec<FrequentError>
 pub(super) async fn gather(admin: &Admin, session: &SessionVisitor, top: Top) -> Overview {
     let (status, providers) = (admin.status().await, admin.providers().await.providers);
     let now = admin.clock.now();
-    let is_audit_failing = admin.metrics.audit().failing.get() != 0;
     let request_stats = admin.dashboard.request_stats.borrow();
-    let problems = problems(&status, &providers, &request_stats.kinds(now), is_audit_failing, now);
+    let problems = problems(&status, &providers, &request_stats.kinds(now), now);
     let (minute, lately) = (request_stats.sum(now, 60_000), request_stats.sum(now, LATELY));
     let (series, axis) = (request_stats.series(now, BAR, BARS), TimeAxis::of(now, BAR));
     let blamed = |kind, fault, word, meaning, errors| Blamed {
