@@ -347,19 +347,14 @@ impl Keeper {
         ControlFlow::Continue(())
     }
 
-    /// Another config is in force. Requests that began under the last one may still take the tokens of its secrets, so these
-    /// stay as long as they are valid.
+    /// Another config is in force. Keys of its secrets stay known: requests that began before may take their tokens, and
+    /// whoever forgot which ones have expired could take one from the store again when the wall clock is set.
     fn reloaded(&mut self, modules: KeyMap<()>) {
-        let now = self.clock.now();
         let keys: Vec<TokenKey> = self.keys.keys().copied().collect();
         for key in keys {
             let Some(tracked) = self.keys.get_mut(&key) else { continue };
             tracked.is_superseded = is_superseded(&tracked.spec, Some(&modules));
-            if tracked.is_superseded && tracked.idle() && !tracked.has_token(now) {
-                self.forget(&key);
-            } else {
-                self.advance(key, Event::Forgiven, EventData::None);
-            }
+            self.advance(key, Event::Forgiven, EventData::None);
         }
         self.modules = Some(modules);
     }
@@ -657,9 +652,7 @@ impl Keeper {
             .keys
             .iter()
             .filter(|(_, tracked)| tracked.slot.waiting() == PhaseKind::Empty && tracked.idle())
-            .filter(|(_, tracked)| {
-                tracked.is_superseded || tracked.token_slot.last_used() < horizon && !tracked.awaits_opening(now)
-            })
+            .filter(|(_, tracked)| tracked.token_slot.last_used() < horizon && !tracked.awaits_opening(now))
             .map(|(key, _)| *key)
             .collect();
         for key in old {

@@ -222,7 +222,7 @@ impl TokenHandle {
     }
 
     /// Another config is in force, and these are the keys of its modules. It may have cured failures: all rests end. Keys of
-    /// modules that it does not have are forgotten, or superseded as long as their tokens are of use.
+    /// modules that it does not have are superseded.
     pub fn reloaded(&self, modules: KeyMap<()>) {
         self.tell(KeeperMessage::Reloaded { modules });
     }

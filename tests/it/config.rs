@@ -114,8 +114,8 @@ fn a_misspelt_key_is_one_mistake_at_its_place() {
     ca.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
     let key = rcgen::KeyPair::generate().expect("a key can be made");
     let world = world()
-        .with_file("certs/ca.crt", ca.self_signed(&key).expect("a CA can be made").pem())
-        .with_file("certs/ca.key", key.serialize_pem())
+        .with_file("certs/egress-ca.crt", ca.self_signed(&key).expect("a CA can be made").pem())
+        .with_file("certs/egress-ca.key", key.serialize_pem())
         .with_file("store.key", "A".repeat(43) + "=")
         .with_env("PAYPAL_CLIENT_ID", "id")
         .with_env("PAYPAL_CLIENT_SECRET", "s");

@@ -168,11 +168,6 @@ impl TokenEntry {
         !self.is_superseded && self.token_slot.last_used() >= self.published
     }
 
-    /// Returns whether it has a valid token.
-    pub(super) fn has_token(&self, now: Now) -> bool {
-        self.token_slot.load().as_ref().is_some_and(|lease| lease.valid(now))
-    }
-
     pub(super) fn publish(
         &mut self,
         key: TokenKey,
