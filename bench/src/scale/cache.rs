@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use countersign::base::secret::{ExposeSecret as _, Fingerprint};
 use countersign::base::time::{Clock, Deadline};
-use countersign::control::{FetchContext, Fetched, Keeper, Limits, Order, TokenHandle, TokenSpec};
+use countersign::control::{FetchContext, FetchProcedure, Fetched, Keeper, Limits, TokenHandle, TokenSpec};
 use countersign::token::consent::UserKey;
 use countersign::token::failure::{Class, Failure as Why};
+use countersign::token::grant::CallPlace;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use crate::args::Args;
@@ -25,11 +26,11 @@ const MORE: usize = 5_000;
 /// A user's token that is at hand at once.
 struct AtHand {
     number: u64,
-    /// Held as the real order holds it.
+    /// Held as the real procedure holds it.
     _user: UserKey,
 }
 
-impl Order for AtHand {
+impl FetchProcedure for AtHand {
     fn fetch(&self, _: FetchContext) -> Pin<Box<dyn Future<Output = Result<Fetched, Why>>>> {
         let fetched = fetched(self.number).map_err(|error| Why::new(Class::Transient, error.to_string()));
         Box::pin(async { fetched })
@@ -42,22 +43,24 @@ fn fetched(number: u64) -> Result<Fetched, Failure> {
     let grant = tokens.grant(now).ok_or("it is dead")?;
     let bearer = HeaderValue::from_str(&format!("Bearer {}", grant.access_token.expose_secret()))?;
     let owner = grant.captured.into_iter().map(|(_, value)| (HeaderName::from_static("resourceownerid"), value));
-    let headers = std::iter::once((AUTHORIZATION, bearer)).chain(owner).collect();
+    let headers = std::iter::once((AUTHORIZATION, bearer)).chain(owner);
+    let credentials = headers.map(|(name, value)| (CallPlace::Header(name), value)).collect();
     let fingerprint = Fingerprint::of(tokens.access.token.expose_secret().as_bytes());
     let expires = Deadline::after(now, grant.life);
     let record = tokens.generation;
-    Ok(Fetched { issued: now, expires, headers, fingerprint, adopted: true, young: false, record })
+    Ok(Fetched { issued: now, expires, credentials, fingerprint, adopted: true, young: false, record })
 }
 
 fn spec(number: u64) -> Result<Arc<TokenSpec>, Failure> {
     let user = users::user(number)?;
     Ok(Arc::new(TokenSpec {
         key: user.record_key(),
+        module: None,
         serial: 0,
         provider: "scb".into(),
         refresh_before: Duration::from_secs(60),
         fetch_timeout: Duration::from_secs(10),
-        order: Box::new(AtHand { number, _user: user }),
+        procedure: Box::new(AtHand { number, _user: user }),
     }))
 }
 

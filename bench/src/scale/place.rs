@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use countersign::base::secret::SecretString;
 use countersign::base::time::Clock;
-use countersign::store::{KeyRing, Patience, RedisSettings, SealingKey, Store, StoreSettings};
+use countersign::store::{
+    KeyRing, Patience, RedisAddress, RedisLogin, RedisSettings, RedisTopology, SealingKey, Store, StoreSettings,
+};
 
 use crate::Failure;
 use crate::args::Args;
@@ -45,12 +47,12 @@ impl Where {
         let wish = match &self.place {
             Place::File(path) => StoreSettings::File { path: path.clone(), ring },
             Place::Redis(port) => StoreSettings::Redis(RedisSettings {
-                host: Ipv4Addr::LOCALHOST.to_string(),
-                port: *port,
+                topology: RedisTopology::Single(RedisAddress { host: Ipv4Addr::LOCALHOST.to_string(), port: *port }),
                 database: 0,
                 tls: None,
-                username: None,
-                password: None,
+                login: RedisLogin::default(),
+                sentinel_login: RedisLogin::default(),
+                wait_replicas: 0,
                 namespace: "countersign".to_owned(),
                 ring,
             }),
