@@ -729,10 +729,7 @@ impl Keeper {
         let (now, mut summary) = (self.clock.now(), HashMap::<Arc<str>, ProviderTokens>::new());
         for (key, entry) in &self.keys {
             let line = entry.line(*key, now);
-            match summary.get_mut(&line.provider) {
-                Some(known) => known.add(line),
-                None => summary.entry(Arc::clone(&line.provider)).or_default().add(line),
-            }
+            summary.entry(Arc::clone(&line.provider)).or_default().add(line);
         }
         summary
     }

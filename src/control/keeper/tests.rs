@@ -754,6 +754,9 @@ fn a_former_secret_is_not_told_as_a_failure_and_never_shown_again() {
         let tokens = summary.get("bank").expect("a provider");
         assert_eq!((tokens.keys, tokens.live, tokens.failing_since), (1, 1, None), "one secret is in force");
         assert_eq!(tokens.last_failure, None);
+        let (_, rows) = page(&harness, TokenPageQuery { search: None, number: 1, size: 10 }).await;
+        let wrong = (harness.spec("wrong").key, PhaseKind::Empty);
+        assert_eq!(rows.last(), Some(&wrong), "it does not come first, as what fails does");
         let lines = harness.leases.ledger().await.lines;
         let told: Vec<(TokenKey, bool)> = lines.iter().map(|line| (line.key, line.superseded)).collect();
         let wanted = [("wrong", true), ("former", true), ("cured", false)];

@@ -345,9 +345,14 @@ impl TokenEntry {
         self.waiters.is_empty() && self.slot.flight().is_none() && self.slot.waiting() != PhaseKind::Settling
     }
 
+    /// When its fetches began to fail. A former secret fails nobody.
+    fn failing_since(&self) -> Option<Now> {
+        self.slot.failing_since().filter(|_| !self.is_superseded)
+    }
+
     /// The state as an operator is told it.
     fn state(&self) -> PhaseKind {
-        self.slot.waiting().told(self.slot.failing_since().is_some())
+        self.slot.waiting().told(self.failing_since().is_some())
     }
 
     /// The place that it has in the order of all keys, as it is now.
@@ -394,7 +399,7 @@ impl TokenEntry {
                 at: trouble.at.wall,
             }),
             failures: self.slot.failures(),
-            failing_since: self.slot.failing_since().map(|since| since.wall),
+            failing_since: self.failing_since().map(|since| since.wall),
             waiters: self.waiters.iter().filter(|waiter| !waiter.is_closed()).count(),
             fetches: self.tally,
         }

@@ -1,11 +1,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::verify::{Anchor, Break, ChainFlaw, ChainVerdict, ChainVerifier, WholeChain};
 use super::*;
 use crate::base::secret::SecretString;
+use crate::base::time::{ManualClock, Now};
 
 const DIGEST: &str = "0123456789abcdef0123456789abcdef";
 
@@ -26,13 +27,23 @@ struct Run {
 
 impl Run {
     fn start(settings: AuditSettings) -> Self {
-        Self::try_start(settings).unwrap()
+        Self::try_start(settings, Clock::System).unwrap()
     }
 
-    fn try_start(settings: AuditSettings) -> io::Result<Self> {
+    fn try_start(settings: AuditSettings, clock: Clock) -> io::Result<Self> {
         let meters = AuditMeters::default();
-        let (audit, thread) = Auditor::start(settings, DIGEST, Clock::System, meters.clone())?;
+        let (audit, thread) = Auditor::start(settings, DIGEST, clock, meters.clone())?;
         Ok(Self { audit, thread: Some(thread), meters })
+    }
+
+    /// Starts one in a folder, and renames its file after the first record.
+    fn renamed(folder: &Path, clock: Clock) -> (Self, PathBuf, PathBuf) {
+        let (path, moved) = (folder.join("audit.log"), folder.join("moved"));
+        let run = Self::try_start(settings(&path), clock).unwrap();
+        run.note("one");
+        run.until(|run| run.meters.records.get() == 3);
+        fs::rename(&path, &moved).unwrap();
+        (run, path, moved)
     }
 
     fn note(&self, outcome: &str) {
@@ -175,11 +186,9 @@ fn full_files_are_turned_and_are_one_chain() {
 #[test]
 fn a_file_that_was_moved_away_is_followed_by_another() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, moved) = (folder.path().join("audit.log"), folder.path().join("moved"));
-    let run = Run::start(settings(&path));
-    run.note("one");
-    run.until(|run| run.meters.records.get() == 3);
-    fs::rename(&path, &moved).unwrap();
+    // Its time stands still: the writer does not look for its file by itself.
+    let clock = Clock::Manual(ManualClock::at(Now::at(0, 1_790_000_000_000)));
+    let (run, path, moved) = Run::renamed(folder.path(), clock);
     run.note("two");
     run.until(|run| run.meters.records.get() == 4);
     run.audit.look();
@@ -193,11 +202,7 @@ fn a_file_that_was_moved_away_is_followed_by_another() {
 #[test]
 fn a_file_that_is_renamed_is_followed_without_a_word_and_a_lost_one_is_told_of() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, moved) = (folder.path().join("audit.log"), folder.path().join("moved"));
-    let run = Run::start(settings(&path));
-    run.note("one");
-    run.until(|run| run.meters.records.get() == 3);
-    fs::rename(&path, &moved).unwrap();
+    let (run, path, moved) = Run::renamed(folder.path(), Clock::System);
     run.until(|_| path.metadata().is_ok_and(|file| file.len() > 0));
     assert_eq!((run.meters.files_lost.get(), run.meters.failing.get()), (0, 0), "that is log rotation");
     run.note("two");
@@ -272,10 +277,10 @@ fn two_processes_do_not_write_to_one_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.log");
     let run = Run::start(settings(&path));
-    let second = Run::try_start(settings(&path)).err().unwrap();
+    let second = Run::try_start(settings(&path), Clock::System).err().unwrap();
     assert!(second.to_string().contains("another process"), "{second}");
     drop(run);
-    assert!(Run::try_start(settings(&path)).is_ok());
+    assert!(Run::try_start(settings(&path), Clock::System).is_ok());
 }
 
 #[test]
